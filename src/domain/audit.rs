@@ -1,0 +1,107 @@
+//! What the audit trail records, and how its rows are chained.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    ids::{EventId, RunId},
+    principal::Surface,
+    time::Timestamp,
+};
+
+/// What kind of thing was done or refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditKind {
+    /// The daemon started or stopped.
+    Daemon,
+    /// A run changed its state.
+    RunState,
+    /// A person controlled a run: interrupt, steer, resume, cancel, retry, fork.
+    Control,
+    /// A tool call was allowed and began.
+    ToolStarted,
+    /// A tool call ended.
+    ToolCompleted,
+    /// A tool call was refused.
+    ToolDenied,
+    /// A person was asked.
+    ApprovalRequested,
+    /// A person answered, or time ran out.
+    ApprovalDecided,
+    /// A credential was missing, wrong, expired or locked out.
+    AuthFailed,
+    /// Somebody known asked for something beyond their rights.
+    AccessDenied,
+    /// A secret was kept from leaving.
+    SecretBlocked,
+    /// A conversation was deleted.
+    ConversationDeleted,
+    /// Configuration was loaded or reloaded.
+    Config,
+}
+
+impl AuditKind {
+    /// The name in the store, in exports and in queries.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Daemon => "daemon",
+            Self::RunState => "run_state",
+            Self::Control => "control",
+            Self::ToolStarted => "tool_started",
+            Self::ToolCompleted => "tool_completed",
+            Self::ToolDenied => "tool_denied",
+            Self::ApprovalRequested => "approval_requested",
+            Self::ApprovalDecided => "approval_decided",
+            Self::AuthFailed => "auth_failed",
+            Self::AccessDenied => "access_denied",
+            Self::SecretBlocked => "secret_blocked",
+            Self::ConversationDeleted => "conversation_deleted",
+            Self::Config => "config",
+        }
+    }
+}
+
+/// What is to be recorded; the store adds number, time and chain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditEntry {
+    /// What kind of thing.
+    pub kind: AuditKind,
+    /// Who: a principal id, or `system`.
+    pub actor: String,
+    /// Where it came in.
+    pub surface: Surface,
+    /// The run that it is about.
+    pub run_id: Option<RunId>,
+    /// The request that caused it.
+    pub request_id: Option<String>,
+    /// Details: names, ids, hashes, reasons; never payloads or secrets.
+    pub data: Value,
+}
+
+/// A row of the audit trail, as stored, queried and exported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// Position in the chain, from 1.
+    pub n: u64,
+    /// Id.
+    pub id: EventId,
+    /// When.
+    pub at: Timestamp,
+    /// What kind of thing.
+    pub kind: String,
+    /// Who.
+    pub actor: String,
+    /// Where it came in.
+    pub surface: String,
+    /// The run that it is about.
+    pub run_id: Option<RunId>,
+    /// The request that caused it.
+    pub request_id: Option<String>,
+    /// Details.
+    pub data: Value,
+    /// Hash of the row before it (hex); zeros for the first.
+    pub prev_hash: String,
+    /// SHA-256 (hex) over `prev_hash` and every field above.
+    pub hash: String,
+}

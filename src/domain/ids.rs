@@ -1,0 +1,145 @@
+//! One type per kind of id, so that a run id can never stand where a call id belongs.
+//!
+//! Ids are UUIDv7 (RFC 9562): sortable by the millisecond of creation. On the wire they carry a
+//! prefix (`run_…`); parsing refuses any other prefix.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::{Builder, Uuid};
+
+use super::time::Clock;
+
+/// The text was not an id of the expected kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid id: expected `{prefix}` followed by a UUID")]
+pub struct IdError {
+    /// The prefix that was expected, such as `run_`.
+    pub prefix: &'static str,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// The wire prefix of this kind of id.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Draws a new id from the one source of ids.
+            pub fn new(source: &IdSource) -> Self {
+                Self(source.uuid())
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0.as_hyphenated())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                text.strip_prefix($prefix)
+                    .and_then(|rest| Uuid::try_parse(rest).ok())
+                    .map(Self)
+                    .ok_or(IdError { prefix: $prefix })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+id!(/// One execution of an agent.
+    RunId, "run_");
+id!(/// A thread of messages that runs belong to.
+    ConversationId, "conv_");
+id!(/// One tool call that a model asked for.
+    ToolCallId, "call_");
+id!(/// A question to a person that a run waits for.
+    ApprovalId, "apr_");
+id!(/// An immutable snapshot that a run can be continued or forked from.
+    BundleId, "bdl_");
+id!(/// An audit row.
+    EventId, "evt_");
+id!(/// One message of a conversation.
+    MessageId, "msg_");
+id!(/// A person or program that may act.
+    PrincipalId, "prn_");
+id!(/// A message injected into a run in progress.
+    SteerId, "str_");
+id!(/// A bearer token.
+    TokenId, "tok_");
+
+/// The one source of ids: takes its clock and its randomness as parameters so that tests repeat.
+#[derive(Clone)]
+pub struct IdSource {
+    clock: Arc<dyn Clock>,
+    random: fn(&mut [u8; 10]),
+}
+
+impl fmt::Debug for IdSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdSource").finish_non_exhaustive()
+    }
+}
+
+impl IdSource {
+    /// `random` must fill the whole buffer with unpredictable bytes (74 of the bits are used).
+    pub fn new(clock: Arc<dyn Clock>, random: fn(&mut [u8; 10])) -> Self {
+        Self { clock, random }
+    }
+
+    /// A fresh UUIDv7.
+    pub fn uuid(&self) -> Uuid {
+        let mut bytes = [0_u8; 10];
+        (self.random)(&mut bytes);
+        let millis = u64::try_from(self.clock.now().as_micros() / 1_000).unwrap_or(0);
+        Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::ManualClock;
+
+    #[test]
+    fn an_id_survives_the_wire_and_refuses_another_kind() {
+        let source = IdSource::new(Arc::new(ManualClock::at_secs(1_700_000_000)), |b| b.fill(7));
+        let id = RunId::new(&source);
+        let text = id.to_string();
+        assert!(text.starts_with("run_"));
+        assert_eq!(text.parse::<RunId>(), Ok(id));
+        assert_eq!(text.parse::<ToolCallId>(), Err(IdError { prefix: "call_" }));
+        assert_eq!("run_../etc".parse::<RunId>(), Err(IdError { prefix: "run_" }));
+    }
+}

@@ -1,0 +1,68 @@
+//! Every bound of the system, with its unit and its reason.
+
+use std::time::Duration;
+
+/// Largest request body over HTTP, in bytes (API.md).
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Largest text of one message part, in bytes: below the body limit, so that the limit is named.
+pub const MESSAGE_TEXT_BYTES_MAX: usize = 512 << 10;
+/// Parts in one input.
+pub const INPUT_PARTS_MAX: usize = 64;
+/// Entries of a run's `metadata`, and bytes of one key or value.
+pub const METADATA_ENTRIES_MAX: usize = 16;
+/// Bytes of one metadata key or value.
+pub const METADATA_BYTES_MAX: usize = 512;
+/// Bytes of a reason that a person gives.
+pub const REASON_BYTES_MAX: usize = 1_000;
+/// Bytes of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
+/// How long an idempotency key is kept (API.md: 24 h).
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Steers that wait in one run.
+pub const STEERS_MAX: usize = 16;
+/// Items of one page at most, and by default.
+pub const PAGE_MAX: u32 = 500;
+/// Items of a page when the caller does not say.
+pub const PAGE_DEFAULT: u32 = 50;
+/// Longest `?wait=` (API.md: 60 s).
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Runs that wait in the queue before new ones get 429.
+pub const QUEUED_RUNS_MAX: u64 = 10_000;
+/// Runs in progress at once; each is one small task.
+pub const ACTIVE_RUNS_MAX: usize = 1_024;
+/// Events that one live subscriber may lag behind (API.md).
+pub const SUBSCRIBER_EVENTS_MAX: usize = 256;
+/// Bytes that one live subscriber may lag behind (API.md).
+pub const SUBSCRIBER_BYTES_MAX: usize = 1 << 20;
+/// Commands that wait for the store's writer.
+pub const WRITER_QUEUE_MAX: usize = 4_096;
+/// Logical transactions in one physical commit: bounds the latency of the first.
+pub const GROUP_COMMIT_MAX: usize = 256;
+/// Recoveries of one run before it waits for an operator (RUNS.md).
+pub const RECOVERIES_MAX: u32 = 3;
+/// Tool calls that one model answer may ask for.
+pub const CALLS_PER_STEP_MAX: usize = 32;
+/// Bytes of one tool call's arguments.
+pub const TOOL_ARGS_BYTES_MAX: usize = 512 << 10;
+/// Bytes of tool output kept and shown to the model.
+pub const TOOL_OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one model answer.
+pub const MODEL_ANSWER_BYTES_MAX: usize = 1 << 20;
+/// How long an approval waits before it counts as denied (SECURITY.md).
+pub const APPROVAL_TTL: Duration = Duration::from_secs(600);
+/// How long a paused or waiting run may wait for a person before it expires.
+pub const WAIT_FOR_PERSON_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Tool processes at once; more wait. Keeps the daemon responsive on two cores.
+pub const SANDBOXES_MAX: usize = 16;
+/// Authentication failures within the window before an address or token id is locked.
+pub const AUTH_FAILURES_MAX: u32 = 5;
+/// The window, and the time of the lock.
+pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(60);
+/// WebSocket connections at once (SECURITY.md).
+pub const WEBSOCKETS_MAX: usize = 500;
+/// Messages that one WebSocket client may send in a minute (SECURITY.md).
+pub const WEBSOCKET_MESSAGES_PER_MINUTE: u32 = 600;
+/// Runs that one WebSocket may be subscribed to.
+pub const WEBSOCKET_SUBSCRIPTIONS_MAX: usize = 256;
+/// Time given to running work after the first stop signal.
+pub const SOFT_STOP_GRACE: Duration = Duration::from_secs(15);

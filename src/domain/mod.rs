@@ -1,0 +1,41 @@
+//! Our words: the types that every other module speaks.
+//!
+//! Invariants: nothing here does I/O, is async, reads a clock on its own or knows another module.
+//! Every state machine is a pure, total function without wildcard arms.
+
+pub mod agent;
+pub mod approval;
+pub mod audit;
+pub mod event;
+pub mod grant;
+pub mod ids;
+pub mod limits;
+pub mod message;
+pub mod money;
+pub mod principal;
+pub mod run;
+pub mod secret;
+pub mod time;
+pub mod tool;
+
+pub use agent::{AgentDef, AgentName};
+pub use approval::{
+    Approval, ApprovalKind, ApprovalState, Decision, DecisionScope, UnknownOutcome,
+};
+pub use audit::{AuditEntry, AuditKind};
+pub use event::{Event, EventBody};
+pub use grant::{Access, CommandRule, Grant, PathRule, ToolLimits};
+pub use ids::{
+    ApprovalId, BundleId, ConversationId, EventId, IdSource, MessageId, PrincipalId, RunId,
+    SteerId, TokenId, ToolCallId,
+};
+pub use message::{Author, Message, Part, UserInput};
+pub use money::Usd;
+pub use principal::{Principal, Role, Surface};
+pub use run::{
+    Confinement, InterruptMode, OnBusy, Run, RunError, RunInput, RunLimits, RunState, Usage,
+    WaitReason,
+};
+pub use secret::Secret;
+pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use tool::{CallState, Effect, Risk, ToolCall, ToolName, ToolOutcome, ToolStatus};
