@@ -132,6 +132,17 @@ impl EventBody {
         }
     }
 
+    /// Whether nothing can follow it.
+    pub const fn is_terminal(&self) -> bool {
+        matches!(
+            self,
+            Self::RunSucceeded { .. }
+                | Self::RunFailed { .. }
+                | Self::RunCancelled { .. }
+                | Self::RunExpired { .. }
+        )
+    }
+
     /// What this event does to a run in `state`; `None` for events that change no state.
     pub fn input(&self, state: RunState) -> Option<RunInput> {
         match self {

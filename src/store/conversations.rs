@@ -111,6 +111,20 @@ impl Conversations<'_> {
         .map_err(StoreError::unavailable("save a conversation"))
     }
 
+    /// Reserves numbers for `count` messages; the number of the last one.
+    pub async fn reserve(&mut self, id: ConversationId, count: u64) -> Result<u64, StoreError> {
+        let last: Option<i64> = sqlx::query_scalar(
+            "UPDATE conversations SET last_seq = last_seq + $1 WHERE id = $2 RETURNING last_seq",
+        )
+        .bind(cols::int(count))
+        .bind(id.to_string())
+        .fetch_optional(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("number a message"))?;
+        last.and_then(|n| u64::try_from(n).ok())
+            .ok_or_else(|| StoreError::Missing { what: id.to_string() })
+    }
+
     /// One thread; deleted ones too.
     pub async fn get(&mut self, id: ConversationId) -> Result<Option<Conversation>, StoreError> {
         const SQL: &str = concat!("SELECT ", columns!(), " FROM conversations WHERE id = $1");

@@ -38,7 +38,7 @@ pub use page::{Page, Paged};
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use steers::{Steer, Steers};
 pub use steps::{StepRow, Steps};
-pub use tx::Tx;
+pub use tx::{Committed, Tx};
 pub use writer::{CommitHook, JobFuture};
 
 use crate::{

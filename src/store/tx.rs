@@ -50,12 +50,21 @@ impl std::fmt::Debug for Tx {
     }
 }
 
+/// An event that is durable now.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The event.
+    pub event: Arc<Event>,
+    /// Size of its body as JSON.
+    pub bytes: usize,
+}
+
 #[derive(Default)]
 struct Pending {
     messages: Vec<Message>,
     events: Vec<(Arc<Event>, String)>,
     audit: Vec<(Timestamp, AuditEntry)>,
-    committed: Vec<Arc<Event>>,
+    committed: Vec<Committed>,
 }
 
 /// Where a job began, so that its rows alone can be dropped.
@@ -240,7 +249,7 @@ impl Tx {
     }
 
     /// What became durable, for the live feed. Call once after the commit.
-    pub(super) fn committed(&mut self) -> Vec<Arc<Event>> {
+    pub(super) fn committed(&mut self) -> Vec<Committed> {
         self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
         self.chain.keep();
         std::mem::take(&mut self.pending.committed)
@@ -293,7 +302,9 @@ impl Tx {
                 .bind(body.clone()))
         })
         .await?;
-        self.pending.committed.extend(rows.into_iter().map(|(event, _)| event));
+        self.pending.committed.extend(
+            rows.into_iter().map(|(event, body)| Committed { event, bytes: body.len() }),
+        );
         Ok(())
     }
 

@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     backend::{self, Durability},
     error::StoreError,
-    tx::Tx,
+    tx::{Committed, Tx},
 };
 use crate::{
-    domain::{Event, limits},
+    domain::limits,
     runtime::{Stop, TaskKind, Tasks},
 };
 
@@ -22,7 +22,7 @@ use crate::{
 pub type JobFuture<'t, T> = Pin<Box<dyn Future<Output = T> + Send + 't>>;
 
 /// Called after each commit with the events that it made durable, in order.
-pub type CommitHook = Arc<dyn Fn(Vec<Arc<Event>>) + Send + Sync>;
+pub type CommitHook = Arc<dyn Fn(&[Committed]) + Send + Sync>;
 
 /// How a job ended, before the commit.
 struct Ran {
@@ -116,7 +116,7 @@ async fn work(mut tx: Tx, mut waiting: mpsc::Receiver<Job>, hook: CommitHook, st
         let is_committed = match committed {
             Ok(events) => {
                 // Readers first see the commit, then hear of it.
-                hook(events);
+                hook(&events);
                 true
             }
             Err(error) => {
@@ -140,7 +140,7 @@ async fn commit(
     jobs: Vec<Job>,
     wanted: Durability,
     current: &mut Option<Durability>,
-) -> (Vec<Answer>, Result<Vec<Arc<Event>>, StoreError>) {
+) -> (Vec<Answer>, Result<Vec<Committed>, StoreError>) {
     let mut answers = Vec::with_capacity(jobs.len());
     let result = async {
         if *current != Some(wanted) {
