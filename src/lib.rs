@@ -11,5 +11,6 @@
 //!
 //! A module imports only from the layers below it, and only what `tests/architecture.rs` lists.
 
+pub mod auth;
 pub mod domain;
 pub mod runtime;
