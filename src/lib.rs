@@ -12,4 +12,5 @@
 //! A module imports only from the layers below it, and only what `tests/architecture.rs` lists.
 
 pub mod domain;
+pub mod llm;
 pub mod runtime;
