@@ -196,7 +196,7 @@ fn path(text: &str) -> String {
     }
     let mut words: Vec<&str> = text.split_whitespace().collect();
     let is_filler = |w: &str| {
-        ["the", "all", "my", "a", "file", "files", "directory", "folder", "contents", "of", "in"]
+        ["the", "all", "file", "files", "directory", "folder", "contents", "of", "in"]
             .contains(&w.to_ascii_lowercase().as_str())
     };
     while words.first().is_some_and(|w| is_filler(w)) {
@@ -231,11 +231,10 @@ fn read(rest: &str) -> Result<Step, &'static str> {
 
 fn write(word: &str, verb: Verb, rest: &str, block: Option<String>) -> Result<Step, &'static str> {
     const HOW: &str = "write it as `write PATH: TEXT` (or `append PATH: TEXT`)";
-    let (target, content) = match block {
-        Some(text) => (rest.trim_end_matches(':'), text),
+    let (path, content) = match block {
+        Some(text) => (path(rest.trim_end_matches(':')), text),
         None => split_target(rest).ok_or(HOW)?,
     };
-    let path = path(target);
     if path.is_empty() {
         return Err(HOW);
     }
@@ -249,25 +248,25 @@ fn write(word: &str, verb: Verb, rest: &str, block: Option<String>) -> Result<St
 }
 
 /// `PATH: TEXT`, or `TEXT to PATH`. A text without quotes gets the line end that a text file has.
-fn split_target(rest: &str) -> Option<(&str, String)> {
+fn split_target(rest: &str) -> Option<(String, String)> {
     let content = |text: &str| {
         let text = text.trim();
         quoted(text)
             .unwrap_or_else(|| if text.is_empty() { String::new() } else { unescape(text) + "\n" })
     };
     if !rest.starts_with('"')
-        && let Some((path, text)) = rest.split_once(": ")
+        && let Some((target, text)) = rest.split_once(": ")
     {
-        return Some((path, content(text)));
+        return Some((path(target), content(text)));
     }
-    if let Some((path, text)) = rest.split_once("\": ") {
-        return Some((path.trim_start_matches('"'), content(text)));
+    if let Some((target, text)) = rest.split_once("\": ") {
+        return Some((unescape(target.trim_start_matches('"')), content(text)));
     }
-    if let Some(path) = rest.strip_suffix(':') {
-        return Some((path, String::new()));
+    if let Some(target) = rest.strip_suffix(':') {
+        return Some((path(target), String::new()));
     }
-    let (text, path) = rest.rsplit_once(" to ").or_else(|| rest.rsplit_once(" into "))?;
-    Some((path, content(text)))
+    let (text, target) = rest.rsplit_once(" to ").or_else(|| rest.rsplit_once(" into "))?;
+    Some((path(target), content(text)))
 }
 
 fn edit(rest: &str) -> Result<Step, &'static str> {

@@ -64,7 +64,7 @@ fn texts_are_written_in_every_form() {
     for (text, path, content, mode) in [
         ("write a.txt: one\\ntwo", "a.txt", "one\ntwo\n", "overwrite"),
         ("write a.txt: \"exact\"", "a.txt", "exact", "overwrite"),
-        ("write \"a b.txt\": x", "a b.txt", "x\n", "overwrite"),
+        ("write \"the b.txt\": x", "the b.txt", "x\n", "overwrite"),
         ("create a.txt: x", "a.txt", "x\n", "create"),
         ("append a.txt: more: colons", "a.txt", "more: colons\n", "append"),
         ("add milk to list.txt", "list.txt", "milk\n", "append"),
