@@ -13,5 +13,6 @@
 
 pub mod auth;
 pub mod domain;
+pub mod llm;
 pub mod runtime;
 pub mod store;
