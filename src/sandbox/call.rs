@@ -5,7 +5,7 @@
 
 use std::{
     io::Write,
-    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
 
@@ -28,6 +28,7 @@ use super::{
     output::{Capture, Flow},
     parent::Helper,
     plan::Plan,
+    sys,
     wire::{self, AtStep, Failure, Message, Report},
 };
 use crate::domain::event::OutputStream;
@@ -83,16 +84,17 @@ pub(super) async fn run(
     }
     drop((theirs, stdout_end, stderr_end));
     let mut call = Call {
-        status: Some(AsyncFd::new(status).at("watch the status")?),
+        status: Some(sys::watch(status).at("watch the status")?),
         pidfd: None,
         is_dead: false,
         stdout: Some(stdout),
         stderr: Some(stderr),
         capture,
+        deadline: started + wall,
         forced: None,
         told: None,
     };
-    call.follow(started + wall, stop).await?;
+    call.follow(stop).await?;
     let (output, is_truncated) = call.capture.finish();
     let end = match (call.forced, call.told) {
         // The program's own end came first, however close the kill was.
@@ -119,22 +121,20 @@ const fn signaled(signal: i32) -> End {
 
 struct Call {
     status: Option<AsyncFd<OwnedFd>>,
-    pidfd: Option<AsyncFd<Victim>>,
+    pidfd: Option<Victim>,
     is_dead: bool,
     stdout: Option<Receiver>,
     stderr: Option<Receiver>,
     capture: Capture,
+    /// When it is killed; once killed, when it is given up.
+    deadline: Instant,
     forced: Option<End>,
     told: Option<Report>,
 }
 
 impl Call {
     /// Reads until everything is closed and pid 1 is dead, killing when it is time.
-    async fn follow(
-        &mut self,
-        mut deadline: Instant,
-        stop: &CancellationToken,
-    ) -> Result<(), SandboxError> {
+    async fn follow(&mut self, stop: &CancellationToken) -> Result<(), SandboxError> {
         let mut out = vec![0_u8; READ_BYTES];
         let mut err = vec![0_u8; READ_BYTES];
         while !self.is_over() {
@@ -149,20 +149,13 @@ impl Call {
                     self.collect(OutputStream::Stderr, count, &err);
                 }
                 () = dead(self.pidfd.as_ref(), self.is_dead) => self.is_dead = true,
-                () = sleep_until(deadline) => {
+                () = sleep_until(self.deadline) => {
                     if self.forced.is_some() {
                         return Err(SandboxError::Lost);
                     }
                     self.kill(End::TimedOut);
                 }
                 () = stop.cancelled(), if self.forced.is_none() => self.kill(End::Stopped),
-            }
-            if self.forced.is_some() {
-                deadline = deadline.max(Instant::now()).min(Instant::now() + DEATH_WAIT);
-                if self.status.is_none() && self.pidfd.is_none() {
-                    // Never started: nothing to wait for but the pipes, which pid 1 closes.
-                    deadline = deadline.max(Instant::now() + DEATH_WAIT / 2);
-                }
             }
         }
         Ok(())
@@ -181,7 +174,7 @@ impl Call {
         };
         if report == Report::Started {
             if let Some(pidfd) = descriptors.pop() {
-                self.pidfd = Some(AsyncFd::new(Victim(pidfd)).at("watch the sandbox")?);
+                self.pidfd = Some(Victim(sys::watch(pidfd).at("watch the sandbox")?));
             }
             if self.forced.is_some() {
                 self.strike();
@@ -209,12 +202,13 @@ impl Call {
 
     fn kill(&mut self, why: End) {
         self.forced = Some(why);
+        self.deadline = Instant::now() + DEATH_WAIT;
         self.strike();
     }
 
     fn strike(&mut self) {
         match &self.pidfd {
-            Some(victim) => victim.get_ref().kill(),
+            Some(victim) => victim.kill(),
             // Not started yet: pid 1 ends when it finds this end closed.
             None => self.status = None,
         }
@@ -223,18 +217,12 @@ impl Call {
 
 /// Pid 1 of a sandbox; dropping it kills it, and with it everything in its namespace.
 #[derive(Debug)]
-struct Victim(OwnedFd);
+struct Victim(AsyncFd<OwnedFd>);
 
 impl Victim {
     fn kill(&self) {
         // Fails only when it is dead already.
-        pidfd_send_signal(&self.0, Signal::KILL).ok();
-    }
-}
-
-impl AsRawFd for Victim {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        pidfd_send_signal(self.0.get_ref(), Signal::KILL).ok();
     }
 }
 
@@ -262,10 +250,10 @@ async fn read(pipe: Option<&mut Receiver>, buffer: &mut [u8]) -> std::io::Result
     }
 }
 
-async fn dead(pidfd: Option<&AsyncFd<Victim>>, is_dead: bool) {
-    match pidfd {
-        Some(pidfd) if !is_dead => {
-            if pidfd.readable().await.is_err() {
+async fn dead(victim: Option<&Victim>, is_dead: bool) {
+    match victim {
+        Some(victim) if !is_dead => {
+            if victim.0.readable().await.is_err() {
                 tracing::warn!("cannot watch a sandbox any more");
             }
         }

@@ -97,7 +97,7 @@ impl Bait {
 pub(super) fn try_everything(attempts: &Attempts) -> std::io::Result<()> {
     let mut findings = vec![
         finding("read a file outside", std::fs::read(&attempts.outside_file).is_ok()),
-        finding("write a file outside", std::fs::write(&attempts.outside_file, "escaped").is_ok()),
+        finding("write a file outside", can_overwrite(&attempts.outside_file)),
         finding("read the host's /etc", HOST_FILES.iter().any(|f| std::fs::read(f).is_ok())),
         finding("write to /usr", std::fs::write("/usr/agent-runtime-canary", "").is_ok()),
         finding("write to the root", std::fs::write("/agent-runtime-canary", "").is_ok()),
@@ -123,6 +123,12 @@ pub(super) fn try_everything(attempts: &Attempts) -> std::io::Result<()> {
 
 fn finding(attempt: &str, has_escaped: bool) -> Finding {
     Finding { attempt: attempt.to_owned(), has_escaped }
+}
+
+/// Without creating: the private `/tmp` may hold a directory of the same name.
+fn can_overwrite(path: &Path) -> bool {
+    let file = std::fs::OpenOptions::new().write(true).open(path);
+    file.is_ok_and(|mut f| f.write_all(b"escaped").is_ok())
 }
 
 fn can_connect(port: u16) -> bool {
@@ -181,7 +187,7 @@ mod tests {
         assert_eq!(bait.touched(), Some("an abstract socket connection arrived outside"));
         assert!(sees_processes());
         assert!(sees(bait.attempts().daemon_pid));
-        std::fs::write(&bait.attempts().outside_file, "escaped").unwrap();
+        assert!(can_overwrite(&bait.attempts().outside_file));
         assert_eq!(bait.touched(), Some("a file outside was changed"));
     }
 

@@ -16,10 +16,11 @@ use rustix::{
     net::{RecvFlags, SendFlags},
     process::{Pid, PidfdFlags, pidfd_open},
 };
-use tokio::{io::unix::AsyncFd, sync::watch, time::timeout};
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     lock::Lock,
+    sys,
     wire::{self, AtStep, Failure, Report},
     zygote,
 };
@@ -167,7 +168,7 @@ async fn wait_for(process: &Child) -> Result<(), Failure> {
         Failure { step: step.to_owned(), errno: libc::ESRCH }
     })?;
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK).at(step)?;
-    let pidfd = AsyncFd::new(pidfd).at(step)?;
+    let pidfd = sys::watch(pidfd).at(step)?;
     pidfd.readable().await.map(drop).at(step)
 }
 

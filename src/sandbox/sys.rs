@@ -12,6 +12,8 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 
+use tokio::io::{Interest, unix::AsyncFd};
+
 /// Which side of a fork this is.
 #[derive(Debug)]
 pub(super) enum Forked<T> {
@@ -196,6 +198,13 @@ pub(super) fn child_exit_descriptor() -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets the async runtime watch a descriptor for input.
+pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open, is not handed out mutably by `AsyncFd<OwnedFd>` users here, and
+    // is closed only when the `AsyncFd` that owns it has deregistered it.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 fn empty_set() -> libc::sigset_t {
