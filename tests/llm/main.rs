@@ -199,8 +199,8 @@ async fn an_attempt_has_an_end_even_when_bytes_keep_coming() {
         "x",
         [Turn::text("slowly").after([Fault::SlowBytes(Duration::from_millis(90)); 9])],
     );
-    let timeout = Duration::from_millis(200);
-    let talk = Talk::new(llm(Options { timeout, ..options(&fake, BOTH[0]) }), "script:x");
+    let total_timeout = Duration::from_millis(200);
+    let talk = Talk::new(llm(Options { total_timeout, ..options(&fake, BOTH[0]) }), "script:x");
     assert_eq!(class(talk.ask().await), ErrorClass::Timeout);
 }
 
@@ -210,7 +210,7 @@ async fn a_cancelled_call_returns_at_once() {
         let fake = FakeLlm::start();
         fake.script("mid", [Turn::text("a few words before silence").after([Fault::Stall(4)])]);
         fake.script("hang", [Turn::text("never").after([Fault::Hang])]);
-        let patient = Options { idle_timeout: Duration::from_secs(20), ..options(&fake, wire) };
+        let patient = Options { timeout: Duration::from_secs(20), ..options(&fake, wire) };
         let llm = llm(patient);
         for script in ["mid", "hang"] {
             let stop = CancellationToken::new();

@@ -35,8 +35,8 @@ pub(crate) fn model(fake: &FakeLlm, wire: Wire) -> ModelOptions {
 pub(crate) fn options(fake: &FakeLlm, wire: Wire) -> Options {
     Options {
         models: BTreeMap::from([("default".to_owned(), model(fake, wire))]),
-        timeout: Duration::from_secs(20),
-        idle_timeout: Duration::from_millis(500),
+        timeout: Duration::from_secs(1),
+        total_timeout: Duration::from_secs(20),
         retry: RetryPolicy {
             attempts: 3,
             first: Duration::from_millis(2),

@@ -282,7 +282,7 @@ fn serve(listener: std::net::TcpListener, app: Router, stopped: oneshot::Receive
 async fn openai(state: State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let key = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let key = key.and_then(|v| v.strip_prefix("Bearer ")).map(str::to_owned);
-    state.answer(Wire::OpenAi, key, &body)
+    sent(state.answer(Wire::OpenAi, key, &body)).await
 }
 
 async fn anthropic(state: State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -290,17 +290,25 @@ async fn anthropic(state: State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -
         return error(StatusCode::BAD_REQUEST, None, "invalid_request_error");
     }
     let key = headers.get("x-api-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
-    state.answer(Wire::Anthropic, key, &body)
+    sent(state.answer(Wire::Anthropic, key, &body)).await
+}
+
+/// The response; where there is none, nothing ever.
+async fn sent(response: Option<Response>) -> Response {
+    match response {
+        Some(response) => response,
+        None => std::future::pending().await,
+    }
 }
 
 impl Shared {
-    fn answer(&self, wire: Wire, key: Option<String>, body: &[u8]) -> Response {
+    fn answer(&self, wire: Wire, key: Option<String>, body: &[u8]) -> Option<Response> {
         let Ok(body) = serde_json::from_slice::<Value>(body) else {
-            return error(StatusCode::BAD_REQUEST, None, "invalid_request_error");
+            return Some(error(StatusCode::BAD_REQUEST, None, "invalid_request_error"));
         };
         // A real provider refuses a call without a result, or a result without a call.
         let Some(said) = fake_wire::read(wire, &body) else {
-            return error(StatusCode::BAD_REQUEST, None, "invalid_request_error");
+            return Some(error(StatusCode::BAD_REQUEST, None, "invalid_request_error"));
         };
         let mut seen = place(wire, key, said, body);
         let turn = self.turn(&seen);
@@ -310,10 +318,10 @@ impl Shared {
         let is_welcome = self.options.key.is_none() || self.options.key == seen.key;
         self.record(seen);
         if !is_welcome {
-            return error(StatusCode::UNAUTHORIZED, None, "authentication_error");
+            return Some(error(StatusCode::UNAUTHORIZED, None, "authentication_error"));
         }
         let usage = (!self.options.hides_usage).then_some(asked);
-        respond(wire, turn, fault, usage)
+        (fault != Fault::Hang).then(|| respond(wire, turn, fault, usage))
     }
 
     fn turn(&self, seen: &Seen) -> Turn {
@@ -383,9 +391,6 @@ fn respond(wire: Wire, mut turn: Turn, fault: Fault, usage: Option<usize>) -> Re
     }
     let frames = fake_wire::frames(wire, &turn, usage);
     let stream = async_stream::stream! {
-        if fault == Fault::Hang {
-            std::future::pending::<()>().await;
-        }
         for (n, frame) in frames.into_iter().enumerate() {
             match fault {
                 Fault::CutStream(after) if n == after => {
