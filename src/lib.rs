@@ -14,3 +14,4 @@
 pub mod domain;
 pub mod runtime;
 pub mod sandbox;
+pub mod tools;

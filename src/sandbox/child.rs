@@ -169,7 +169,8 @@ fn execute(argv: &[String], env: &[(String, String)]) -> Failure {
     let directories = if name.contains('/') { "" } else { search };
     let mut errno = libc::ENOENT;
     for directory in directories.split(':') {
-        let Ok(path) = CString::new(Path::new(directory).join(name).into_os_string().into_encoded_bytes())
+        let Ok(path) =
+            CString::new(Path::new(directory).join(name).into_os_string().into_encoded_bytes())
         else {
             continue;
         };

@@ -83,7 +83,9 @@ impl Capture {
     pub(super) fn finish(self) -> (Vec<u8>, bool) {
         let mut kept = self.head;
         if self.left_out > 0 {
-            kept.extend_from_slice(format!("\n[… {} bytes left out …]\n", self.left_out).as_bytes());
+            kept.extend_from_slice(
+                format!("\n[… {} bytes left out …]\n", self.left_out).as_bytes(),
+            );
         }
         kept.extend(self.tail);
         (kept, self.left_out > 0)

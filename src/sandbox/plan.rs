@@ -152,7 +152,11 @@ fn trees(grant: &Grant, data_dir: &Path) -> Result<Vec<Tree>, PlanError> {
         let is_own = OWN_TREES.iter().any(|own| tree.target == Path::new(own));
         let is_beneath_own = ["/proc", "/dev"].iter().any(|own| tree.target.starts_with(own));
         let is_text = tree.target.to_str().is_some();
-        if !tree.target.is_absolute() || !is_plain(&tree.target) || is_own || is_beneath_own || !is_text
+        if !tree.target.is_absolute()
+            || !is_plain(&tree.target)
+            || is_own
+            || is_beneath_own
+            || !is_text
         {
             return Err(PlanError::BadPath(tree.target.clone()));
         }

@@ -37,8 +37,13 @@ fn every_listed_call_gets_its_lists_answer_and_every_other_is_unknown() {
     let program = compile();
     assert!(program.len() < 4_096, "the kernel's bound");
     let listed = |n: u32, calls: &[libc::c_long]| calls.contains(&libc::c_long::from(n));
-    let special =
-        [libc::SYS_clone, libc::SYS_clone3, libc::SYS_ioctl, libc::SYS_socket, libc::SYS_socketpair];
+    let special = [
+        libc::SYS_clone,
+        libc::SYS_clone3,
+        libc::SYS_ioctl,
+        libc::SYS_socket,
+        libc::SYS_socketpair,
+    ];
     for number in 0..1_000 {
         if listed(number, &special) {
             continue;

@@ -42,8 +42,7 @@ impl Lab {
             data_dir: data_dir.clone(),
             processes_max,
         };
-        let sandbox =
-            Sandbox::start_with_helper(options, HELPER.into(), &tasks).await.unwrap();
+        let sandbox = Sandbox::start_with_helper(options, HELPER.into(), &tasks).await.unwrap();
         let status = sandbox.status();
         assert!(status.usable, "these tests must not be skipped: {status:?}");
         let workspace = data_dir.join("workspaces/one");
