@@ -87,8 +87,10 @@ fn build(
 fn read_plan(file: OwnedFd) -> Result<Plan, Failure> {
     let mut json = Vec::new();
     std::fs::File::from(file).read_to_end(&mut json).at("read the plan")?;
-    serde_json::from_slice(&json)
-        .map_err(|_| Failure { step: "understand the plan".to_owned(), errno: libc::EINVAL })
+    serde_json::from_slice(&json).map_err(|error| Failure {
+        step: format!("understand the plan ({error})"),
+        errno: libc::EINVAL,
+    })
 }
 
 /// Maps the one uid and gid onto themselves. The files belong to root while the process is not

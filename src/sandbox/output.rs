@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_flood_keeps_memory_bounded_and_is_stopped() {
         let mut capture = Capture::new(1_000, None);
-        let piece = [b'y'; 64 << 10];
+        let piece = vec![b'y'; 64 << 10];
         let mut pushed = 0;
         while capture.push(OutputStream::Stdout, &piece) == Flow::Continue {
             pushed += 1;

@@ -32,9 +32,10 @@ pub(super) fn edit(text: &str, old: &str, new: &str, count: usize) -> Edited {
 
 /// An occurrence of `old` inside an occurrence of `new` is a result, not a place to change.
 fn replace(text: &str, old: &str, new: &str, count: usize) -> Edited {
-    let done: Vec<usize> = match new.is_empty() {
-        true => Vec::new(),
-        false => text.match_indices(new).map(|(at, _)| at).collect(),
+    let done: Vec<usize> = if new.is_empty() {
+        Vec::new()
+    } else {
+        text.match_indices(new).map(|(at, _)| at).collect()
     };
     let covers = |at: usize| {
         let before = done.partition_point(|d| *d <= at);

@@ -151,9 +151,10 @@ fn refused(error: &SandboxError) -> ToolOutcome {
             ToolStatus::Error,
             format!("{error}; ask the operator to run `agent-runtime doctor`"),
         ),
-        SandboxError::Stopped => ToolOutcome::message(ToolStatus::Killed, error.to_string()),
-        // The program may have run in part: what it did is like what a killed program did.
-        SandboxError::Lost => ToolOutcome::message(ToolStatus::Killed, error.to_string()),
+        // Lost: the program may have run in part, as a killed one does.
+        SandboxError::Stopped | SandboxError::Lost => {
+            ToolOutcome::message(ToolStatus::Killed, error.to_string())
+        }
         SandboxError::Plan(_)
         | SandboxError::NotGranted
         | SandboxError::Setup { .. }

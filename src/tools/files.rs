@@ -97,8 +97,8 @@ pub(super) fn read(grant: &Grant, call: &ReadFile, bytes_max: usize) -> Result<T
         let cut = wanted.floor_char_boundary(bytes_max.saturating_sub(120));
         shown = format!("{}\n", wanted.get(..cut).unwrap_or_default());
     }
-    shown.push_str(&format!("[cut: the file goes on; read again with offset {next}]\n"));
-    Ok(Told { text: shown, is_truncated: true })
+    let note = format!("[cut: the file goes on; read again with offset {next}]\n");
+    Ok(Told { text: shown + &note, is_truncated: true })
 }
 
 fn text_of(path: &str, content: Vec<u8>) -> Result<String, FileError> {

@@ -120,7 +120,7 @@ fn binary_files_are_told_and_long_ones_cut_with_where_to_go_on() {
     let desk = Desk::new();
     std::fs::write(desk.base.path().join("ws/bin"), b"\x7fELF\0\0").unwrap();
     assert!(desk.err("read_file", json!({"path": "bin"})).contains("not a text file"));
-    let long: String = (1..=2_000).map(|n| format!("line {n}\n")).collect();
+    let long = (1..=2_000).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
     std::fs::write(desk.base.path().join("ws/long"), long).unwrap();
     let told = desk.call("read_file", json!({"path": "long"})).unwrap();
     assert!(told.is_truncated && told.text.len() <= 4_000);

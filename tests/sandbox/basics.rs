@@ -159,9 +159,9 @@ async fn time_stop_and_drop_kill_everything_at_once() {
         stop.cancel();
         Instant::now()
     };
-    let (outcome, stopped) = tokio::join!(run, stopper);
+    let (outcome, since) = tokio::join!(run, stopper);
     assert_eq!(outcome.unwrap().end, End::Stopped);
-    assert!(stopped.elapsed() < Duration::from_millis(500), "{:?}", stopped.elapsed());
+    assert!(since.elapsed() < Duration::from_millis(500), "{:?}", since.elapsed());
     assert!(!beats().await, "a survivor of the stop");
     // Drop.
     std::fs::remove_file(lab.workspace.join("started")).unwrap();

@@ -74,14 +74,6 @@ impl Lab {
     pub(crate) async fn run_job(&self, job: Job) -> Result<Outcome, SandboxError> {
         self.sandbox.run(job, CancellationToken::new()).await
     }
-
-    /// A file that the tool may read and write.
-    pub(crate) fn put(&self, name: &str, content: &[u8]) -> PathBuf {
-        let path = self.workspace.join(name);
-        std::fs::write(&path, content).unwrap();
-        sandbox::give_to_tools(std::fs::File::open(&path).unwrap()).unwrap();
-        path
-    }
 }
 
 impl Drop for Lab {
