@@ -13,5 +13,7 @@
 
 pub mod auth;
 pub mod domain;
+pub mod http;
+pub mod orchestrator;
 pub mod runtime;
 pub mod store;
