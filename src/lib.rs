@@ -14,6 +14,9 @@
 pub mod auth;
 pub mod domain;
 pub mod http;
+pub mod llm;
 pub mod orchestrator;
 pub mod runtime;
+pub mod sandbox;
 pub mod store;
+pub mod tools;

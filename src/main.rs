@@ -1,3 +1,13 @@
 //! The daemon and its command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+use agent_runtime::sandbox;
+
+fn main() -> ExitCode {
+    // Before anything else: the sandbox helper must have one thread and know nothing.
+    if sandbox::helper_requested() {
+        return sandbox::helper_main();
+    }
+    ExitCode::SUCCESS
+}
