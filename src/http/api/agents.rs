@@ -96,8 +96,6 @@ pub struct PrincipalView {
 pub struct Info {
     /// `development`, `staging` or `production`.
     pub environment: String,
-    /// The measured level of the sandbox.
-    pub sandbox_level: Confinement,
     /// The kind of store, such as `sqlite`.
     pub store: &'static str,
 }
@@ -165,7 +163,7 @@ pub async fn info(State(app): State<App>, _caller: Caller) -> Json<InfoView> {
         version: env!("CARGO_PKG_VERSION"),
         environment: info.environment.clone(),
         uptime_secs: app.uptime().as_secs(),
-        sandbox_level: info.sandbox_level,
+        sandbox_level: app.orchestrator().sandbox_status().level,
         store: info.store,
     })
 }

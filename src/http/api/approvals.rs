@@ -14,14 +14,14 @@ use crate::{
     orchestrator::{CommandError, Page},
 };
 
-fn refused(error: CommandError) -> Problem {
-    Problem::of_command(error, &code::NO_APPROVAL)
+fn refused(error: impl Into<CommandError>) -> Problem {
+    Problem::of_command(error.into(), &code::NO_APPROVAL)
 }
 
 /// Lists approvals, newest first.
 #[utoipa::path(get, path = "/api/v1/approvals", tag = "approvals", params(dto::ListApprovals),
     responses((status = 200, body = schema::ApprovalPage), (status = "default", body = schema::Problem)))]
-pub async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     Query(query): Query<dto::ListApprovals>,
@@ -36,7 +36,7 @@ pub async fn list(
 #[utoipa::path(get, path = "/api/v1/approvals/{id}", tag = "approvals",
     params(("id" = String, Path)),
     responses((status = 200, body = schema::Approval), (status = "default", body = schema::Problem)))]
-pub async fn get(
+pub(super) async fn get(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<ApprovalId>,
@@ -52,7 +52,7 @@ pub async fn get(
     params(("id" = String, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe; kept 24 h")),
     responses((status = 200, body = schema::Approval), (status = "default", body = schema::Problem)))]
-pub async fn decide(
+pub(super) async fn decide(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<ApprovalId>,

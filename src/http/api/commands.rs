@@ -9,10 +9,10 @@ use crate::{
 };
 
 /// The caller's key, if they gave one.
-pub type Key = Option<Idempotency>;
+pub(super) type Key = Option<Idempotency>;
 
 /// Creates a run.
-pub async fn create(
+pub(super) async fn create(
     app: &App,
     cx: &CallContext,
     body: dto::CreateRun,
@@ -29,7 +29,7 @@ pub async fn create(
 }
 
 /// Interrupts a run.
-pub async fn interrupt(
+pub(super) async fn interrupt(
     app: &App,
     cx: &CallContext,
     id: RunId,
@@ -42,7 +42,7 @@ pub async fn interrupt(
 }
 
 /// Steers a run.
-pub async fn steer(
+pub(super) async fn steer(
     app: &App,
     cx: &CallContext,
     id: RunId,
@@ -55,7 +55,7 @@ pub async fn steer(
 }
 
 /// Resumes a run.
-pub async fn resume(
+pub(super) async fn resume(
     app: &App,
     cx: &CallContext,
     id: RunId,
@@ -68,7 +68,7 @@ pub async fn resume(
 }
 
 /// Cancels a run.
-pub async fn cancel(
+pub(super) async fn cancel(
     app: &App,
     cx: &CallContext,
     id: RunId,
@@ -81,14 +81,19 @@ pub async fn cancel(
 }
 
 /// Retries a run.
-pub async fn retry(app: &App, cx: &CallContext, id: RunId, key: Key) -> Result<Reply, Problem> {
+pub(super) async fn retry(
+    app: &App,
+    cx: &CallContext,
+    id: RunId,
+    key: Key,
+) -> Result<Reply, Problem> {
     let permit = app.authorizer().control(cx, Verb::Retry)?;
     let done = app.orchestrator().retry(permit, id, key).await.map_err(refused)?;
     Reply::of(done, |run| run)
 }
 
 /// Forks a run.
-pub async fn fork(
+pub(super) async fn fork(
     app: &App,
     cx: &CallContext,
     id: RunId,
@@ -101,7 +106,7 @@ pub async fn fork(
 }
 
 /// Decides an approval.
-pub async fn decide(
+pub(super) async fn decide(
     app: &App,
     cx: &CallContext,
     id: ApprovalId,

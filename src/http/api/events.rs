@@ -11,7 +11,6 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use serde::Serialize;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, Interval, MissedTickBehavior, interval_at},
@@ -24,7 +23,7 @@ use super::{
 };
 use crate::{
     auth::{Permit, Read},
-    domain::{Event, RunId, limits},
+    domain::{RunId, limits},
     http::kit::{Caller, Id, Problem, Query, limit::PING_EVERY},
     orchestrator::{Frame, Subscription},
     runtime::Stop,
@@ -34,15 +33,8 @@ use crate::{
 const RETRY: &[u8] = b"retry: 1000\n\n";
 const PING: &[u8] = b": ping\n\n";
 
-/// A page of events.
-#[derive(Debug, Serialize)]
-struct EventPage {
-    items: Vec<Event>,
-    next_after: u64,
-}
-
 /// Whether the caller asks for a stream.
-pub fn is_wanted(headers: &HeaderMap) -> bool {
+pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()
@@ -59,7 +51,7 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
             description = "A page; or a stream with `id:` = seq and `event:` = type"),
         (status = 204, description = "Stream: the run has ended and you know all of it"),
         (status = "default", body = schema::Problem)))]
-pub async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<RunId>,
@@ -74,12 +66,12 @@ pub async fn list(
     }
     let limit = query.limit.unwrap_or(limits::PAGE_DEFAULT).clamp(1, limits::PAGE_MAX);
     let page = app.orchestrator().events(&permit, id, after, limit).await.map_err(refused)?;
-    Ok(Json(EventPage { items: page.items, next_after: page.next_after }).into_response())
+    Ok(Json(page.ok_or_else(no_run)?).into_response())
 }
 
 /// The stream of a run's events after `after`, as a response. It ends after the run's terminal
 /// event, when the daemon stops, or when the caller's token ends.
-pub async fn stream(
+pub(super) async fn stream(
     app: &App,
     caller: Caller,
     permit: Permit<Read>,
@@ -93,6 +85,7 @@ pub async fn stream(
     }
     let place = app.streams().admit()?;
     let subscription = app.orchestrator().subscribe(&permit, id, after).await.map_err(refused)?;
+    let subscription = subscription.ok_or_else(no_run)?;
     let live = Live {
         subscription,
         caller,
@@ -190,7 +183,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::domain::{
-        ConversationId, EventBody, IdSource, ManualClock, Timestamp,
+        ConversationId, Event, EventBody, IdSource, ManualClock, Timestamp,
         event::{Ephemeral, EphemeralBody},
     };
 

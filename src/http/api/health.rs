@@ -12,31 +12,32 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
+use crate::orchestrator::Check;
 
 /// The process is alive.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Health {
+pub(super) struct Health {
     /// Always `ok`.
-    pub status: &'static str,
+    pub(super) status: &'static str,
 }
 
 /// Whether the daemon can do its work.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Ready {
+pub(super) struct Ready {
     /// `ready`, or `not_ready`.
-    pub status: &'static str,
+    pub(super) status: &'static str,
     /// What was checked.
-    pub checks: BTreeMap<&'static str, CheckView>,
+    pub(super) checks: BTreeMap<&'static str, CheckView>,
 }
 
 /// One part that the daemon needs.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Check)]
-pub struct CheckView {
+pub(super) struct CheckView {
     /// Whether it works.
-    pub ok: bool,
+    pub(super) ok: bool,
     /// What it is, or what is wrong.
-    pub detail: String,
+    pub(super) detail: String,
 }
 
 macro_rules! alias {
@@ -44,7 +45,7 @@ macro_rules! alias {
         $(#[$doc])*
         #[utoipa::path(get, path = $path, tag = "health", security(()),
             responses((status = 200, body = $body)))]
-        pub async fn $name(app: State<App>) -> Response {
+        pub(super) async fn $name(app: State<App>) -> Response {
             $of(app).await
         }
     };
@@ -56,17 +57,18 @@ alias!(/** Says that the process is alive. */ live, "/live", Health, alive);
 alias!(/** Says whether the daemon can work; 503 names what is not ready. */ ready, "/ready", Ready, readiness);
 alias!(/** Says whether the daemon can work; 503 names what is not ready. */ readyz, "/readyz", Ready, readiness);
 
-async fn alive(_: State<App>) -> Response {
-    Json(Health { status: "ok" }).into_response()
+fn alive(_: State<App>) -> std::future::Ready<Response> {
+    std::future::ready(Json(Health { status: "ok" }).into_response())
 }
 
 async fn readiness(State(app): State<App>) -> Response {
     let readiness = app.orchestrator().readiness().await;
-    let mut checks: BTreeMap<&'static str, CheckView> = readiness
-        .checks
-        .into_iter()
-        .map(|check| (check.name, CheckView { ok: check.is_ok, detail: check.detail }))
-        .collect();
+    let view = |check: Check| CheckView { ok: check.ok, detail: check.detail };
+    let mut checks = BTreeMap::from([
+        ("store", view(readiness.store)),
+        ("llm", view(readiness.llm)),
+        ("sandbox", view(readiness.sandbox)),
+    ]);
     if app.stop().is_soft() {
         checks.insert("lifecycle", CheckView { ok: false, detail: "stopping".to_owned() });
     }

@@ -25,12 +25,12 @@ use crate::{
 const BASE: &str = "/api/v1/runs";
 
 /// A refused command on a run.
-pub fn refused(error: CommandError) -> Problem {
-    Problem::of_command(error, &code::NO_RUN)
+pub(super) fn refused(error: impl Into<CommandError>) -> Problem {
+    Problem::of_command(error.into(), &code::NO_RUN)
 }
 
 /// The answer where a run does not exist for this caller.
-pub fn no_run() -> Problem {
+pub(super) fn no_run() -> Problem {
     Problem::new(&code::NO_RUN, code::NO_RUN.title)
 }
 
@@ -43,7 +43,7 @@ pub fn no_run() -> Problem {
         (status = 202, body = schema::Run, description = "Accepted; Location names the run"),
         (status = 200, body = schema::Run, description = "With ?wait: the run has settled"),
         (status = "default", body = schema::Problem)))]
-pub async fn create(
+pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
     Extension(place): Extension<Place>,
@@ -106,7 +106,7 @@ fn location(id: RunId) -> [(header::HeaderName, String); 1] {
 /// Lists runs, newest first.
 #[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(dto::ListRuns),
     responses((status = 200, body = schema::RunPage), (status = "default", body = schema::Problem)))]
-pub async fn list(
+pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     Query(query): Query<dto::ListRuns>,
@@ -128,7 +128,7 @@ pub async fn list(
     params(("id" = String, Path), ("If-None-Match" = Option<String>, Header)),
     responses((status = 200, body = schema::Run), (status = 304, description = "Unchanged"),
         (status = "default", body = schema::Problem)))]
-pub async fn get(
+pub(super) async fn get(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<RunId>,
@@ -161,7 +161,7 @@ macro_rules! verb {
             params(("id" = String, Path),
                 ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe")),
             responses((status = 202, body = $answer), (status = "default", body = schema::Problem)))]
-        pub async fn $name(
+        pub(super) async fn $name(
             State(app): State<App>,
             caller: Caller,
             Id(id): Id<RunId>,
@@ -196,7 +196,7 @@ verb!(
     params(("id" = String, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe")),
     responses((status = 202, body = schema::Run), (status = "default", body = schema::Problem)))]
-pub async fn retry(
+pub(super) async fn retry(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<RunId>,
@@ -212,7 +212,7 @@ pub async fn retry(
     params(("id" = String, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe")),
     responses((status = 202, body = schema::Run), (status = "default", body = schema::Problem)))]
-pub async fn fork(
+pub(super) async fn fork(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<RunId>,
@@ -226,12 +226,13 @@ pub async fn fork(
 #[utoipa::path(get, path = "/api/v1/runs/{id}/bundles", tag = "runs",
     params(("id" = String, Path)),
     responses((status = 200, body = schema::BundleList), (status = "default", body = schema::Problem)))]
-pub async fn bundles(
+pub(super) async fn bundles(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id<RunId>,
 ) -> Result<Response, Problem> {
     let permit = app.authorizer().read(&caller.cx);
     let items = app.orchestrator().bundles(&permit, id).await.map_err(refused)?;
+    let items = items.ok_or_else(no_run)?;
     Ok(Json(serde_json::json!({ "items": items })).into_response())
 }

@@ -192,6 +192,25 @@ pub struct ApprovalPage {
     pub next_cursor: Option<String>,
 }
 
+/// A thread.
+#[derive(Debug, ToSchema)]
+pub struct Conversation {
+    pub id: String,
+    pub title: Option<String>,
+    pub principal: String,
+    pub last_seq: u64,
+    pub active_run_id: Option<String>,
+    pub head_bundle_id: Option<String>,
+    pub forked_from: Option<String>,
+    pub created_at: String,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct ConversationPage {
+    pub items: Vec<Conversation>,
+    pub next_cursor: Option<String>,
+}
+
 #[derive(Debug, ToSchema)]
 pub struct Message {
     pub id: String,

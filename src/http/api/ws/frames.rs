@@ -159,7 +159,9 @@ impl Request {
         let Some(value) = self.fields.remove(name) else {
             return Err(Problem::invalid(pointer, format!("missing field `{name}`")));
         };
-        typed(value).map_err(|_| Problem::invalid(pointer, format!("`{name}` is not a valid id")))
+        typed(value)
+            .ok()
+            .ok_or_else(|| Problem::invalid(pointer, format!("`{name}` is not a valid id")))
     }
 
     /// The rest as a typed body.

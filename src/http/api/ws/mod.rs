@@ -37,7 +37,7 @@ const READ_BUFFER_BYTES: usize = 4_096;
         description = "`agent-runtime.v1`, and `bearer.<token>` where headers cannot be set")),
     responses((status = 101, description = "Frames as in the API contract"),
         (status = "default", body = schema::Problem)))]
-pub async fn connect(
+pub(super) async fn connect(
     State(app): State<App>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     Extension(client): Extension<Client>,

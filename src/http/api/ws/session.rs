@@ -13,7 +13,12 @@ use tokio_stream::StreamMap;
 use tokio_tungstenite::tungstenite;
 
 use super::{
-    super::{App, answer::Reply, commands, dto},
+    super::{
+        App,
+        answer::Reply,
+        commands, dto,
+        runs::{no_run, refused},
+    },
     frames::{self, Kind, Request},
 };
 use crate::{
@@ -178,15 +183,14 @@ impl Session {
 
     async fn hear(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), Goodbye> {
         self.last_heard = Instant::now();
+        // Answers to our own pings are not the client's doing.
+        if !matches!(message, Message::Pong(_)) && !self.is_within_rate() {
+            return Err(Goodbye::RATE);
+        }
         let text = match message {
-            // Answers to our own pings are not the client's doing.
-            Message::Pong(_) => return Ok(()),
             Message::Close(_) => return Err(Goodbye::GONE),
-            Message::Text(_) | Message::Binary(_) | Message::Ping(_) if !self.is_within_rate() => {
-                return Err(Goodbye::RATE);
-            }
             // The socket answers pings by itself.
-            Message::Ping(_) => return Ok(()),
+            Message::Ping(_) | Message::Pong(_) => return Ok(()),
             Message::Binary(_) => return self.reply(socket, None, Err(frames::not_text())).await,
             Message::Text(text) => text,
         };
@@ -271,7 +275,7 @@ impl Session {
         }
         let permit = self.app.authorizer().read(&self.caller.cx);
         let subscription = self.app.orchestrator().subscribe(&permit, run_id, after).await;
-        let subscription = subscription.map_err(super::super::runs::refused)?;
+        let subscription = subscription.map_err(refused)?.ok_or_else(no_run)?;
         // Subscribing again moves the cursor: the older subscription is dropped.
         self.subscriptions.insert(run_id, as_stream(subscription));
         Ok(json!({ "run_id": run_id, "after": after }))
