@@ -13,6 +13,7 @@
 
 pub mod auth;
 pub mod domain;
+pub mod http;
 pub mod llm;
 pub mod orchestrator;
 pub mod runtime;
