@@ -34,7 +34,13 @@ pub enum EventBody {
     #[serde(rename = "run.started")]
     RunStarted { attempt: u32 },
     #[serde(rename = "run.recovered")]
-    RunRecovered { from_epoch: u64, to_epoch: u64, recoveries: u32 },
+    RunRecovered {
+        from_epoch: u64,
+        to_epoch: u64,
+        recoveries: u32,
+        /// Why it waits for a person now, if it does; otherwise it is back in the queue.
+        paused: Option<WaitReason>,
+    },
     #[serde(rename = "message.completed")]
     MessageCompleted { message: MessageBody },
     #[serde(rename = "tool.requested")]
@@ -126,11 +132,23 @@ impl EventBody {
         }
     }
 
+    /// Whether nothing can follow it.
+    pub const fn is_terminal(&self) -> bool {
+        matches!(
+            self,
+            Self::RunSucceeded { .. }
+                | Self::RunFailed { .. }
+                | Self::RunCancelled { .. }
+                | Self::RunExpired { .. }
+        )
+    }
+
     /// What this event does to a run in `state`; `None` for events that change no state.
     pub fn input(&self, state: RunState) -> Option<RunInput> {
         match self {
             Self::RunStarted { .. } => Some(RunInput::Claim),
-            Self::RunRecovered { .. } => Some(RunInput::Recover),
+            Self::RunRecovered { paused: None, .. } => Some(RunInput::Recover),
+            Self::RunRecovered { paused: Some(_), .. } => Some(RunInput::RecoverPaused),
             Self::ApprovalRequested { .. } => {
                 // The approvals of a paused run are asked after the pause and change nothing.
                 (state == RunState::Running).then_some(RunInput::Gate)

@@ -38,4 +38,6 @@ pub use run::{
 };
 pub use secret::Secret;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
-pub use tool::{CallState, Effect, Risk, ToolCall, ToolName, ToolOutcome, ToolStatus};
+pub use tool::{
+    CallFacts, CallInput, CallState, Effect, Risk, ToolCall, ToolName, ToolOutcome, ToolStatus,
+};

@@ -198,6 +198,71 @@ names!(CallState, "call state", {
     Done => "done",
 });
 
+/// What can happen to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallInput {
+    /// Policy asks a person, or the call itself is a question to one.
+    Gate,
+    /// A person said yes.
+    Approve,
+    /// Its intent becomes durable.
+    Start,
+    /// It has an outcome: a result, a denial, a skip, a person's word.
+    Finish,
+    /// The daemon died before the outcome was stored.
+    Crash,
+    /// A person said that it did not happen and shall run.
+    RunAgain,
+}
+
+impl CallInput {
+    /// Every input, for exhaustive tests.
+    pub const ALL: [Self; 6] =
+        [Self::Gate, Self::Approve, Self::Start, Self::Finish, Self::Crash, Self::RunAgain];
+}
+
+impl CallState {
+    /// The state after `input`, or `None` where it is not legal. This is where an unsafe call is
+    /// kept from running twice: after a crash it can only start again through a person.
+    #[must_use]
+    pub const fn after(self, input: CallInput, effect: Effect) -> Option<Self> {
+        use CallInput as I;
+        match self {
+            Self::Proposed => match input {
+                I::Gate => Some(Self::Gated),
+                I::Start => Some(Self::Started),
+                I::Finish => Some(Self::Done),
+                I::Approve | I::Crash | I::RunAgain => None,
+            },
+            Self::Gated => match input {
+                I::Approve => Some(Self::Approved),
+                I::Finish => Some(Self::Done),
+                I::Gate | I::Start | I::Crash | I::RunAgain => None,
+            },
+            Self::Approved => match input {
+                I::Gate => Some(Self::Gated),
+                I::Start => Some(Self::Started),
+                I::Finish => Some(Self::Done),
+                I::Approve | I::Crash | I::RunAgain => None,
+            },
+            Self::Started => match input {
+                I::Finish => Some(Self::Done),
+                I::Crash if effect.is_repeatable() => Some(Self::Proposed),
+                I::Crash => Some(Self::Unknown),
+                I::Gate | I::Approve | I::Start | I::RunAgain => None,
+            },
+            Self::Unknown => match input {
+                I::RunAgain => Some(Self::Approved),
+                I::Finish => Some(Self::Done),
+                I::Gate | I::Approve | I::Start | I::Crash => None,
+            },
+            Self::Done => match input {
+                I::Gate | I::Approve | I::Start | I::Finish | I::Crash | I::RunAgain => None,
+            },
+        }
+    }
+}
+
 /// One tool call of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
@@ -247,4 +312,31 @@ pub struct PathUse {
     pub path: String,
     /// Whether the call would write there.
     pub is_write: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unsafe_call_that_crashed_starts_again_only_through_a_person() {
+        let crashed = CallState::Started.after(CallInput::Crash, Effect::Unsafe);
+        assert_eq!(crashed, Some(CallState::Unknown));
+        assert_eq!(CallState::Unknown.after(CallInput::Start, Effect::Unsafe), None);
+        assert_eq!(
+            CallState::Unknown.after(CallInput::RunAgain, Effect::Unsafe),
+            Some(CallState::Approved)
+        );
+        let crashed = CallState::Started.after(CallInput::Crash, Effect::Pure);
+        assert_eq!(crashed, Some(CallState::Proposed));
+    }
+
+    #[test]
+    fn an_outcome_is_final() {
+        for input in CallInput::ALL {
+            for effect in Effect::ALL {
+                assert_eq!(CallState::Done.after(input, *effect), None);
+            }
+        }
+    }
 }

@@ -1,0 +1,24 @@
+//! May this happen? Who asks, what their role allows, and what a tool call may touch.
+//!
+//! Invariants: knows no HTTP, no chat SDK and no wire format. Nothing outside this module can make
+//! a [`Permit`]. Every refusal is typed and leaves an audit row. [`policy`] imports `domain` alone.
+
+pub mod authn;
+pub mod authorize;
+pub mod context;
+pub mod permit;
+pub mod policy;
+
+use crate::domain::AuditEntry;
+
+pub use authn::{AuthError, Authenticator, TokenEntry, TokenTable, Verified};
+pub use authorize::{Authorizer, Denied};
+pub use context::{CallContext, Scope};
+pub use permit::{Control, Decide, Permit, Read, StartRun, Verb};
+
+/// Where refusals are recorded. The composition root gives one that writes to the store; it must
+/// not block, and must not lose an entry silently.
+pub trait AuditSink: Send + Sync {
+    /// Takes one entry for the audit trail.
+    fn record(&self, entry: AuditEntry);
+}

@@ -1,0 +1,105 @@
+//! Immutable snapshots that a run can be continued or forked from.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::SqliteConnection;
+
+use super::{
+    cols::{self, Cols},
+    error::StoreError,
+};
+use crate::domain::{BundleId, ConversationId, RunId, Timestamp};
+
+/// Why a bundle was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BundleKind {
+    /// A safe point inside a run: a pause, a question to a person.
+    SafePoint,
+    /// The end of a run that succeeded: what the next run of the conversation continues from.
+    Final,
+}
+
+/// What a bundle holds: recovery state only, references instead of content, never a secret, a
+/// token, an approval or audit data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// Id.
+    pub id: BundleId,
+    /// The run that committed it.
+    pub run_id: RunId,
+    /// Its conversation.
+    pub conversation_id: ConversationId,
+    /// The bundle that it continues.
+    pub parent_id: Option<BundleId>,
+    /// Why it was committed.
+    pub kind: BundleKind,
+    /// Where the work happens: workspace, agent and its version.
+    pub environment: Value,
+    /// Where the work stands: step cursor and the state of its tools.
+    pub context: Value,
+    /// Which messages were part of it: conversation and last message number.
+    pub history: HistoryRef,
+    /// When it was committed.
+    pub created_at: Timestamp,
+}
+
+/// Messages by reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryRef {
+    /// The thread.
+    pub conversation_id: ConversationId,
+    /// Its last message that belongs to the bundle.
+    pub last_seq: u64,
+}
+
+/// Access to bundles.
+#[derive(Debug)]
+pub struct Bundles<'c> {
+    pub(super) conn: &'c mut SqliteConnection,
+}
+
+impl Bundles<'_> {
+    /// Stores a bundle.
+    pub async fn insert(&mut self, bundle: &Bundle) -> Result<(), StoreError> {
+        let kind = match bundle.kind {
+            BundleKind::SafePoint => "safe_point",
+            BundleKind::Final => "final",
+        };
+        sqlx::query(
+            "INSERT INTO bundles (id, run_id, conversation_id, parent_id, kind, body, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(bundle.id.to_string())
+        .bind(bundle.run_id.to_string())
+        .bind(bundle.conversation_id.to_string())
+        .bind(bundle.parent_id.map(|id| id.to_string()))
+        .bind(kind)
+        .bind(cols::json(bundle)?)
+        .bind(bundle.created_at.as_micros())
+        .execute(&mut *self.conn)
+        .await
+        .map(drop)
+        .map_err(StoreError::unavailable("store a bundle"))
+    }
+
+    /// One bundle.
+    pub async fn get(&mut self, id: BundleId) -> Result<Option<Bundle>, StoreError> {
+        let row = sqlx::query("SELECT body FROM bundles WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read a bundle"))?;
+        row.map(|row| Cols::new(&row).json()).transpose()
+    }
+
+    /// The bundles of a run, oldest first.
+    pub async fn of_run(&mut self, run: RunId) -> Result<Vec<Bundle>, StoreError> {
+        let rows = sqlx::query("SELECT body FROM bundles WHERE run_id = $1 ORDER BY id")
+            .bind(run.to_string())
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read bundles"))?;
+        rows.iter().map(|row| Cols::new(row).json()).collect()
+    }
+}

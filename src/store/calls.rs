@@ -1,0 +1,102 @@
+//! Tool calls.
+
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    cols::{self, Cols},
+    error::StoreError,
+};
+use crate::domain::{RunId, ToolCall, ToolCallId};
+
+/// Access to tool calls.
+#[derive(Debug)]
+pub struct Calls<'c> {
+    pub(super) conn: &'c mut SqliteConnection,
+}
+
+impl Calls<'_> {
+    /// Inserts a call.
+    pub async fn insert(&mut self, call: &ToolCall) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO tool_calls (id, run_id, step, idx, tool, args, args_hash, effect, risk, \
+             state, attempts, outcome) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        )
+        .bind(call.id.to_string())
+        .bind(call.run_id.to_string())
+        .bind(i64::from(call.step))
+        .bind(i64::from(call.index))
+        .bind(call.tool.clone())
+        .bind(cols::json(&call.args)?)
+        .bind(call.args_hash.clone())
+        .bind(call.effect.as_str())
+        .bind(call.risk.as_str())
+        .bind(call.state.as_str())
+        .bind(i64::from(call.attempts))
+        .bind(call.outcome.as_ref().map(cols::json).transpose()?)
+        .execute(&mut *self.conn)
+        .await
+        .map(drop)
+        .map_err(StoreError::unavailable("insert a tool call"))
+    }
+
+    /// Saves what changes about a call. The caller has saved the run under its epoch.
+    pub async fn save(&mut self, call: &ToolCall) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE tool_calls SET state = $1, attempts = $2, outcome = $3, risk = $4 WHERE id = $5",
+        )
+        .bind(call.state.as_str())
+        .bind(i64::from(call.attempts))
+        .bind(call.outcome.as_ref().map(cols::json).transpose()?)
+        .bind(call.risk.as_str())
+        .bind(call.id.to_string())
+        .execute(&mut *self.conn)
+        .await
+        .map(drop)
+        .map_err(StoreError::unavailable("save a tool call"))
+    }
+
+    /// The calls of one step, in order.
+    pub async fn of_step(&mut self, run: RunId, step: u32) -> Result<Vec<ToolCall>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, run_id, step, idx, tool, args, args_hash, effect, risk, state, attempts, \
+             outcome FROM tool_calls WHERE run_id = $1 AND step = $2 ORDER BY idx",
+        )
+        .bind(run.to_string())
+        .bind(i64::from(step))
+        .fetch_all(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("read tool calls"))?;
+        rows.iter().map(call).collect()
+    }
+
+    /// One call.
+    pub async fn get(&mut self, id: ToolCallId) -> Result<Option<ToolCall>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id, run_id, step, idx, tool, args, args_hash, effect, risk, state, attempts, \
+             outcome FROM tool_calls WHERE id = $1",
+        )
+        .bind(id.to_string())
+        .fetch_optional(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("read a tool call"))?;
+        row.as_ref().map(call).transpose()
+    }
+}
+
+fn call(row: &SqliteRow) -> Result<ToolCall, StoreError> {
+    let mut c = Cols::new(row);
+    Ok(ToolCall {
+        id: c.parsed()?,
+        run_id: c.parsed()?,
+        step: c.number()?,
+        index: c.number()?,
+        tool: c.text()?,
+        args: c.json()?,
+        args_hash: c.text()?,
+        effect: c.parsed()?,
+        risk: c.parsed()?,
+        state: c.parsed()?,
+        attempts: c.number()?,
+        outcome: c.json_opt()?,
+    })
+}

@@ -1,0 +1,101 @@
+//! Reading a row column by column, in the order of the query. A value that cannot be is
+//! [`StoreError::Corrupt`], never a guess.
+
+use std::str::FromStr;
+
+use serde::de::DeserializeOwned;
+use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
+
+use super::error::StoreError;
+use crate::domain::Timestamp;
+
+pub(super) struct Cols<'r> {
+    row: &'r SqliteRow,
+    next: usize,
+}
+
+impl<'r> Cols<'r> {
+    pub(super) const fn new(row: &'r SqliteRow) -> Self {
+        Self { row, next: 0 }
+    }
+
+    pub(super) fn raw<T>(&mut self) -> Result<T, StoreError>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite>,
+    {
+        let column = self.next;
+        self.next += 1;
+        self.row.try_get(column).map_err(|error| corrupt(column, &error))
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, StoreError> {
+        self.raw()
+    }
+
+    /// Text that names a value of a type: an id, a state, a role.
+    pub(super) fn parsed<T: FromStr>(&mut self) -> Result<T, StoreError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let column = self.next;
+        let text: &str = self.raw()?;
+        text.parse().map_err(|error| corrupt(column, &error))
+    }
+
+    pub(super) fn parsed_opt<T: FromStr>(&mut self) -> Result<Option<T>, StoreError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let column = self.next;
+        let text: Option<&str> = self.raw()?;
+        text.map(|t| t.parse().map_err(|error| corrupt(column, &error))).transpose()
+    }
+
+    pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<T, StoreError> {
+        let column = self.next;
+        let text: &str = self.raw()?;
+        serde_json::from_str(text).map_err(|error| corrupt(column, &error))
+    }
+
+    pub(super) fn json_opt<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StoreError> {
+        let column = self.next;
+        let text: Option<&str> = self.raw()?;
+        text.map(|t| serde_json::from_str(t).map_err(|error| corrupt(column, &error))).transpose()
+    }
+
+    pub(super) fn number<T: TryFrom<i64>>(&mut self) -> Result<T, StoreError>
+    where
+        T::Error: std::fmt::Display,
+    {
+        let column = self.next;
+        let value: i64 = self.raw()?;
+        T::try_from(value).map_err(|error| corrupt(column, &error))
+    }
+
+    pub(super) fn flag(&mut self) -> Result<bool, StoreError> {
+        Ok(self.raw::<i64>()? != 0)
+    }
+
+    pub(super) fn time(&mut self) -> Result<Timestamp, StoreError> {
+        Ok(Timestamp::from_micros(self.raw()?))
+    }
+
+    pub(super) fn time_opt(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.raw::<Option<i64>>()?.map(Timestamp::from_micros))
+    }
+}
+
+fn corrupt(column: usize, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Corrupt { what: format!("column {column}: {error}") }
+}
+
+/// A count as the database holds it. Counts stay far below the bound; past it they stick there.
+pub(super) fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// JSON text of a value of ours.
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::Corrupt { what: format!("cannot write JSON: {error}") })
+}

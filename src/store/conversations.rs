@@ -1,0 +1,279 @@
+//! Threads, and the messages in them.
+
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    cols::{self, Cols},
+    error::StoreError,
+    page::{Page, Paged},
+};
+use crate::domain::{
+    Author, BundleId, ConversationId, Message, PrincipalId, RunId, Timestamp, run::UnknownName,
+};
+
+/// A thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversation {
+    /// Id.
+    pub id: ConversationId,
+    /// Whose it is.
+    pub principal: PrincipalId,
+    /// The owner's label.
+    pub title: Option<String>,
+    /// Number of its last message.
+    pub last_seq: u64,
+    /// The one run that may work in it now.
+    pub active_run_id: Option<RunId>,
+    /// Runs that wait behind it.
+    pub waiting: u64,
+    /// The bundle that a continuation starts from.
+    pub head_bundle_id: Option<BundleId>,
+    /// The bundle that it was forked from.
+    pub forked_from: Option<BundleId>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was deleted.
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Conversation {
+    /// A new, empty thread.
+    pub const fn new(id: ConversationId, principal: PrincipalId, at: Timestamp) -> Self {
+        Self {
+            id,
+            principal,
+            title: None,
+            last_seq: 0,
+            active_run_id: None,
+            waiting: 0,
+            head_bundle_id: None,
+            forked_from: None,
+            created_at: at,
+            deleted_at: None,
+        }
+    }
+}
+
+/// Access to threads.
+#[derive(Debug)]
+pub struct Conversations<'c> {
+    pub(super) conn: &'c mut SqliteConnection,
+}
+
+macro_rules! columns {
+    () => {
+        "id, principal, title, last_seq, active_run_id, waiting, head_bundle_id, forked_from, \
+         created_at, deleted_at"
+    };
+}
+
+impl Conversations<'_> {
+    /// Stores a new thread.
+    pub async fn insert(&mut self, c: &Conversation) -> Result<(), StoreError> {
+        const SQL: &str = concat!(
+            "INSERT INTO conversations (",
+            columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+        );
+        sqlx::query(SQL)
+            .bind(c.id.to_string())
+            .bind(c.principal.to_string())
+            .bind(c.title.clone())
+            .bind(cols::int(c.last_seq))
+            .bind(c.active_run_id.map(|id| id.to_string()))
+            .bind(cols::int(c.waiting))
+            .bind(c.head_bundle_id.map(|id| id.to_string()))
+            .bind(c.forked_from.map(|id| id.to_string()))
+            .bind(c.created_at.as_micros())
+            .bind(c.deleted_at.map(Timestamp::as_micros))
+            .execute(&mut *self.conn)
+            .await
+            .map(drop)
+            .map_err(StoreError::unavailable("store a conversation"))
+    }
+
+    /// Saves what changes about a thread.
+    pub async fn save(&mut self, c: &Conversation) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE conversations SET title = $1, last_seq = $2, active_run_id = $3, waiting = $4, \
+             head_bundle_id = $5, deleted_at = $6 WHERE id = $7",
+        )
+        .bind(c.title.clone())
+        .bind(cols::int(c.last_seq))
+        .bind(c.active_run_id.map(|id| id.to_string()))
+        .bind(cols::int(c.waiting))
+        .bind(c.head_bundle_id.map(|id| id.to_string()))
+        .bind(c.deleted_at.map(Timestamp::as_micros))
+        .bind(c.id.to_string())
+        .execute(&mut *self.conn)
+        .await
+        .map(drop)
+        .map_err(StoreError::unavailable("save a conversation"))
+    }
+
+    /// Reserves numbers for `count` messages; the number of the last one.
+    pub async fn reserve(&mut self, id: ConversationId, count: u64) -> Result<u64, StoreError> {
+        let last: Option<i64> = sqlx::query_scalar(
+            "UPDATE conversations SET last_seq = last_seq + $1 WHERE id = $2 RETURNING last_seq",
+        )
+        .bind(cols::int(count))
+        .bind(id.to_string())
+        .fetch_optional(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("number a message"))?;
+        last.and_then(|n| u64::try_from(n).ok())
+            .ok_or_else(|| StoreError::Missing { what: id.to_string() })
+    }
+
+    /// One thread; deleted ones too.
+    pub async fn get(&mut self, id: ConversationId) -> Result<Option<Conversation>, StoreError> {
+        const SQL: &str = concat!("SELECT ", columns!(), " FROM conversations WHERE id = $1");
+        let row = sqlx::query(SQL)
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read a conversation"))?;
+        row.as_ref().map(conversation).transpose()
+    }
+
+    /// Threads that are not deleted, newest first; of one principal where it is given.
+    pub async fn list(
+        &mut self,
+        principal: Option<PrincipalId>,
+        page: &Page,
+    ) -> Result<Paged<Conversation>, StoreError> {
+        const OF_PRINCIPAL: &str = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM conversations WHERE principal = $2 AND id < $1 AND deleted_at IS NULL \
+             ORDER BY id DESC LIMIT $3"
+        );
+        const ALL: &str = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM conversations WHERE id < $1 AND ($2 IS NULL OR principal = $2) \
+             AND deleted_at IS NULL ORDER BY id DESC LIMIT $3"
+        );
+        let rows = sqlx::query(if principal.is_some() { OF_PRINCIPAL } else { ALL })
+            .bind(page.before())
+            .bind(principal.map(|p| p.to_string()))
+            .bind(page.rows())
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("list conversations"))?;
+        let items = rows.iter().map(conversation).collect::<Result<Vec<_>, _>>()?;
+        Ok(page.cut(items, |c| c.id.to_string()))
+    }
+
+    /// Messages after number `after`, oldest first.
+    pub async fn messages(
+        &mut self,
+        id: ConversationId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT conversation_id, seq, id, run_id, role, content, at FROM messages \
+             WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        )
+        .bind(id.to_string())
+        .bind(cols::int(after))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("read messages"))?;
+        rows.iter().map(message).collect()
+    }
+
+    /// The last `limit` messages, oldest first: what a model is shown.
+    pub async fn last_messages(
+        &mut self,
+        id: ConversationId,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT conversation_id, seq, id, run_id, role, content, at FROM messages \
+             WHERE conversation_id = $1 ORDER BY seq DESC LIMIT $2",
+        )
+        .bind(id.to_string())
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("read messages"))?;
+        rows.iter().rev().map(message).collect()
+    }
+
+    /// Copies the messages up to number `to` into another thread. Flush the transaction first.
+    pub async fn copy_messages(
+        &mut self,
+        from: ConversationId,
+        to_seq: u64,
+        into: ConversationId,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO messages (conversation_id, seq, id, run_id, role, content, at) \
+             SELECT $1, seq, id, run_id, role, content, at FROM messages \
+             WHERE conversation_id = $2 AND seq <= $3",
+        )
+        .bind(into.to_string())
+        .bind(from.to_string())
+        .bind(cols::int(to_seq))
+        .execute(&mut *self.conn)
+        .await
+        .map(drop)
+        .map_err(StoreError::unavailable("copy messages"))
+    }
+
+    /// Removes the messages of a deleted thread.
+    pub async fn delete_messages(&mut self, id: ConversationId) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM messages WHERE conversation_id = $1")
+            .bind(id.to_string())
+            .execute(&mut *self.conn)
+            .await
+            .map(drop)
+            .map_err(StoreError::unavailable("delete messages"))
+    }
+}
+
+fn conversation(row: &SqliteRow) -> Result<Conversation, StoreError> {
+    let mut c = Cols::new(row);
+    Ok(Conversation {
+        id: c.parsed()?,
+        principal: c.parsed()?,
+        title: c.raw()?,
+        last_seq: c.number()?,
+        active_run_id: c.parsed_opt()?,
+        waiting: c.number()?,
+        head_bundle_id: c.parsed_opt()?,
+        forked_from: c.parsed_opt()?,
+        created_at: c.time()?,
+        deleted_at: c.time_opt()?,
+    })
+}
+
+fn message(row: &SqliteRow) -> Result<Message, StoreError> {
+    let mut c = Cols::new(row);
+    Ok(Message {
+        conversation_id: c.parsed()?,
+        seq: c.number()?,
+        id: c.parsed()?,
+        run_id: c.parsed()?,
+        role: c.parsed::<AuthorName>()?.0,
+        content: c.json()?,
+        at: c.time()?,
+    })
+}
+
+struct AuthorName(Author);
+
+impl std::str::FromStr for AuthorName {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        [Author::User, Author::Assistant, Author::Tool]
+            .into_iter()
+            .find(|a| a.as_str() == text)
+            .map(Self)
+            .ok_or(UnknownName { what: "author" })
+    }
+}

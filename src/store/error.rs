@@ -1,0 +1,103 @@
+//! What can go wrong with the store, by what the caller would do about it.
+
+use std::path::PathBuf;
+
+/// A failed read or write.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else changed the row first, or the epoch is no longer ours: stop and re-read.
+    #[error("{what} was changed by someone else")]
+    Stale {
+        /// Which row.
+        what: String,
+    },
+    /// A row that must exist does not.
+    #[error("{what} does not exist")]
+    Missing {
+        /// Which row.
+        what: String,
+    },
+    /// A row that cannot be: never guessed at.
+    #[error("the store holds a value that cannot be: {what}")]
+    Corrupt {
+        /// Which column and why.
+        what: String,
+    },
+    /// The writer's queue is full: try again in a moment.
+    #[error("the store is busy")]
+    Busy,
+    /// The database did not do it: disk full, read-only, I/O error. Nothing was changed.
+    #[error("cannot {doing}")]
+    Unavailable {
+        /// The step that failed.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: Option<sqlx::Error>,
+    },
+}
+
+impl StoreError {
+    pub(super) fn unavailable(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Unavailable { doing, source: Some(source) }
+    }
+
+    /// Whether trying the same thing later can succeed.
+    pub const fn is_temporary(&self) -> bool {
+        matches!(self, Self::Busy | Self::Unavailable { .. })
+    }
+}
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another daemon has it.
+    #[error(
+        "another daemon is using {dir} (lock file {file}); stop it or choose another data directory",
+        dir = dir.display(), file = file.display()
+    )]
+    Locked {
+        /// The data directory.
+        dir: PathBuf,
+        /// The lock.
+        file: PathBuf,
+    },
+    /// The directory cannot be written.
+    #[error("cannot write to the data directory {dir}: {source}", dir = dir.display())]
+    Directory {
+        /// The data directory.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no database, or a damaged one.
+    #[error(
+        "the database {file} is damaged ({detail}); it was not changed: move it aside or restore a backup",
+        file = file.display()
+    )]
+    Damaged {
+        /// The database.
+        file: PathBuf,
+        /// What SQLite says.
+        detail: String,
+    },
+    /// It was written by a newer version of this program.
+    #[error("the database {file} does not fit this version: {detail}", file = file.display())]
+    Version {
+        /// The database.
+        file: PathBuf,
+        /// What is different.
+        detail: String,
+    },
+    /// Anything else that the database says.
+    #[error("cannot {doing} {file}", file = file.display())]
+    Unavailable {
+        /// The step that failed.
+        doing: &'static str,
+        /// The database.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+}

@@ -1,0 +1,223 @@
+//! The only truth: runs, messages, approvals, events and the audit trail, durable.
+//!
+//! Invariants: a transition, its event and its audit row are one transaction, predicated on the
+//! run's epoch; one writer; nothing is delivered before its commit. The store decides nothing and
+//! hands out domain types, never rows.
+
+mod approvals;
+pub mod audit;
+mod backend;
+mod bundles;
+mod calls;
+mod cols;
+mod conversations;
+mod error;
+mod events;
+mod idempotency;
+mod page;
+mod runs;
+mod steers;
+mod steps;
+mod tx;
+mod writer;
+
+use std::{fs::File, path::PathBuf, sync::Arc};
+
+use sqlx::{Sqlite, SqlitePool, pool::PoolConnection};
+
+pub use approvals::Approvals;
+pub use audit::{Audit, AuditFilter};
+pub use backend::{Durability, database_file};
+pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
+pub use calls::Calls;
+pub use conversations::{Conversation, Conversations};
+pub use error::{OpenError, StoreError};
+pub use events::Events;
+pub use idempotency::{IdempotencyKeys, StoredAnswer};
+pub use page::{Page, Paged};
+pub use runs::{Ending, RunCore, RunFilter, Runs};
+pub use steers::{Steer, Steers};
+pub use steps::{StepRow, Steps};
+pub use tx::{Committed, Tx};
+pub use writer::{CommitHook, JobFuture};
+
+use crate::{
+    domain::{AuditEntry, Clock, IdSource},
+    runtime::{Redactor, Tasks},
+};
+use writer::Writer;
+
+/// Where the store is and what it needs from outside.
+#[derive(Clone)]
+pub struct Options {
+    /// The directory that holds the database and its lock.
+    pub data_dir: PathBuf,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids.
+    pub ids: IdSource,
+    /// Secrets to keep out of rows.
+    pub redactor: Redactor,
+    /// Called after each commit with its events.
+    pub on_commit: CommitHook,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+/// The store. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    writer: Writer,
+    readers: SqlitePool,
+    boot_epoch: u64,
+    /// Held until the process ends: nobody else may open the database for writing.
+    _lock: Arc<File>,
+}
+
+impl Store {
+    /// Opens the store of a data directory, migrates it and starts its writer.
+    ///
+    /// # Errors
+    /// When another daemon has it, or it cannot be opened; each error says what to do.
+    pub async fn open(options: Options, tasks: &Tasks) -> Result<Self, OpenError> {
+        let mut backend = backend::open(&options.data_dir).await?;
+        let file = database_file(&options.data_dir);
+        let reading = |error: StoreError| match error {
+            StoreError::Unavailable { doing, source: Some(source) } => {
+                OpenError::Unavailable { doing, file: file.clone(), source }
+            }
+            other => OpenError::Damaged { file: file.clone(), detail: other.to_string() },
+        };
+        let boot_epoch = sqlx::query_scalar::<_, i64>(
+            "UPDATE counters SET value = value + 1 WHERE name = 'boot_epoch' RETURNING value",
+        )
+        .fetch_one(&mut backend.writer)
+        .await
+        .map_err(StoreError::unavailable("count this start"))
+        .map_err(&reading)?;
+        let queued: i64 = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'queued'")
+            .fetch_one(&mut backend.writer)
+            .await
+            .map_err(StoreError::unavailable("read the length of the queue"))
+            .map_err(&reading)?;
+        let chain = audit::Chain::load(&mut backend.writer).await.map_err(&reading)?;
+        let Options { clock, ids, redactor, on_commit, .. } = options;
+        let tx = Tx::new(backend.writer, clock, ids, redactor, chain, queued);
+        Ok(Self {
+            writer: Writer::start(tx, on_commit, tasks),
+            readers: backend.readers,
+            boot_epoch: u64::try_from(boot_epoch).unwrap_or(0),
+            _lock: Arc::new(backend.lock),
+        })
+    }
+
+    /// How often a daemon has opened this store: the owner of a claim.
+    pub const fn boot_epoch(&self) -> u64 {
+        self.boot_epoch
+    }
+
+    /// Runs `job` in a transaction and waits until it is durable. A job that returns an error
+    /// leaves nothing behind. Dropping the future does not undo a job that was handed over.
+    pub async fn write<T, E, F>(&self, durability: Durability, job: F) -> Result<T, E>
+    where
+        F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.run(durability, job).await
+    }
+
+    /// Records something that changes nothing else.
+    pub async fn audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        self.write(Durability::Normal, move |tx| {
+            Box::pin(async move {
+                tx.audit(entry);
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// A connection that reads what is committed.
+    pub async fn read(&self) -> Result<Reader, StoreError> {
+        Reader::from_pool(&self.readers).await
+    }
+}
+
+/// Reads the store of a data directory beside a running daemon.
+#[derive(Debug)]
+pub struct ReadOnlyStore {
+    readers: SqlitePool,
+}
+
+impl ReadOnlyStore {
+    /// Opens an existing database.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub async fn open(data_dir: &std::path::Path) -> Result<Self, OpenError> {
+        Ok(Self { readers: backend::open_read_only(data_dir).await? })
+    }
+
+    /// A connection that reads what is committed.
+    pub async fn read(&self) -> Result<Reader, StoreError> {
+        Reader::from_pool(&self.readers).await
+    }
+
+    /// Looks for damage in the database file; `None` when there is none.
+    pub async fn damage(&self) -> Result<Option<String>, StoreError> {
+        backend::damage(&self.readers).await
+    }
+}
+
+/// A connection that reads.
+#[derive(Debug)]
+pub struct Reader {
+    conn: PoolConnection<Sqlite>,
+}
+
+impl Reader {
+    async fn from_pool(pool: &SqlitePool) -> Result<Self, StoreError> {
+        let conn = pool.acquire().await.map_err(StoreError::unavailable("open a connection"))?;
+        Ok(Self { conn })
+    }
+
+    /// Runs.
+    pub fn runs(&mut self) -> Runs<'_> {
+        Runs { conn: &mut self.conn }
+    }
+
+    /// Tool calls.
+    pub fn calls(&mut self) -> Calls<'_> {
+        Calls { conn: &mut self.conn }
+    }
+
+    /// Questions to people.
+    pub fn approvals(&mut self) -> Approvals<'_> {
+        Approvals { conn: &mut self.conn }
+    }
+
+    /// Threads.
+    pub fn conversations(&mut self) -> Conversations<'_> {
+        Conversations { conn: &mut self.conn }
+    }
+
+    /// The event log.
+    pub fn events(&mut self) -> Events<'_> {
+        Events { conn: &mut self.conn }
+    }
+
+    /// Snapshots.
+    pub fn bundles(&mut self) -> Bundles<'_> {
+        Bundles { conn: &mut self.conn }
+    }
+
+    /// The audit trail.
+    pub fn audit(&mut self) -> Audit<'_> {
+        Audit { conn: &mut self.conn }
+    }
+}

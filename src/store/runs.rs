@@ -1,0 +1,453 @@
+//! Runs. Every write is predicated on the epoch that the caller believes in.
+
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    cols::{self, Cols},
+    error::StoreError,
+    page::{Page, Paged},
+};
+use crate::domain::{
+    BundleId, Confinement, ConversationId, InterruptMode, PrincipalId, Run, RunError, RunId,
+    RunLimits, RunState, Surface, Timestamp, Usage, Usd, UserInput, WaitReason,
+};
+
+/// The part of a run that its transitions read and write; the heavy, fixed columns stay out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each field is the column of the same name; see domain::Run")]
+pub struct RunCore {
+    pub id: RunId,
+    pub conversation_id: ConversationId,
+    pub agent: String,
+    pub agent_version: String,
+    pub principal: PrincipalId,
+    pub surface: Surface,
+    pub state: RunState,
+    pub wait_reason: Option<WaitReason>,
+    pub epoch: u64,
+    /// Boot epoch of the daemon that claimed it last.
+    pub owner: Option<u64>,
+    pub seq: u64,
+    /// Model calls so far; tool calls belong to the step that asked for them.
+    pub step: u32,
+    /// Whether it is the active run of its conversation; others wait behind it.
+    pub ready: bool,
+    /// Recoveries since it last made progress.
+    pub recoveries: u32,
+    /// Waits for the model provider since it last made progress.
+    pub backoffs: u32,
+    pub interrupt: Option<InterruptMode>,
+    pub steers_waiting: u32,
+    pub usage: Usage,
+    /// Upper bound of what the model call in flight may use.
+    pub held_tokens: u64,
+    pub held_cost: Usd,
+    pub limits: RunLimits,
+    /// Time that it has been worked on, waiting for people not counted.
+    pub worked_ms: u64,
+    /// When a timer looks at it: the deadline of a wait, or the end of a backoff.
+    pub wake_at: Option<Timestamp>,
+    pub confinement: Option<Confinement>,
+    pub tainted: bool,
+    pub head_bundle_id: Option<BundleId>,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+}
+
+/// What a run ends with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// The final answer.
+    pub output: Option<String>,
+    /// Why it ended badly.
+    pub error: Option<RunError>,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default)]
+pub struct RunFilter {
+    /// Only those of one principal.
+    pub principal: Option<PrincipalId>,
+    /// Only those in one state.
+    pub state: Option<RunState>,
+    /// Only those of one agent.
+    pub agent: Option<String>,
+    /// Only those of one conversation.
+    pub conversation_id: Option<ConversationId>,
+}
+
+/// Access to runs.
+#[derive(Debug)]
+pub struct Runs<'c> {
+    pub(super) conn: &'c mut SqliteConnection,
+}
+
+macro_rules! core_columns {
+    () => {
+        "id, conversation_id, agent, agent_version, principal, surface, state, wait_reason, \
+         epoch, owner, seq, step, ready, recoveries, backoffs, interrupt, steers_waiting, \
+         input_tokens, output_tokens, cost_nanos, llm_calls, tool_calls, held_tokens, held_nanos, \
+         limits, worked_ms, wake_at, confinement, tainted, head_bundle_id, created_at, \
+         started_at, ended_at"
+    };
+}
+
+macro_rules! all_columns {
+    () => {
+        concat!(
+            core_columns!(),
+            ", input, output, error, metadata, parent_run_id, retry_of, base_bundle_id"
+        )
+    };
+}
+
+impl Runs<'_> {
+    /// Inserts a new run with the fixed columns of `run`.
+    pub async fn insert(&mut self, core: &RunCore, run: &Run) -> Result<(), StoreError> {
+        const SQL: &str = concat!(
+            "INSERT INTO runs (",
+            all_columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+             $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, \
+             $34, $35, $36, $37, $38, $39, $40)"
+        );
+        sqlx::query(SQL)
+            .bind(core.id.to_string())
+            .bind(core.conversation_id.to_string())
+            .bind(core.agent.clone())
+            .bind(core.agent_version.clone())
+            .bind(core.principal.to_string())
+            .bind(core.surface.as_str())
+            .bind(core.state.as_str())
+            .bind(core.wait_reason.map(WaitReason::as_str))
+            .bind(cols::int(core.epoch))
+            .bind(core.owner.map(cols::int))
+            .bind(cols::int(core.seq))
+            .bind(i64::from(core.step))
+            .bind(i64::from(core.ready))
+            .bind(i64::from(core.recoveries))
+            .bind(i64::from(core.backoffs))
+            .bind(core.interrupt.map(interrupt_name))
+            .bind(i64::from(core.steers_waiting))
+            .bind(cols::int(core.usage.input_tokens))
+            .bind(cols::int(core.usage.output_tokens))
+            .bind(core.usage.cost_usd.as_nanos())
+            .bind(i64::from(core.usage.llm_calls))
+            .bind(i64::from(core.usage.tool_calls))
+            .bind(cols::int(core.held_tokens))
+            .bind(core.held_cost.as_nanos())
+            .bind(cols::json(&core.limits)?)
+            .bind(cols::int(core.worked_ms))
+            .bind(core.wake_at.map(Timestamp::as_micros))
+            .bind(core.confinement.map(Confinement::as_str))
+            .bind(i64::from(core.tainted))
+            .bind(core.head_bundle_id.map(|id| id.to_string()))
+            .bind(core.created_at.as_micros())
+            .bind(core.started_at.map(Timestamp::as_micros))
+            .bind(core.ended_at.map(Timestamp::as_micros))
+            .bind(cols::json(&run.input)?)
+            .bind(run.output.clone())
+            .bind(run.error.as_ref().map(cols::json).transpose()?)
+            .bind(cols::json(&run.metadata)?)
+            .bind(run.parent_run_id.map(|id| id.to_string()))
+            .bind(run.retry_of.map(|id| id.to_string()))
+            .bind(run.base_bundle_id.map(|id| id.to_string()))
+            .execute(&mut *self.conn)
+            .await
+            .map(drop)
+            .map_err(StoreError::unavailable("insert a run"))
+    }
+
+    /// Saves a run, if its epoch is still `believed`.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`] when another owner has taken it: stop, and kill what runs for it.
+    pub async fn save(&mut self, core: &RunCore, believed: u64) -> Result<(), StoreError> {
+        let done = sqlx::query(
+            "UPDATE runs SET state = $1, wait_reason = $2, epoch = $3, owner = $4, seq = $5, \
+             step = $6, ready = $7, recoveries = $8, backoffs = $9, interrupt = $10, \
+             steers_waiting = $11, input_tokens = $12, output_tokens = $13, cost_nanos = $14, \
+             llm_calls = $15, tool_calls = $16, held_tokens = $17, held_nanos = $18, \
+             worked_ms = $19, wake_at = $20, confinement = $21, tainted = $22, \
+             head_bundle_id = $23, started_at = $24, limits = $25 WHERE id = $26 AND epoch = $27",
+        )
+        .bind(core.state.as_str())
+        .bind(core.wait_reason.map(WaitReason::as_str))
+        .bind(cols::int(core.epoch))
+        .bind(core.owner.map(cols::int))
+        .bind(cols::int(core.seq))
+        .bind(i64::from(core.step))
+        .bind(i64::from(core.ready))
+        .bind(i64::from(core.recoveries))
+        .bind(i64::from(core.backoffs))
+        .bind(core.interrupt.map(interrupt_name))
+        .bind(i64::from(core.steers_waiting))
+        .bind(cols::int(core.usage.input_tokens))
+        .bind(cols::int(core.usage.output_tokens))
+        .bind(core.usage.cost_usd.as_nanos())
+        .bind(i64::from(core.usage.llm_calls))
+        .bind(i64::from(core.usage.tool_calls))
+        .bind(cols::int(core.held_tokens))
+        .bind(core.held_cost.as_nanos())
+        .bind(cols::int(core.worked_ms))
+        .bind(core.wake_at.map(Timestamp::as_micros))
+        .bind(core.confinement.map(Confinement::as_str))
+        .bind(i64::from(core.tainted))
+        .bind(core.head_bundle_id.map(|id| id.to_string()))
+        .bind(core.started_at.map(Timestamp::as_micros))
+        .bind(cols::json(&core.limits)?)
+        .bind(core.id.to_string())
+        .bind(cols::int(believed))
+        .execute(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("save a run"))?;
+        if done.rows_affected() == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::Stale { what: core.id.to_string() })
+        }
+    }
+
+    /// Stores how a run ended; [`save`](Self::save) stores its state.
+    pub async fn end(&mut self, id: RunId, at: Timestamp, end: &Ending) -> Result<(), StoreError> {
+        sqlx::query("UPDATE runs SET output = $1, error = $2, ended_at = $3 WHERE id = $4")
+            .bind(end.output.clone())
+            .bind(end.error.as_ref().map(cols::json).transpose()?)
+            .bind(at.as_micros())
+            .bind(id.to_string())
+            .execute(&mut *self.conn)
+            .await
+            .map(drop)
+            .map_err(StoreError::unavailable("end a run"))
+    }
+
+    /// The part of a run that its transitions need.
+    pub async fn core(&mut self, id: RunId) -> Result<Option<RunCore>, StoreError> {
+        const SQL: &str = concat!("SELECT ", core_columns!(), " FROM runs WHERE id = $1");
+        let row = sqlx::query(SQL)
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read a run"))?;
+        row.map(|row| core(&mut Cols::new(&row))).transpose()
+    }
+
+    /// A whole run.
+    pub async fn get(&mut self, id: RunId) -> Result<Option<Run>, StoreError> {
+        const SQL: &str = concat!("SELECT ", all_columns!(), " FROM runs WHERE id = $1");
+        let row = sqlx::query(SQL)
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read a run"))?;
+        row.map(|row| whole(&row)).transpose()
+    }
+
+    /// Runs, newest first.
+    pub async fn list(
+        &mut self,
+        filter: &RunFilter,
+        page: &Page,
+    ) -> Result<Paged<Run>, StoreError> {
+        // One text per leading filter, so that each page walks an index from its cursor.
+        const SQL: &str = concat!(
+            "SELECT ",
+            all_columns!(),
+            " FROM runs WHERE id < $1 AND ($2 IS NULL OR principal = $2) \
+             AND ($3 IS NULL OR state = $3) AND ($4 IS NULL OR agent = $4) \
+             AND ($5 IS NULL OR conversation_id = $5) ORDER BY id DESC LIMIT $6"
+        );
+        const SQL_OF_CONVERSATION: &str = concat!(
+            "SELECT ",
+            all_columns!(),
+            " FROM runs WHERE conversation_id = $5 AND id < $1 \
+             AND ($2 IS NULL OR principal = $2) AND ($3 IS NULL OR state = $3) \
+             AND ($4 IS NULL OR agent = $4) ORDER BY id DESC LIMIT $6"
+        );
+        const SQL_IN_STATE: &str = concat!(
+            "SELECT ",
+            all_columns!(),
+            " FROM runs WHERE state = $3 AND id < $1 AND ($2 IS NULL OR principal = $2) \
+             AND ($4 IS NULL OR agent = $4) AND ($5 IS NULL OR conversation_id = $5) \
+             ORDER BY id DESC LIMIT $6"
+        );
+        const SQL_OF_PRINCIPAL: &str = concat!(
+            "SELECT ",
+            all_columns!(),
+            " FROM runs WHERE principal = $2 AND id < $1 AND ($3 IS NULL OR state = $3) \
+             AND ($4 IS NULL OR agent = $4) AND ($5 IS NULL OR conversation_id = $5) \
+             ORDER BY id DESC LIMIT $6"
+        );
+        let sql = if filter.conversation_id.is_some() {
+            SQL_OF_CONVERSATION
+        } else if filter.state.is_some_and(|s| !s.is_terminal()) {
+            SQL_IN_STATE
+        } else if filter.principal.is_some() {
+            SQL_OF_PRINCIPAL
+        } else {
+            SQL
+        };
+        let rows = sqlx::query(sql)
+            .bind(page.before())
+            .bind(filter.principal.map(|p| p.to_string()))
+            .bind(filter.state.map(RunState::as_str))
+            .bind(filter.agent.clone())
+            .bind(filter.conversation_id.map(|c| c.to_string()))
+            .bind(page.rows())
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("list runs"))?;
+        let items = rows.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
+        Ok(page.cut(items, |run| run.id.to_string()))
+    }
+
+    /// Runs that can be claimed, oldest first.
+    pub async fn claimable(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        self.ids(
+            "SELECT id FROM runs WHERE state = 'queued' AND ready = 1 ORDER BY id LIMIT $1",
+            i64::from(limit),
+        )
+        .await
+    }
+
+    /// Runs that a daemon was working on: after a start, those that it left behind.
+    pub async fn claimed(&mut self) -> Result<Vec<RunId>, StoreError> {
+        self.ids(
+            "SELECT id FROM runs WHERE state IN ('running', 'cancelling') ORDER BY id LIMIT $1",
+            i64::MAX,
+        )
+        .await
+    }
+
+    /// Runs whose timer is due.
+    pub async fn due(&mut self, now: Timestamp, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id FROM runs WHERE wake_at IS NOT NULL AND wake_at <= $1 \
+             ORDER BY wake_at LIMIT $2",
+        )
+        .bind(now.as_micros())
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("look for due runs"))?;
+        rows.iter().map(|row| Cols::new(row).parsed()).collect()
+    }
+
+    /// The run that waits longest behind the active one of a conversation.
+    pub async fn behind(
+        &mut self,
+        conversation: ConversationId,
+    ) -> Result<Option<RunId>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id FROM runs WHERE conversation_id = $1 AND state = 'queued' AND ready = 0 \
+             ORDER BY id LIMIT 1",
+        )
+        .bind(conversation.to_string())
+        .fetch_optional(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("look for the next run"))?;
+        row.map(|row| Cols::new(&row).parsed()).transpose()
+    }
+
+    async fn ids(&mut self, sql: &'static str, limit: i64) -> Result<Vec<RunId>, StoreError> {
+        let rows = sqlx::query(sql)
+            .bind(limit)
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("look for runs"))?;
+        rows.iter().map(|row| Cols::new(row).parsed()).collect()
+    }
+}
+
+const fn interrupt_name(mode: InterruptMode) -> &'static str {
+    match mode {
+        InterruptMode::Graceful => "graceful",
+        InterruptMode::Hard => "hard",
+    }
+}
+
+fn core(c: &mut Cols<'_>) -> Result<RunCore, StoreError> {
+    Ok(RunCore {
+        id: c.parsed()?,
+        conversation_id: c.parsed()?,
+        agent: c.text()?,
+        agent_version: c.text()?,
+        principal: c.parsed()?,
+        surface: surface(&c.text()?)?,
+        state: c.parsed()?,
+        wait_reason: c.parsed_opt()?,
+        epoch: c.number()?,
+        owner: c.raw::<Option<i64>>()?.and_then(|n| u64::try_from(n).ok()),
+        seq: c.number()?,
+        step: c.number()?,
+        ready: c.flag()?,
+        recoveries: c.number()?,
+        backoffs: c.number()?,
+        interrupt: c.raw::<Option<String>>()?.map(|t| interrupt(&t)).transpose()?,
+        steers_waiting: c.number()?,
+        usage: Usage {
+            input_tokens: c.number()?,
+            output_tokens: c.number()?,
+            cost_usd: Usd::from_nanos(c.raw()?),
+            llm_calls: c.number()?,
+            tool_calls: c.number()?,
+        },
+        held_tokens: c.number()?,
+        held_cost: Usd::from_nanos(c.raw()?),
+        limits: c.json()?,
+        worked_ms: c.number()?,
+        wake_at: c.time_opt()?,
+        confinement: c.parsed_opt()?,
+        tainted: c.flag()?,
+        head_bundle_id: c.parsed_opt()?,
+        created_at: c.time()?,
+        started_at: c.time_opt()?,
+        ended_at: c.time_opt()?,
+    })
+}
+
+fn whole(row: &SqliteRow) -> Result<Run, StoreError> {
+    let mut c = Cols::new(row);
+    let core = core(&mut c)?;
+    let input: UserInput = c.json()?;
+    Ok(Run {
+        id: core.id,
+        conversation_id: core.conversation_id,
+        agent: core.agent,
+        state: core.state,
+        wait_reason: core.wait_reason,
+        input,
+        output: c.raw()?,
+        error: c.json_opt()?,
+        seq: core.seq,
+        epoch: core.epoch,
+        usage: core.usage,
+        confinement: core.confinement,
+        tainted: core.tainted,
+        metadata: c.json()?,
+        parent_run_id: c.parsed_opt()?,
+        retry_of: c.parsed_opt()?,
+        base_bundle_id: c.parsed_opt()?,
+        principal: core.principal,
+        surface: core.surface,
+        limits: core.limits,
+        created_at: core.created_at,
+        started_at: core.started_at,
+        ended_at: core.ended_at,
+    })
+}
+
+fn interrupt(text: &str) -> Result<InterruptMode, StoreError> {
+    [InterruptMode::Graceful, InterruptMode::Hard]
+        .into_iter()
+        .find(|m| interrupt_name(*m) == text)
+        .ok_or_else(|| StoreError::Corrupt { what: "an interrupt mode".to_owned() })
+}
+
+fn surface(text: &str) -> Result<Surface, StoreError> {
+    [Surface::Api, Surface::System]
+        .into_iter()
+        .find(|s| s.as_str() == text)
+        .ok_or_else(|| StoreError::Corrupt { what: "a surface".to_owned() })
+}
