@@ -302,9 +302,9 @@ impl Tx {
                 .bind(body.clone()))
         })
         .await?;
-        self.pending.committed.extend(
-            rows.into_iter().map(|(event, body)| Committed { event, bytes: body.len() }),
-        );
+        self.pending
+            .committed
+            .extend(rows.into_iter().map(|(event, body)| Committed { event, bytes: body.len() }));
         Ok(())
     }
 

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{app::client::Page, domain::Approval};
 
-pub(super) async fn approval(context: &Context, command: args::Approval) -> Result<ExitCode, Failure> {
+pub(super) async fn approval(
+    context: &Context,
+    command: args::Approval,
+) -> Result<ExitCode, Failure> {
     match command {
         args::Approval::List(list) => self::list(context, list).await,
         args::Approval::Show(one) => {
@@ -25,7 +28,11 @@ pub(super) async fn approval(context: &Context, command: args::Approval) -> Resu
 }
 
 async fn list(context: &Context, list: args::ApprovalList) -> Result<ExitCode, Failure> {
-    let filter = if list.state == "all" { String::new() } else { format!("state={}&", encoded(&list.state)) };
+    let filter = if list.state == "all" {
+        String::new()
+    } else {
+        format!("state={}&", encoded(&list.state))
+    };
     let path = format!("/api/v1/approvals?{filter}limit=200");
     let client = connect::client(context, &list.connect)?;
     if list.output.json {
@@ -48,7 +55,11 @@ async fn list(context: &Context, list: args::ApprovalList) -> Result<ExitCode, F
     Ok(ExitCode::SUCCESS)
 }
 
-async fn decide(context: &Context, decide: args::Decide, decision: &str) -> Result<ExitCode, Failure> {
+async fn decide(
+    context: &Context,
+    decide: args::Decide,
+    decision: &str,
+) -> Result<ExitCode, Failure> {
     let mut body = json!({ "decision": decision, "scope": decide.scope.as_str() });
     if let Some(body) = body.as_object_mut() {
         body.extend(decide.reason.map(|r| ("reason".to_owned(), json!(r))));
@@ -65,7 +76,8 @@ async fn decide(context: &Context, decide: args::Decide, decision: &str) -> Resu
 
 fn show(approval: &Approval, is_json: bool) -> Result<ExitCode, Failure> {
     if is_json {
-        let value: Value = serde_json::to_value(approval).map_err(|e| Failure::fault(e.to_string()))?;
+        let value: Value =
+            serde_json::to_value(approval).map_err(|e| Failure::fault(e.to_string()))?;
         out::json(&value);
         return Ok(ExitCode::SUCCESS);
     }
@@ -73,8 +85,12 @@ fn show(approval: &Approval, is_json: bool) -> Result<ExitCode, Failure> {
     out::line(format_args!("    in {}", short(&approval.cwd, 200)));
     out::line(format_args!("    {}; expires {}", approval.state.as_str(), approval.expires_at));
     for record in &approval.decisions {
-        let reason = record.reason.as_deref().map_or_else(String::new, |r| format!(": {}", short(r, 200)));
-        out::line(format_args!("    {:?} by {} at {}{reason}", record.decision, record.principal, record.at));
+        let reason =
+            record.reason.as_deref().map_or_else(String::new, |r| format!(": {}", short(r, 200)));
+        out::line(format_args!(
+            "    {:?} by {} at {}{reason}",
+            record.decision, record.principal, record.at
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -23,7 +23,12 @@ pub(super) async fn audit(context: &Context, command: args::Audit) -> Result<Exi
             report(&result, verify.output.json)
         }
         args::Audit::Query(query) => {
-            let filter = AuditFilter { after: query.after, kind: query.kind, actor: query.actor, run_id: query.run };
+            let filter = AuditFilter {
+                after: query.after,
+                kind: query.kind,
+                actor: query.actor,
+                run_id: query.run,
+            };
             let mut reader = open(&context.data_dir()).await?;
             let rows = reader.audit().query(&filter, query.limit).await.map_err(fault)?;
             if query.output.json {
@@ -33,7 +38,14 @@ pub(super) async fn audit(context: &Context, command: args::Audit) -> Result<Exi
             let row = |r: &AuditRow| {
                 let run = r.run_id.map_or_else(|| "-".to_owned(), |id| id.to_string());
                 let actor = r.actor.clone();
-                [r.n.to_string(), r.at.to_string(), r.kind.clone(), actor, run, out::short(&r.data.to_string(), 80)]
+                [
+                    r.n.to_string(),
+                    r.at.to_string(),
+                    r.kind.clone(),
+                    actor,
+                    run,
+                    out::short(&r.data.to_string(), 80),
+                ]
             };
             let rows: Vec<_> = rows.iter().map(row).collect();
             out::table(["N", "AT", "KIND", "ACTOR", "RUN", "DATA"], &rows);
@@ -77,12 +89,14 @@ pub(crate) async fn verify(data_dir: &Path) -> Result<Verified, Failure> {
 }
 
 fn verify_export(file: &Path) -> Result<Verified, Failure> {
-    let unreadable = |e: std::io::Error| Failure::usage(format!("{} cannot be read: {e}", file.display()));
+    let unreadable =
+        |e: std::io::Error| Failure::usage(format!("{} cannot be read: {e}", file.display()));
     let mut verifier = Verifier::default();
     let mut broken = None;
     for line in std::io::BufReader::new(std::fs::File::open(file).map_err(unreadable)?).lines() {
         let line = line.map_err(unreadable)?;
-        let row = serde_json::from_str::<AuditRow>(&line).map_err(|e| format!("a line is no audit row: {e}"));
+        let row = serde_json::from_str::<AuditRow>(&line)
+            .map_err(|e| format!("a line is no audit row: {e}"));
         let checked = row.and_then(|row| verifier.check(&row).map_err(|e| e.to_string()));
         if let Err(what) = checked {
             broken = Some(what);
@@ -96,21 +110,32 @@ fn verify_export(file: &Path) -> Result<Verified, Failure> {
 fn report(found: &Verified, is_json: bool) -> Result<ExitCode, Failure> {
     if is_json {
         let is_good = found.broken.is_none();
-        out::json(&json!({ "ok": is_good, "rows": found.rows, "hash": found.hash, "problem": found.broken }));
+        out::json(
+            &json!({ "ok": is_good, "rows": found.rows, "hash": found.hash, "problem": found.broken }),
+        );
         return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(super::failure::FAULT) });
     }
     match &found.broken {
         None => {
-            out::line(format_args!("the chain is whole: {} rows, last hash {}", found.rows, found.hash));
+            out::line(format_args!(
+                "the chain is whole: {} rows, last hash {}",
+                found.rows, found.hash
+            ));
             Ok(ExitCode::SUCCESS)
         }
-        Some(what) => Err(Failure::fault(format!("the chain is broken after {} good rows: {what}", found.rows))
-            .next("keep the data directory as it is; compare it with an earlier export")),
+        Some(what) => Err(Failure::fault(format!(
+            "the chain is broken after {} good rows: {what}",
+            found.rows
+        ))
+        .next("keep the data directory as it is; compare it with an earlier export")),
     }
 }
 
 /// Calls `take` with every row, in order.
-async fn each(data_dir: &Path, mut take: impl FnMut(AuditRow) -> Result<(), Failure>) -> Result<(), Failure> {
+async fn each(
+    data_dir: &Path,
+    mut take: impl FnMut(AuditRow) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut reader = open(data_dir).await?;
     let mut filter = AuditFilter::default();
     loop {

@@ -79,7 +79,11 @@ pub(super) async fn chat(context: &Context, options: args::Chat) -> Result<ExitC
         let info: serde_json::Value = chat.client.get("/api/v1/me").await?;
         let text = |key: &str| info.get(key).and_then(|v| v.as_str()).unwrap_or("?").to_owned();
         let who = format!("{} ({})", text("name"), text("role"));
-        out::line(chat.paint.dim(format_args!("{} as {who}, agent {}. /help lists the commands.", chat.client.base(), chat.agent)));
+        out::line(chat.paint.dim(format_args!(
+            "{} as {who}, agent {}. /help lists the commands.",
+            chat.client.base(),
+            chat.agent
+        )));
     }
     while let Some(line) = chat.read("> ").await? {
         if chat.take(line.trim()).await? == Next::Leave {
@@ -191,7 +195,12 @@ impl Chat {
         let path = format!("/api/v1/runs?conversation_id={conversation}&limit=20");
         let page: Page<Run> = self.client.get(&path).await?;
         for run in page.items {
-            out::line(format_args!("{} {} {}", run.id, run.state, out::short(&run.input.text(), 60)));
+            out::line(format_args!(
+                "{} {} {}",
+                run.id,
+                run.state,
+                out::short(&run.input.text(), 60)
+            ));
         }
         Ok(())
     }
@@ -268,7 +277,9 @@ impl Chat {
                 self.has_failed = false;
                 Ok(Some(Next::Prompt))
             }
-            EventBody::RunFailed { .. } | EventBody::RunCancelled { .. } | EventBody::RunExpired { .. } => {
+            EventBody::RunFailed { .. }
+            | EventBody::RunCancelled { .. }
+            | EventBody::RunExpired { .. } => {
                 self.has_failed = true;
                 Ok(Some(Next::Prompt))
             }
@@ -286,7 +297,10 @@ impl Chat {
         let answer = match self.read(prompt).await {
             Ok(Some(answer)) => answer,
             Ok(None) | Err(_) => {
-                out::note(format_args!("not answered: `agent-runtime approval approve {}`", approval.id));
+                out::note(format_args!(
+                    "not answered: `agent-runtime approval approve {}`",
+                    approval.id
+                ));
                 self.has_failed = true;
                 return Ok(Some(Next::Leave));
             }

@@ -22,7 +22,8 @@ pub(super) fn configuration(context: &Context, command: args::Config) -> Result<
             if !problems.list().is_empty() {
                 return Err(problems.into());
             }
-            let file = loaded.file.map_or_else(|| "no file".to_owned(), |f| f.display().to_string());
+            let file =
+                loaded.file.map_or_else(|| "no file".to_owned(), |f| f.display().to_string());
             out::line(format_args!("the configuration is good ({file})"));
         }
     }

@@ -18,13 +18,19 @@ pub(super) fn client(context: &Context, connect: &Connect) -> Result<Client, Fai
     let named = connect.url.clone().or_else(|| env.text("AGENT_RUNTIME_URL").map(str::to_owned));
     let url = match named {
         Some(url) if url.starts_with("http://") || url.starts_with("https://") => url,
-        Some(url) => return Err(Failure::usage(format!("`{url}` is not a URL")).next("write it like http://127.0.0.1:8080")),
+        Some(url) => {
+            return Err(Failure::usage(format!("`{url}` is not a URL"))
+                .next("write it like http://127.0.0.1:8080"));
+        }
         None => fs::read_to_string(data_dir.join(ADDRESS_FILE)).map_or_else(
             |_| "http://127.0.0.1:8080".to_owned(),
             |address| format!("http://{}", address.trim()),
         ),
     };
-    let file = connect.token_file.clone().or_else(|| env.text("AGENT_RUNTIME_TOKEN_FILE").map(PathBuf::from));
+    let file = connect
+        .token_file
+        .clone()
+        .or_else(|| env.text("AGENT_RUNTIME_TOKEN_FILE").map(PathBuf::from));
     let token = match (file, env.text("AGENT_RUNTIME_TOKEN")) {
         (Some(file), _) => Some(read(&file)?),
         (None, Some(token)) => Some(Secret::new(token.to_owned())),

@@ -81,6 +81,7 @@ impl From<Problems> for Failure {
                 format!("{count} problems with the configuration\n{}", lines.join("\n"))
             }
         };
-        Self::usage(what).next("every setting: config/agent-runtime.toml; in force: `agent-runtime config show`")
+        Self::usage(what)
+            .next("every setting: config/agent-runtime.toml; in force: `agent-runtime config show`")
     }
 }

@@ -21,7 +21,9 @@ pub(super) fn init(context: &Context, options: &args::Init) -> Result<ExitCode, 
         for path in [&file, &token] {
             if path.exists() && !(path == &file && is_reference) {
                 let what = format!("{} exists and was not changed", path.display());
-                return Err(Failure::usage(what).next("use --force to replace it, or --config and --data-dir to write elsewhere"));
+                return Err(Failure::usage(what).next(
+                    "use --force to replace it, or --config and --data-dir to write elsewhere",
+                ));
             }
         }
     }
@@ -39,7 +41,11 @@ pub(super) fn init(context: &Context, options: &args::Init) -> Result<ExitCode, 
     }
     write(&file, &text(&data_dir, &token, options.production))?;
     out::line(format_args!("wrote {} and {} (0600)", file.display(), token.display()));
-    let config = if file == Path::new(DEFAULT_FILE) { String::new() } else { format!(" --config {}", file.display()) };
+    let config = if file == Path::new(DEFAULT_FILE) {
+        String::new()
+    } else {
+        format!(" --config {}", file.display())
+    };
     out::line(format_args!("next: agent-runtime{config} doctor, then agent-runtime{config} serve"));
     Ok(ExitCode::SUCCESS)
 }
@@ -63,13 +69,20 @@ fn text(data_dir: &Path, token: &Path, is_production: bool) -> String {
          # ---------------------------------------------------------------- reference\n{}",
         quote(data_dir),
         quote(token),
-        REFERENCE.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("# {line}\n") }).collect::<String>(),
+        REFERENCE
+            .lines()
+            .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("# {line}\n") })
+            .collect::<String>(),
     )
 }
 
 fn private_dir(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| cannot("create", path, &e))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| cannot("create", path, &e))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

@@ -23,9 +23,11 @@ use std::{
 use clap::Parser;
 
 pub(crate) use self::{
+    ask::{decision, question},
+    audit::verify as verify_audit,
     failure::Failure,
     out::Paint,
-    render::{Renderer, call_line},
+    render::Renderer,
 };
 use super::{
     config::{self, Environment, Loaded, Override, Problems, Request, Starter, secret_file},
@@ -95,7 +97,11 @@ pub(crate) fn main() -> ExitCode {
     }
     let mut context =
         Context { file: cli.config, data_dir: cli.data_dir, environment, overrides: Vec::new() };
-    context.override_with("data_dir", "--data-dir", context.data_dir.as_ref().map(|d| d.display().to_string()));
+    context.override_with(
+        "data_dir",
+        "--data-dir",
+        context.data_dir.as_ref().map(|d| d.display().to_string()),
+    );
     match dispatch(context, cli.command) {
         Ok(code) => code,
         Err(failure) => failure.report(),
@@ -172,7 +178,11 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_told_apart_from_help() {
-        assert!(Cli::try_parse_from(["agent-runtime", "run", "show", "nonsense"]).unwrap_err().use_stderr());
+        assert!(
+            Cli::try_parse_from(["agent-runtime", "run", "show", "nonsense"])
+                .unwrap_err()
+                .use_stderr()
+        );
         assert!(!Cli::try_parse_from(["agent-runtime", "--help"]).unwrap_err().use_stderr());
     }
 }

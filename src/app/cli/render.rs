@@ -86,31 +86,48 @@ impl Renderer {
                 let reason = short(reason, OUTPUT_CHARS);
                 self.line(paint.bad(format_args!("  ✗ denied: {reason} ({rule})")));
             }
-            EventBody::ToolCompleted { status, exit_code, output, truncated, duration_ms, .. } => {
+            EventBody::ToolCompleted {
+                status, exit_code, output, truncated, duration_ms, ..
+            } => {
                 self.outcome(*status, *exit_code, output, *truncated, *duration_ms);
             }
             EventBody::ApprovalRequested { approval } => self.approval(approval),
             EventBody::ApprovalDecided { state, decision, .. } => {
-                let outcome = decision.outcome.map_or_else(String::new, |o| format!(" ({o:?})").to_lowercase());
+                let outcome = decision
+                    .outcome
+                    .map_or_else(String::new, |o| format!(" ({o:?})").to_lowercase());
                 self.line(paint.warn(format_args!("  {}{outcome}", state.as_str())));
             }
-            EventBody::ApprovalExpired { .. } => self.line(paint.warn("  nobody answered in time: denied")),
+            EventBody::ApprovalExpired { .. } => {
+                self.line(paint.warn("  nobody answered in time: denied"))
+            }
             EventBody::RunRecovered { from_epoch, to_epoch, .. } => {
-                let text = format!("↻ taken up again after a crash (epoch {from_epoch} → {to_epoch})");
+                let text =
+                    format!("↻ taken up again after a crash (epoch {from_epoch} → {to_epoch})");
                 self.line(paint.warn(text));
             }
             EventBody::RunPaused { reason, detail } => {
-                let detail = detail.as_ref().map_or_else(String::new, |d| format!(": {}", short(d, OUTPUT_CHARS)));
+                let detail = detail
+                    .as_ref()
+                    .map_or_else(String::new, |d| format!(": {}", short(d, OUTPUT_CHARS)));
                 self.line(paint.warn(format_args!("‖ paused ({}){detail}", reason.as_str())));
             }
             EventBody::RunResumed { .. } => self.line(paint.dim("▸ resumed")),
-            EventBody::SteerApplied { .. } => self.line(paint.dim("▸ your message reached the agent")),
-            EventBody::SteerFailed { .. } => self.line(paint.warn("▸ the run ended before your message reached it")),
+            EventBody::SteerApplied { .. } => {
+                self.line(paint.dim("▸ your message reached the agent"))
+            }
+            EventBody::SteerFailed { .. } => {
+                self.line(paint.warn("▸ the run ended before your message reached it"))
+            }
             EventBody::SecretBlocked { place } => {
-                self.line(paint.warn(format_args!("a secret was kept out of {}", short(place, 80))));
+                self.line(
+                    paint.warn(format_args!("a secret was kept out of {}", short(place, 80))),
+                );
             }
             EventBody::BudgetRefused { limit, allowed, needed } => {
-                self.line(paint.warn(format_args!("the run's {limit} is used up: {needed} needed, {allowed} allowed")));
+                self.line(paint.warn(format_args!(
+                    "the run's {limit} is used up: {needed} needed, {allowed} allowed"
+                )));
             }
             EventBody::RunSucceeded { .. } => self.line(paint.good("✓ done")),
             EventBody::RunFailed { error, .. } | EventBody::RunExpired { error, .. } => {
@@ -118,7 +135,8 @@ impl Renderer {
                 self.line(paint.bad(format_args!("✗ {message} ({})", error.code)));
             }
             EventBody::RunCancelled { reason, .. } => {
-                let reason = reason.as_ref().map_or_else(String::new, |r| format!(": {}", short(r, 200)));
+                let reason =
+                    reason.as_ref().map_or_else(String::new, |r| format!(": {}", short(r, 200)));
                 self.line(paint.warn(format_args!("✗ cancelled{reason}")));
             }
             EventBody::RunCreated { .. }
@@ -132,7 +150,14 @@ impl Renderer {
         }
     }
 
-    fn outcome(&mut self, status: ToolStatus, code: Option<i32>, output: &str, truncated: bool, ms: u64) {
+    fn outcome(
+        &mut self,
+        status: ToolStatus,
+        code: Option<i32>,
+        output: &str,
+        truncated: bool,
+        ms: u64,
+    ) {
         let paint = self.paint;
         let code = code.map_or_else(String::new, |c| format!(", exit {c}"));
         let cut = if truncated { ", cut" } else { "" };
@@ -152,7 +177,7 @@ impl Renderer {
 }
 
 /// A call on one line.
-pub(crate) fn call_line(paint: Paint, tool: &str, args: &Value) -> String {
+fn call_line(paint: Paint, tool: &str, args: &Value) -> String {
     format!("→ {} {}", paint.bold(short(tool, 40)), short(&args_text(args), OUTPUT_CHARS))
 }
 
@@ -195,6 +220,7 @@ fn args_text(args: &Value) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./=:,+@".contains(&b));
+    let is_plain = !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./=:,+@".contains(&b));
     if is_plain { text.to_owned() } else { format!("{text:?}") }
 }

@@ -41,7 +41,14 @@ pub(super) async fn run(context: &Context, command: args::Run) -> Result<ExitCod
         args::Run::Interrupt(interrupt) => {
             let mode = if interrupt.hard { "hard" } else { "graceful" };
             let client = connect::client(context, &interrupt.connect)?;
-            control(&client, interrupt.id, "interrupt", &json!({ "mode": mode }), interrupt.output.json).await
+            control(
+                &client,
+                interrupt.id,
+                "interrupt",
+                &json!({ "mode": mode }),
+                interrupt.output.json,
+            )
+            .await
         }
         args::Run::Resume(resume) => {
             let body = resume.input.map_or_else(|| json!({}), |input| json!({ "input": input }));
@@ -49,7 +56,8 @@ pub(super) async fn run(context: &Context, command: args::Run) -> Result<ExitCod
             control(&client, resume.id, "resume", &body, resume.output.json).await
         }
         args::Run::Cancel(cancel) => {
-            let body = cancel.reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
+            let body =
+                cancel.reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
             let client = connect::client(context, &cancel.connect)?;
             control(&client, cancel.id, "cancel", &body, cancel.output.json).await
         }
@@ -95,7 +103,13 @@ fn standard_input() -> Result<String, Failure> {
 }
 
 /// Prints what a run did and does until it ends or waits for a person. The exit code is the run's.
-async fn watch(context: &Context, client: &Client, id: RunId, after: u64, is_json: bool) -> Result<ExitCode, Failure> {
+async fn watch(
+    context: &Context,
+    client: &Client,
+    id: RunId,
+    after: u64,
+    is_json: bool,
+) -> Result<ExitCode, Failure> {
     let mut follow = client.follow(id, after);
     let mut renderer = Renderer::new(Paint::stdout(context.wants_no_colour()), "");
     loop {
@@ -116,7 +130,11 @@ async fn watch(context: &Context, client: &Client, id: RunId, after: u64, is_jso
             }
             if state.is_terminal() {
                 let is_good = state == RunState::Succeeded;
-                return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(super::failure::FAULT) });
+                return Ok(if is_good {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::from(super::failure::FAULT)
+                });
             }
         }
     }
@@ -156,7 +174,13 @@ async fn list(context: &Context, list: args::List) -> Result<ExitCode, Failure> 
     let row = |run: &Run| {
         let reason = run.wait_reason.map_or_else(String::new, |r| format!(" ({})", r.as_str()));
         let state = format!("{}{reason}", run.state);
-        [run.id.to_string(), state, run.agent.clone(), run.created_at.to_string(), short(&run.input.text(), 40)]
+        [
+            run.id.to_string(),
+            state,
+            run.agent.clone(),
+            run.created_at.to_string(),
+            short(&run.input.text(), 40),
+        ]
     };
     let rows: Vec<_> = page.items.iter().map(row).collect();
     out::table(["RUN", "STATE", "AGENT", "CREATED", "INPUT"], &rows);
@@ -169,18 +193,29 @@ async fn list(context: &Context, list: args::List) -> Result<ExitCode, Failure> 
 /// A query value; ids and names need nothing, anything else is encoded.
 pub(super) fn encoded(text: &str) -> String {
     let byte = |b: u8| {
-        if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }
+        if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
     };
     text.bytes().map(byte).collect()
 }
 
-async fn control(client: &Client, id: RunId, verb: &str, body: &Value, is_json: bool) -> Result<ExitCode, Failure> {
+async fn control(
+    client: &Client,
+    id: RunId,
+    verb: &str,
+    body: &Value,
+    is_json: bool,
+) -> Result<ExitCode, Failure> {
     let answer = client.control(id, verb, body).await?;
     if is_json {
         out::json(&answer);
         return Ok(ExitCode::SUCCESS);
     }
-    let run: Run = serde_json::from_value(answer).map_err(|e| Failure::fault(format!("unexpected answer: {e}")))?;
+    let run: Run = serde_json::from_value(answer)
+        .map_err(|e| Failure::fault(format!("unexpected answer: {e}")))?;
     out::line(format_args!("{} {}", run.id, run.state));
     Ok(ExitCode::SUCCESS)
 }
@@ -199,9 +234,13 @@ fn show(run: &Run, is_json: bool) -> Result<ExitCode, Failure> {
         ["conversation".to_owned(), run.conversation_id.to_string()],
         ["input".to_owned(), short(&run.input.text(), 200)],
     ];
-    let mut optional = |name: &str, value: Option<String>| rows.extend(value.map(|v| [name.to_owned(), v]));
+    let mut optional =
+        |name: &str, value: Option<String>| rows.extend(value.map(|v| [name.to_owned(), v]));
     optional("output", run.output.as_deref().map(|o| short(o, 400)));
-    optional("error", run.error.as_ref().map(|e| format!("{} ({})", short(&e.message, 300), e.code)));
+    optional(
+        "error",
+        run.error.as_ref().map(|e| format!("{} ({})", short(&e.message, 300), e.code)),
+    );
     optional("confinement", run.confinement.map(|c| c.as_str().to_owned()));
     optional("retry of", run.retry_of.map(|id| id.to_string()));
     optional("created", Some(run.created_at.to_string()));
@@ -210,7 +249,13 @@ fn show(run: &Run, is_json: bool) -> Result<ExitCode, Failure> {
     let used = &run.usage;
     optional(
         "used",
-        Some(format!("{} model calls, {} tool calls, {} tokens, {} USD", used.llm_calls, used.tool_calls, used.tokens(), used.cost_usd)),
+        Some(format!(
+            "{} model calls, {} tool calls, {} tokens, {} USD",
+            used.llm_calls,
+            used.tool_calls,
+            used.tokens(),
+            used.cost_usd
+        )),
     );
     let width = rows.iter().map(|[name, _]| name.len()).max().unwrap_or(0);
     for [name, value] in rows {

@@ -117,7 +117,8 @@ impl Client {
             .connect_timeout(Duration::from_secs(5))
             .redirect(reqwest::redirect::Policy::none());
         // A proxy of the environment must not see a token meant for this machine.
-        let is_local = base.contains("://127.") || base.contains("://localhost") || base.contains("://[::1]");
+        let is_local =
+            base.contains("://127.") || base.contains("://localhost") || base.contains("://[::1]");
         let builder = if is_local { builder.no_proxy() } else { builder };
         let http = builder
             .build()
@@ -136,7 +137,11 @@ impl Client {
     }
 
     /// `POST path`, safe to repeat: it carries a fresh `Idempotency-Key`.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, ClientError> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
         let mut random = [0_u8; 16];
         getrandom::fill(&mut random).map_err(|e| ClientError::Protocol(e.to_string()))?;
         let key = data_encoding::HEXLOWER.encode(&random);
@@ -155,7 +160,12 @@ impl Client {
     }
 
     /// Interrupt, steer, resume, cancel or retry.
-    pub(crate) async fn control(&self, id: RunId, verb: &str, body: &Value) -> Result<Value, ClientError> {
+    pub(crate) async fn control(
+        &self,
+        id: RunId,
+        verb: &str,
+        body: &Value,
+    ) -> Result<Value, ClientError> {
         self.post(&format!("/api/v1/runs/{id}/{verb}"), body).await
     }
 
@@ -171,7 +181,11 @@ impl Client {
     }
 
     /// Answers an approval.
-    pub(crate) async fn decide(&self, id: ApprovalId, body: &Value) -> Result<Approval, ClientError> {
+    pub(crate) async fn decide(
+        &self,
+        id: ApprovalId,
+        body: &Value,
+    ) -> Result<Approval, ClientError> {
         self.post(&format!("/api/v1/approvals/{id}/decision"), body).await
     }
 
@@ -210,13 +224,19 @@ impl Client {
         }
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, ClientError> {
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<T, ClientError> {
         let response = self.send(request.timeout(ANSWER_MAX)).await?;
         let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
         serde_json::from_slice(&bytes).map_err(|e| ClientError::Protocol(e.to_string()))
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ClientError> {
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, ClientError> {
         let response = request.send().await.map_err(|source| self.unreachable(source))?;
         let status = response.status();
         if status.is_success() {

@@ -27,7 +27,11 @@ impl Environment {
     pub(crate) fn of_process() -> Self {
         let own = |(name, value)| (name, Variable { value, file: None });
         let vars = std::env::vars_os();
-        Self(vars.filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).map(own).collect())
+        Self(
+            vars.filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
+                .map(own)
+                .collect(),
+        )
     }
 
     /// For tests: exactly these.
@@ -84,7 +88,10 @@ impl Environment {
                 .iter()
                 .min_by_key(|k| strsim::damerau_levenshtein(k, name))
                 .map_or_else(String::new, |k| format!(": did you mean `{k}`?"));
-            let place = variable.file.as_ref().map_or_else(|| "environment".to_owned(), |f| f.display().to_string());
+            let place = variable
+                .file
+                .as_ref()
+                .map_or_else(|| "environment".to_owned(), |f| f.display().to_string());
             problems.add(place, format!("unknown variable `{name}`{nearest}"));
         }
     }
@@ -93,7 +100,9 @@ impl Environment {
 /// A line of `.env` may hold a secret: say which line is wrong, not what it says.
 fn dotenv_error(error: &dotenvy::Error) -> String {
     match error {
-        dotenvy::Error::LineParse(_, at) => format!("a line cannot be parsed (character {at} of it)"),
+        dotenvy::Error::LineParse(_, at) => {
+            format!("a line cannot be parsed (character {at} of it)")
+        }
         other => format!("cannot be read: {other}"),
     }
 }

@@ -163,8 +163,10 @@ pub(crate) fn nearest(path: &str) -> Option<String> {
         .flat_map(|k| {
             let concrete = with_names(k.path, &names);
             let sections = concrete.match_indices('.').map(|(at, _)| at).collect::<Vec<_>>();
-            let mut all: Vec<String> =
-                sections.into_iter().filter_map(|at| concrete.get(..at).map(str::to_owned)).collect();
+            let mut all: Vec<String> = sections
+                .into_iter()
+                .filter_map(|at| concrete.get(..at).map(str::to_owned))
+                .collect();
             all.push(concrete);
             all
         })

@@ -121,17 +121,15 @@ impl Sources<'_> {
             let origin = Origin::Option(given.option);
             return plain(self.text_value(key, &given.value, &origin, problems), origin);
         }
-        let from_file = self.file.get(path).map(|found| (found.value.clone(), self.line(found.line)));
-        let from_env = || {
+        let from_file =
+            self.file.get(path).map(|found| (found.value.clone(), self.line(found.line)));
+        let mut from_env = || {
             let (_, text, origin) = self.variable(key, env, problems)?;
             Some((self.text_value(key, &text, &origin, problems), origin))
         };
         // A variable that every entry shares fills gaps; any other one overrides the file.
-        let found = if is_shared(key) {
-            from_file.or_else(from_env)
-        } else {
-            from_env().or(from_file)
-        };
+        let found =
+            if is_shared(key) { from_file.or_else(from_env) } else { from_env().or(from_file) };
         let (value, origin) = found.unwrap_or_else(|| {
             let default = text_value(key.kind, key.default).unwrap_or(Value::Null);
             (default, Origin::Default)
@@ -151,7 +149,12 @@ impl Sources<'_> {
     }
 
     /// The variable of a key that is no secret; its names must not contradict each other.
-    fn variable(&self, key: &Key, env: &str, problems: &mut Problems) -> Option<(String, String, Origin)> {
+    fn variable(
+        &self,
+        key: &Key,
+        env: &str,
+        problems: &mut Problems,
+    ) -> Option<(String, String, Origin)> {
         let mut found: Option<(String, String, Origin)> = None;
         for name in variable_names(key, env) {
             let Some(variable) = self.environment.get(&name) else { continue };
@@ -226,9 +229,7 @@ fn read(
     let result = if is_file {
         secret_file::read(Path::new(text)).map(|secret| (secret, Some(text.to_owned())))
     } else {
-        holder
-            .map_or(Ok(()), secret_file::check)
-            .map(|()| (Secret::new(text.to_owned()), None))
+        holder.map_or(Ok(()), secret_file::check).map(|()| (Secret::new(text.to_owned()), None))
     };
     match result {
         Ok((secret, file)) => Some(Found { name, secret, file, origin }),

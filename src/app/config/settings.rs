@@ -1,6 +1,8 @@
 //! The settings as types: what the rest of `app` builds the daemon from.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
+};
 
 use crate::{
     domain::{AgentDef, Confinement, Role, Secret, Usd},

@@ -25,7 +25,9 @@ fn with_file(text: &str, env: &[(&str, &str)]) -> Result<Loaded, Problems> {
 /// The reference with every setting switched on.
 fn uncommented() -> String {
     let active = |line: &str| match line.strip_prefix('#') {
-        Some(rest) if rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => rest.to_owned(),
+        Some(rest) if rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => {
+            rest.to_owned()
+        }
         _ => line.to_owned(),
     };
     REFERENCE.lines().map(active).collect::<Vec<_>>().join("\n")
@@ -88,7 +90,10 @@ fn every_alias_is_written_down() {
 fn an_unknown_key_is_refused_with_its_line_and_the_nearest_key() {
     let error = with_file("env = \"development\"\n[http]\nadr = \"x\"\n", &[]).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("test.toml:3: unknown key `http.adr`: did you mean `http.addr`?"), "{text}");
+    assert!(
+        text.contains("test.toml:3: unknown key `http.adr`: did you mean `http.addr`?"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -105,8 +110,11 @@ fn later_sources_win_and_the_origin_says_which() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("test.toml");
     std::fs::write(&path, file).unwrap();
-    std::fs::write(dir.path().join(".env"), "AGENT_RUNTIME_LOG_LEVEL=error\nAGENT_RUNTIME_ENV=staging\n")
-        .unwrap();
+    std::fs::write(
+        dir.path().join(".env"),
+        "AGENT_RUNTIME_LOG_LEVEL=error\nAGENT_RUNTIME_ENV=staging\n",
+    )
+    .unwrap();
     request.file = Some(path.clone());
     request.dotenv = Some(dir.path().to_owned());
     let value = "/tmp/elsewhere".to_owned();
@@ -191,7 +199,10 @@ fn the_gate_refuses_what_no_setting_may_allow() {
     assert_eq!(refusals(&[], Starter::RootAllowed), [""; 0]);
     assert_eq!(refusals(&[], Starter::Root), ["user"]);
     assert_eq!(refusals(&[open], Starter::User), ["http.addr"]);
-    assert_eq!(refusals(&[open, ("AGENT_RUNTIME_TRUSTED_PROXY", "10.0.0.1")], Starter::User), [""; 0]);
+    assert_eq!(
+        refusals(&[open, ("AGENT_RUNTIME_TRUSTED_PROXY", "10.0.0.1")], Starter::User),
+        [""; 0]
+    );
     assert_eq!(refusals(&[production], Starter::User), ["auth.token"]);
     let weak = ("AGENT_RUNTIME_AUTH_TOKEN", "change_this_change_this_change_this");
     assert_eq!(refusals(&[production, weak], Starter::User), ["auth"]);

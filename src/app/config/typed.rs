@@ -196,12 +196,15 @@ impl Reader<'_> {
             let role = self.parse_err(&format!("auth.tokens.{name}.role")).unwrap_or(Role::Viewer);
             match self.secret(&key) {
                 Some(secret) => out.push(Token { name, role, secret }),
-                None => self.bad(&format!("auth.tokens.{name}.role"), "has no `token` or `token_file`"),
+                None => {
+                    self.bad(&format!("auth.tokens.{name}.role"), "has no `token` or `token_file`")
+                }
             }
         }
         for token in &out {
             if token.secret.expose().len() < TOKEN_BYTES_MIN {
-                let what = format!("token `{}` is shorter than {TOKEN_BYTES_MIN} bytes", token.name);
+                let what =
+                    format!("token `{}` is shorter than {TOKEN_BYTES_MIN} bytes", token.name);
                 self.problems.add("auth", what);
             }
         }
@@ -215,7 +218,11 @@ impl Reader<'_> {
             // `[llm]` is the short way to write the entry `default`.
             let key = |part: &str| {
                 let short = format!("llm.{part}");
-                if name == "default" && self.is_set(&short) { short } else { format!("models.{name}.{part}") }
+                if name == "default" && self.is_set(&short) {
+                    short
+                } else {
+                    format!("models.{name}.{part}")
+                }
             };
             let keys = ["provider", "base_url", "api_key", "model"].map(key);
             let [provider, base_url, api_key, model] = &keys;
@@ -226,22 +233,33 @@ impl Reader<'_> {
                 self.bad(provider, format!("= `{kind}` needs a model: set `{model}`"));
             }
             let url = self.some(base_url);
-            if url.as_ref().is_some_and(|u| !u.starts_with("http://") && !u.starts_with("https://")) {
+            if url.as_ref().is_some_and(|u| !u.starts_with("http://") && !u.starts_with("https://"))
+            {
                 self.bad(base_url, "must begin with https:// or http://");
             }
             let fallbacks = self.texts(&long("fallbacks"));
             for missing in fallbacks.iter().filter(|f| !names.contains(*f)) {
-                self.bad(&long("fallbacks"), format!("names `{missing}`, which is not in [models]"));
+                self.bad(
+                    &long("fallbacks"),
+                    format!("names `{missing}`, which is not in [models]"),
+                );
             }
-            out.insert(name.clone(), Model {
-                provider: kind,
-                base_url: url,
-                api_key: self.secret(api_key),
-                model: id.unwrap_or_else(|| "builtin".to_owned()),
-                fallbacks,
-                input_price_per_mtok: self.parse_err(&long("input_price_per_mtok")).unwrap_or(Usd::ZERO),
-                output_price_per_mtok: self.parse_err(&long("output_price_per_mtok")).unwrap_or(Usd::ZERO),
-            });
+            out.insert(
+                name.clone(),
+                Model {
+                    provider: kind,
+                    base_url: url,
+                    api_key: self.secret(api_key),
+                    model: id.unwrap_or_else(|| "builtin".to_owned()),
+                    fallbacks,
+                    input_price_per_mtok: self
+                        .parse_err(&long("input_price_per_mtok"))
+                        .unwrap_or(Usd::ZERO),
+                    output_price_per_mtok: self
+                        .parse_err(&long("output_price_per_mtok"))
+                        .unwrap_or(Usd::ZERO),
+                },
+            );
         }
         out
     }
@@ -296,7 +314,9 @@ impl Reader<'_> {
             open_files: self.int(&key("open_files")),
             tmp_bytes: self.int(&key("tmp_bytes")),
             tmp_inodes: self.int(&key("tmp_inodes")),
-            output_bytes: self.size(&key("output_bytes")).min(crate::domain::limits::TOOL_OUTPUT_BYTES_MAX),
+            output_bytes: self
+                .size(&key("output_bytes"))
+                .min(crate::domain::limits::TOOL_OUTPUT_BYTES_MAX),
         }
     }
 
@@ -306,7 +326,8 @@ impl Reader<'_> {
         for item in items {
             match serde_json::from_value::<PathRule>(item.clone()) {
                 Ok(rule) if rule.path.is_absolute() => out.push(rule),
-                _ => self.bad(key, format!("holds {item}: `path` must be absolute, `access` ro or rw")),
+                _ => self
+                    .bad(key, format!("holds {item}: `path` must be absolute, `access` ro or rw")),
             }
         }
         out
@@ -330,7 +351,9 @@ impl Reader<'_> {
     fn version(&mut self, agent: &str) -> String {
         let prefix = format!("agents.{agent}.");
         let mut hash = Sha256::new();
-        for (key, entry) in self.effective.range(prefix.clone()..).take_while(|(k, _)| k.starts_with(&prefix)) {
+        for (key, entry) in
+            self.effective.range(prefix.clone()..).take_while(|(k, _)| k.starts_with(&prefix))
+        {
             hash.update(format!("{key}={}\n", entry.value));
         }
         hash.update(self.prompt(agent));
