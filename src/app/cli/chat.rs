@@ -294,16 +294,13 @@ impl Chat {
 
     async fn decide(&mut self, approval: &Approval) -> Result<Option<Next>, ClientError> {
         let prompt = ask::question(approval.kind);
-        let answer = match self.read(prompt).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) | Err(_) => {
-                out::note(format_args!(
-                    "not answered: `agent-runtime approval approve {}`",
-                    approval.id
-                ));
-                self.has_failed = true;
-                return Ok(Some(Next::Leave));
-            }
+        let Ok(Some(answer)) = self.read(prompt).await else {
+            out::note(format_args!(
+                "not answered: `agent-runtime approval approve {}`",
+                approval.id
+            ));
+            self.has_failed = true;
+            return Ok(Some(Next::Leave));
         };
         let decision = ask::decision(approval, &answer);
         self.told(self.client.decide(approval.id, &decision).await.map(|_| ()))?;

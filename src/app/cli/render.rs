@@ -99,7 +99,7 @@ impl Renderer {
                 self.line(paint.warn(format_args!("  {}{outcome}", state.as_str())));
             }
             EventBody::ApprovalExpired { .. } => {
-                self.line(paint.warn("  nobody answered in time: denied"))
+                self.line(paint.warn("  nobody answered in time: denied"));
             }
             EventBody::RunRecovered { from_epoch, to_epoch, .. } => {
                 let text =
@@ -114,10 +114,10 @@ impl Renderer {
             }
             EventBody::RunResumed { .. } => self.line(paint.dim("▸ resumed")),
             EventBody::SteerApplied { .. } => {
-                self.line(paint.dim("▸ your message reached the agent"))
+                self.line(paint.dim("▸ your message reached the agent"));
             }
             EventBody::SteerFailed { .. } => {
-                self.line(paint.warn("▸ the run ended before your message reached it"))
+                self.line(paint.warn("▸ the run ended before your message reached it"));
             }
             EventBody::SecretBlocked { place } => {
                 self.line(

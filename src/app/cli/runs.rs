@@ -162,7 +162,10 @@ async fn list(context: &Context, list: args::List) -> Result<ExitCode, Failure> 
         ("cursor", &list.cursor),
     ] {
         if let Some(value) = value {
-            path.push_str(&format!("&{name}={}", encoded(value)));
+            path.push('&');
+            path.push_str(name);
+            path.push('=');
+            path.push_str(&encoded(value));
         }
     }
     let client = connect::client(context, &list.connect)?;

@@ -243,9 +243,10 @@ impl Client {
             return Ok(response);
         }
         let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
-        let mut problem: Problem = serde_json::from_slice(&bytes).map_err(|_| {
-            ClientError::Protocol(format!("status {status} without a problem document"))
-        })?;
+        let Ok(mut problem) = serde_json::from_slice::<Problem>(&bytes) else {
+            let what = format!("status {status} without a problem document");
+            return Err(ClientError::Protocol(what));
+        };
         problem.status = status.as_u16();
         Err(ClientError::Problem(problem))
     }
@@ -308,7 +309,8 @@ impl Follow {
                 .request(reqwest::Method::GET, &path)
                 .header("accept", "text/event-stream");
             let sending = tokio::time::timeout(ANSWER_MAX, self.client.send(request));
-            self.stream = Some(sending.await.map_err(|_| ClientError::StreamLost)??);
+            let Ok(answer) = sending.await else { return Err(ClientError::StreamLost) };
+            self.stream = Some(answer?);
             return Ok(());
         };
         let chunk = tokio::time::timeout(SILENCE_MAX, stream.chunk()).await;

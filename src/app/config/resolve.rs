@@ -119,13 +119,13 @@ impl Sources<'_> {
         let plain = |value, origin| Entry { value, origin, secret: None, kind: key.kind };
         if let Some(given) = self.overrides.iter().find(|o| o.key == path) {
             let origin = Origin::Option(given.option);
-            return plain(self.text_value(key, &given.value, &origin, problems), origin);
+            return plain(checked(key, &given.value, &origin, problems), origin);
         }
         let from_file =
             self.file.get(path).map(|found| (found.value.clone(), self.line(found.line)));
         let mut from_env = || {
             let (_, text, origin) = self.variable(key, env, problems)?;
-            Some((self.text_value(key, &text, &origin, problems), origin))
+            Some((checked(key, &text, &origin, problems), origin))
         };
         // A variable that every entry shares fills gaps; any other one overrides the file.
         let found =
@@ -139,13 +139,6 @@ impl Sources<'_> {
 
     fn line(&self, line: usize) -> Origin {
         Origin::File { path: self.path.unwrap_or(Path::new("")).to_owned(), line }
-    }
-
-    fn text_value(&self, key: &Key, text: &str, origin: &Origin, problems: &mut Problems) -> Value {
-        text_value(key.kind, text).unwrap_or_else(|wanted| {
-            problems.add(origin.to_string(), format!("`{text}` is not {wanted}"));
-            text_value(key.kind, key.default).unwrap_or(Value::Null)
-        })
     }
 
     /// The variable of a key that is no secret; its names must not contradict each other.
@@ -254,6 +247,14 @@ fn variable_names(key: &Key, env: &str) -> Vec<String> {
 
 fn contradiction(first: &str, second: &str) -> String {
     format!("`{first}` and `{second}` are both set and differ: keep one of them")
+}
+
+/// The same, with the default and a complaint for what does not fit.
+fn checked(key: &Key, text: &str, origin: &Origin, problems: &mut Problems) -> Value {
+    text_value(key.kind, text).unwrap_or_else(|wanted| {
+        problems.add(origin.to_string(), format!("`{text}` is not {wanted}"));
+        text_value(key.kind, key.default).unwrap_or(Value::Null)
+    })
 }
 
 /// The value that a variable's text means, or what it should have been.

@@ -98,7 +98,8 @@ pub(crate) struct Model {
     pub(crate) provider: Provider,
     pub(crate) base_url: Option<String>,
     pub(crate) api_key: Option<Secret<String>>,
-    pub(crate) model: String,
+    /// The provider's name of it.
+    pub(crate) id: String,
     pub(crate) fallbacks: Vec<String>,
     pub(crate) input_price_per_mtok: Usd,
     pub(crate) output_price_per_mtok: Usd,
@@ -132,8 +133,6 @@ pub(crate) struct Settings {
     pub(crate) mode: Mode,
     /// Absolute.
     pub(crate) data_dir: PathBuf,
-    /// Absolute path of the SQLite file.
-    pub(crate) database: PathBuf,
     pub(crate) http_addr: SocketAddr,
     /// Addresses of the proxies that terminate TLS in front.
     pub(crate) trusted_proxies: Vec<std::net::IpAddr>,

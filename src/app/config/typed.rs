@@ -24,11 +24,11 @@ use crate::domain::{
 pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option<Settings> {
     let mut r = Reader { effective, problems };
     let data_dir = r.absolute("data_dir")?;
+    r.check_database(&data_dir);
     let models = r.models();
     let agents = r.agents(&data_dir, &models);
     Some(Settings {
         mode: r.choice("env").unwrap_or(Mode::Production),
-        database: r.database(&data_dir),
         http_addr: r.parse("http.addr", "an address such as 127.0.0.1:8080")?,
         trusted_proxies: r.list("http.trusted_proxy", "an IP address"),
         tokens: r.tokens(),
@@ -161,21 +161,22 @@ impl Reader<'_> {
         path
     }
 
-    fn database(&mut self, data_dir: &Path) -> PathBuf {
-        let fallback = data_dir.join("agent-runtime.db");
-        let Some(url) = self.some("database_url") else { return fallback };
+    /// The store keeps one file in the data directory, beside its lock; any other place would be
+    /// a setting that does nothing.
+    fn check_database(&mut self, data_dir: &Path) {
+        let Some(url) = self.some("database_url") else { return };
         if url.starts_with("postgres") {
-            let what = "names Postgres, which comes in a later version: use sqlite://PATH";
+            let what =
+                "names Postgres, which comes in a later version: use SQLite, or leave it out";
             self.bad("database_url", what);
-            return fallback;
+            return;
         }
-        let path = url.strip_prefix("sqlite://").filter(|p| !p.is_empty() && !p.contains('?'));
-        match path.and_then(|p| std::path::absolute(p).ok()) {
-            Some(path) => path,
-            None => {
-                self.bad("database_url", "is not sqlite://PATH");
-                fallback
-            }
+        let path = url.strip_prefix("sqlite://").and_then(|p| std::path::absolute(p).ok());
+        let only = crate::store::database_file(data_dir);
+        if path.as_ref() != Some(&only) {
+            let what =
+                format!("can only be sqlite://{}: set `data_dir` to move it", only.display());
+            self.bad("database_url", what);
         }
     }
 
@@ -197,7 +198,8 @@ impl Reader<'_> {
             match self.secret(&key) {
                 Some(secret) => out.push(Token { name, role, secret }),
                 None => {
-                    self.bad(&format!("auth.tokens.{name}.role"), "has no `token` or `token_file`")
+                    let what = "has no `token` or `token_file`";
+                    self.bad(&format!("auth.tokens.{name}.role"), what);
                 }
             }
         }
@@ -250,7 +252,7 @@ impl Reader<'_> {
                     provider: kind,
                     base_url: url,
                     api_key: self.secret(api_key),
-                    model: id.unwrap_or_else(|| "builtin".to_owned()),
+                    id: id.unwrap_or_else(|| "builtin".to_owned()),
                     fallbacks,
                     input_price_per_mtok: self
                         .parse_err(&long("input_price_per_mtok"))

@@ -270,7 +270,7 @@ impl Demo {
         self.observe("it did not guess: a person was asked what became of the call", asked);
         self.observe("the run finished", story.succeeded());
         let lines = self.file("sent.log").lines().count();
-        let again = usize::from(story.saw(|body| said_run_it(body)));
+        let again = usize::from(story.saw(said_run_it));
         self.observe("nothing was repeated without a person's word", lines == 1 + again);
         self.stories.push(story);
         Ok(())

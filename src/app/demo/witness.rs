@@ -47,8 +47,8 @@ pub(super) fn knock(port: u16) -> Option<Vec<String>> {
     let perl = format!(
         "use IO::Socket::INET; IO::Socket::INET->new('127.0.0.1:{port}') or die \"$!\\n\"; print 'connected'"
     );
-    let bash = format!("exec 3<>/dev/tcp/127.0.0.1/{port} && echo connected");
-    [("bash", "-c", bash), ("python3", "-c", python), ("perl", "-e", perl)]
+    let shell = format!("exec 3<>/dev/tcp/127.0.0.1/{port} && echo connected");
+    [("bash", "-c", shell), ("python3", "-c", python), ("perl", "-e", perl)]
         .into_iter()
         .find(|(program, ..)| Path::new("/usr/bin").join(program).exists())
         .map(|(program, flag, script)| vec![program.to_owned(), flag.to_owned(), script])
@@ -56,13 +56,13 @@ pub(super) fn knock(port: u16) -> Option<Vec<String>> {
 
 /// Runs the same words without any sandbox: the control that shows what the sandbox is for.
 pub(super) fn unconfined(argv: &[String]) -> bool {
-    let Some((program, args)) = argv.split_first() else { return false };
+    let Some((program, rest)) = argv.split_first() else { return false };
     #[expect(
         clippy::disallowed_methods,
         reason = "the control experiment must run outside the sandbox"
     )]
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(rest).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let is_good = command.status().is_ok_and(|status| status.success());
     // The listener sees the connection a moment after the program has ended.
     std::thread::sleep(Duration::from_millis(50));
