@@ -14,5 +14,9 @@
 pub mod app;
 pub mod auth;
 pub mod domain;
+pub mod llm;
+pub mod orchestrator;
 pub mod runtime;
+pub mod sandbox;
 pub mod store;
+pub mod tools;

@@ -2,6 +2,12 @@
 
 use std::process::ExitCode;
 
+use agent_runtime::{app, sandbox};
+
 fn main() -> ExitCode {
-    agent_runtime::app::main()
+    // Before anything else: the sandbox helper must have one thread and know nothing.
+    if sandbox::helper_requested() {
+        return sandbox::helper_main();
+    }
+    app::main()
 }

@@ -1,0 +1,291 @@
+//! People's answers. An answer binds the arguments and the definition that were shown; the first
+//! valid one wins; a restart changes nothing.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{
+    Inner, Orchestrator,
+    calls::{self, advance},
+    commands::{Done, Idempotency},
+    ending::{End, finish},
+    error::{CommandError, check_reason},
+    transition::{Actor, change},
+    verbs::send_on,
+};
+use crate::{
+    auth::{Decide, Permit},
+    domain::{
+        Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallInput, Decision,
+        DecisionScope, EventBody, RunInput, RunState, ToolCall, ToolOutcome, ToolStatus,
+        UnknownOutcome, Usd,
+        approval::{ApprovalInput, DecisionRecord},
+    },
+    store::{Durability, RunCore, StoreError, Tx},
+};
+
+/// A person's answer.
+#[derive(Clone, Debug)]
+pub struct NewDecision {
+    /// Yes or no.
+    pub decision: Decision,
+    /// How far a yes reaches.
+    pub scope: DecisionScope,
+    /// What happened, for an unknown effect.
+    pub outcome: Option<UnknownOutcome>,
+    /// Why; a no's reason goes to the model.
+    pub reason: Option<String>,
+}
+
+impl Orchestrator {
+    /// Decides an approval. Deciding one that is no longer pending is refused as stale.
+    pub async fn decide(
+        &self,
+        permit: Permit<Decide>,
+        id: ApprovalId,
+        decision: NewDecision,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Done<Approval>, CommandError> {
+        check_reason(decision.reason.as_deref())?;
+        if decision.scope == DecisionScope::Pattern {
+            return Err(CommandError::Invalid {
+                code: "approval.scope",
+                pointer: Some("/scope"),
+                detail: "this version decides once or for the run; use `once` or `run`".to_owned(),
+            });
+        }
+        let cx = permit.context().clone();
+        let inner = Arc::clone(&self.inner);
+        let done = self
+            .inner
+            .command(&cx, idempotency, move |tx| {
+                Box::pin(async move { decide(tx, &inner, &permit, id, decision).await })
+            })
+            .await?;
+        self.inner.live.wake.notify_one();
+        Ok(done)
+    }
+}
+
+async fn decide(
+    tx: &mut Tx,
+    inner: &Inner,
+    permit: &Permit<Decide>,
+    id: ApprovalId,
+    new: NewDecision,
+) -> Result<Approval, CommandError> {
+    let not_found = || CommandError::NotFound { what: "the approval" };
+    let mut approval = tx.approvals().get(id).await?.ok_or_else(not_found)?;
+    let mut run = tx.runs().core(approval.run_id).await?.ok_or_else(not_found)?;
+    if !permit.scope().includes(run.principal) {
+        return Err(not_found());
+    }
+    if let Err(denied) = permit.check(&approval, run.principal) {
+        inner.authorizer.record(permit.context(), "approval.decide", &denied);
+        return Err(denied.into());
+    }
+    if approval.state != ApprovalState::Pending || approval.expires_at <= tx.now() {
+        return Err(CommandError::conflict(
+            "approval.stale",
+            "this approval was decided, has expired or is no longer needed; read it again",
+        ));
+    }
+    check_outcome(&approval, &new)?;
+    let input = match new.decision {
+        Decision::Approve => ApprovalInput::Approve,
+        Decision::Deny => ApprovalInput::Deny,
+    };
+    if let Some(state) = approval.state.after(input) {
+        approval.state = state;
+    }
+    let record = DecisionRecord {
+        principal: permit.context().principal.id,
+        decision: new.decision,
+        reason: new.reason,
+        at: tx.now(),
+        surface: permit.context().surface,
+        scope: new.scope,
+        outcome: new.outcome,
+    };
+    approval.decisions.push(record.clone());
+    tx.approvals().save(&approval).await?;
+    let actor = Actor::from(permit.context());
+    let data = json!({
+        "approval_id": id, "decision": record.decision, "scope": record.scope,
+        "outcome": record.outcome, "reason": record.reason, "args_hash": approval.args_hash,
+    });
+    tx.audit(actor.entry(AuditKind::ApprovalDecided, &run, data));
+    let body = EventBody::ApprovalDecided {
+        approval_id: id,
+        call_id: approval.call_id,
+        state: approval.state,
+        decision: record.clone(),
+    };
+    apply(tx, inner, &mut run, &approval, Some(&record), body, &actor).await?;
+    let epoch = run.epoch;
+    tx.runs().save(&run, epoch).await?;
+    Ok(approval)
+}
+
+fn check_outcome(approval: &Approval, new: &NewDecision) -> Result<(), CommandError> {
+    let detail = match (approval.kind, new.decision, new.outcome) {
+        (ApprovalKind::UnknownEffect, Decision::Approve, None) => {
+            "say what happened: `outcome` is happened, run, skip or abort"
+        }
+        (ApprovalKind::Tool | ApprovalKind::Budget, _, Some(_)) => {
+            "`outcome` is only for an approval of kind unknown_effect"
+        }
+        _ => return Ok(()),
+    };
+    Err(CommandError::Invalid {
+        code: "approval.outcome",
+        pointer: Some("/outcome"),
+        detail: detail.to_owned(),
+    })
+}
+
+/// Carries out an answer, or the end of the time for one (`record` is none).
+async fn apply(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    approval: &Approval,
+    record: Option<&DecisionRecord>,
+    body: EventBody,
+    actor: &Actor,
+) -> Result<(), CommandError> {
+    match approval.kind {
+        ApprovalKind::Tool => decide_call(tx, inner, run, approval, record, body, actor).await,
+        ApprovalKind::UnknownEffect => {
+            tx.event(run, body)?;
+            let outcome = record.and_then(|r| match r.decision {
+                Decision::Approve => r.outcome,
+                Decision::Deny => Some(r.outcome.unwrap_or(UnknownOutcome::Skip)),
+            });
+            settle_unknown(tx, inner, run, approval, outcome, actor).await
+        }
+        ApprovalKind::Budget => {
+            tx.event(run, body)?;
+            if approval.state == ApprovalState::Approved {
+                raise(run, &approval.args);
+                send_on(tx, inner, run, actor)
+            } else {
+                let end = End::failed("budget.denied", "the run may not use more than its limit");
+                finish(tx, inner, run, end, None, actor).await.map(drop)
+            }
+        }
+    }
+}
+
+async fn call_of(tx: &mut Tx, approval: &Approval) -> Result<ToolCall, CommandError> {
+    let missing = || StoreError::Missing { what: format!("the call of {}", approval.id) };
+    let id = approval.call_id.ok_or_else(missing)?;
+    Ok(tx.calls().get(id).await?.ok_or_else(missing)?)
+}
+
+async fn decide_call(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    approval: &Approval,
+    record: Option<&DecisionRecord>,
+    body: EventBody,
+    actor: &Actor,
+) -> Result<(), CommandError> {
+    let mut call = call_of(tx, approval).await?;
+    if approval.state == ApprovalState::Approved {
+        advance(&mut call, CallInput::Approve)?;
+        tx.calls().save(&call).await?;
+    } else {
+        let why = match record.map(|r| r.reason.as_deref()) {
+            Some(Some(reason)) => format!("Denied by a person: {}", inner.redactor.redact(reason)),
+            Some(None) => "Denied by a person.".to_owned(),
+            None => "Nobody approved this in time; it was not executed.".to_owned(),
+        };
+        run.usage.tool_calls += 1;
+        calls::settle(tx, &mut call, ToolOutcome::message(ToolStatus::Error, why)).await?;
+    }
+    run.wake_at = Some(tx.now().plus(inner.options.wait_max));
+    if run.state == RunState::AwaitingApproval {
+        change(tx, run, RunInput::Decide, body, actor)?;
+    } else {
+        tx.event(run, body)?;
+    }
+    Ok(())
+}
+
+async fn settle_unknown(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    approval: &Approval,
+    outcome: Option<UnknownOutcome>,
+    actor: &Actor,
+) -> Result<(), CommandError> {
+    let mut call = call_of(tx, approval).await?;
+    let text = match outcome {
+        Some(UnknownOutcome::Run) => {
+            advance(&mut call, CallInput::RunAgain)?;
+            tx.calls().save(&call).await?;
+            return send_on(tx, inner, run, actor);
+        }
+        Some(UnknownOutcome::Abort) => {
+            let end = End::Cancelled {
+                reason: Some("aborted: nobody knows whether an unsafe call happened".to_owned()),
+                unknown_effects: vec![call.id],
+            };
+            return finish(tx, inner, run, end, None, actor).await.map(drop);
+        }
+        Some(UnknownOutcome::Happened) => {
+            "The daemon restarted while this ran. A person confirmed that it happened; its output \
+             is lost. Do not repeat it."
+        }
+        Some(UnknownOutcome::Skip) | None => {
+            "The daemon restarted while this ran. A person decided to skip it; whether it happened \
+             is not known. Do not repeat it."
+        }
+    };
+    let outcome = ToolOutcome::message(ToolStatus::Unknown, text);
+    calls::finish(tx, run, &mut call, outcome).await?;
+    send_on(tx, inner, run, actor)
+}
+
+/// Raises the limit that the card names to the value that it names.
+fn raise(run: &mut RunCore, args: &Value) {
+    if let Some(tokens) = args.get("max_tokens").and_then(Value::as_u64) {
+        run.limits.max_tokens = run.limits.max_tokens.max(tokens);
+    }
+    let usd = args.get("max_cost_usd").and_then(Value::as_str).and_then(|s| s.parse::<Usd>().ok());
+    if let Some(usd) = usd {
+        run.limits.max_cost_usd = run.limits.max_cost_usd.max(usd);
+    }
+}
+
+/// Ends the time for an answer: it counts as no.
+pub(super) async fn expire(inner: &Arc<Inner>, id: ApprovalId) -> Result<(), CommandError> {
+    let shared = Arc::clone(inner);
+    inner
+        .store
+        .write(Durability::Full, move |tx| {
+            Box::pin(async move {
+                let Some(mut approval) = tx.approvals().get(id).await? else { return Ok(()) };
+                let Some(state) = approval.state.after(ApprovalInput::Expire) else {
+                    return Ok(());
+                };
+                let Some(mut run) = tx.runs().core(approval.run_id).await? else { return Ok(()) };
+                approval.state = state;
+                tx.approvals().save(&approval).await?;
+                let actor = Actor::system();
+                let data = json!({ "approval_id": id, "state": state });
+                tx.audit(actor.entry(AuditKind::ApprovalDecided, &run, data));
+                let body =
+                    EventBody::ApprovalExpired { approval_id: id, call_id: approval.call_id };
+                apply(tx, &shared, &mut run, &approval, None, body, &actor).await?;
+                let epoch = run.epoch;
+                tx.runs().save(&run, epoch).await?;
+                Ok(())
+            })
+        })
+        .await
+}

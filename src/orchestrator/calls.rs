@@ -1,0 +1,379 @@
+//! Tool calls inside a transaction: decide, gate, start, complete. Nothing is executed here.
+
+use std::{path::Path, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::{Inner, ending::End, transition::{Actor, change}};
+use crate::{
+    auth::policy::{self, Verdict},
+    domain::{
+        AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallInput,
+        CallState, DecisionScope, Effect, EventBody, Grant, Risk, Role, RunInput, ToolCall,
+        ToolCallId, ToolOutcome, ToolStatus, UnknownOutcome, WaitReason,
+    },
+    store::{RunCore, StoreError, Tx},
+    tools::{self, Invocation},
+};
+
+/// What a decision on one call came to.
+#[derive(Debug)]
+pub(super) enum Decided {
+    /// It has an outcome without being executed; look at the next one.
+    Settled,
+    /// Its intent is stored: execute it.
+    Start { invocation: Box<Invocation>, grant: Arc<Grant> },
+    /// A person is asked whether it may run; the run waits.
+    Gated,
+    /// The call is itself a question to a person; the run waits for input.
+    Question(String),
+}
+
+/// Whether a call may have an effect that must not happen twice, judged before it is stored.
+pub(super) fn effect_of(tool: &str, args: &Value) -> Effect {
+    // What cannot be parsed is never executed; the class is then only a label.
+    tools::parse(tool, args).map_or(Effect::Unsafe, |call| call.facts().effect)
+}
+
+/// Lets policy decide on a call and stores what follows from it. Called again after an approval,
+/// since policy may have changed meanwhile.
+pub(super) async fn decide(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    agent: &AgentDef,
+    call: &mut ToolCall,
+) -> Result<Decided, StoreError> {
+    let invocation = match tools::parse(&call.tool, &call.args) {
+        Ok(invocation) => invocation,
+        Err(error) => {
+            let reason = error.to_string();
+            return deny(tx, run, call, reason, "tool.bad_arguments").await;
+        }
+    };
+    match policy::decide(agent, &invocation.facts(), run.tainted) {
+        Verdict::Deny { reason, rule } => deny(tx, run, call, reason, rule).await,
+        Verdict::Allow { grant, risk, rule } => {
+            call.risk = risk;
+            if let Some((question, options)) = invocation.question() {
+                let text = question_text(question, options);
+                advance(call, CallInput::Gate)?;
+                tx.calls().save(call).await?;
+                return Ok(Decided::Question(text));
+            }
+            start(tx, run, call, rule).await?;
+            Ok(Decided::Start { invocation: Box::new(invocation), grant: Arc::new(grant) })
+        }
+        Verdict::Ask { grant, risk, reasons, required_role, rule } => {
+            call.risk = risk;
+            if is_approved(tx, run, agent, call).await? {
+                start(tx, run, call, rule).await?;
+                return Ok(Decided::Start {
+                    invocation: Box::new(invocation),
+                    grant: Arc::new(grant),
+                });
+            }
+            let question = Question { reasons, required_role, cwd: invocation.cwd() };
+            gate(tx, inner, run, agent, call, question).await?;
+            Ok(Decided::Gated)
+        }
+    }
+}
+
+fn question_text(question: &str, options: &[String]) -> String {
+    if options.is_empty() {
+        question.to_owned()
+    } else {
+        format!("{question} ({})", options.join(" / "))
+    }
+}
+
+async fn deny(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    call: &mut ToolCall,
+    reason: String,
+    rule: &'static str,
+) -> Result<Decided, StoreError> {
+    let outcome = ToolOutcome::message(ToolStatus::Error, format!("Denied: {reason} [{rule}]"));
+    let data = json!({
+        "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash,
+        "rule": rule, "reason": reason,
+    });
+    tx.audit(Actor::system().entry(AuditKind::ToolDenied, run, data));
+    tx.event(
+        run,
+        EventBody::ToolDenied {
+            call_id: call.id,
+            tool: call.tool.clone(),
+            reason,
+            rule: rule.to_owned(),
+        },
+    )?;
+    run.usage.tool_calls += 1;
+    metrics::counter!("agent_runtime_tool_denied_total", "rule" => rule).increment(1);
+    settle(tx, call, outcome).await?;
+    Ok(Decided::Settled)
+}
+
+/// Gives a call its outcome without an event of its own.
+pub(super) async fn settle(
+    tx: &mut Tx,
+    call: &mut ToolCall,
+    outcome: ToolOutcome,
+) -> Result<(), StoreError> {
+    advance(call, CallInput::Finish)?;
+    call.outcome = Some(outcome);
+    tx.calls().save(call).await
+}
+
+async fn start(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    call: &mut ToolCall,
+    rule: &'static str,
+) -> Result<(), StoreError> {
+    advance(call, CallInput::Start)?;
+    call.attempts += 1;
+    run.usage.tool_calls += 1;
+    tx.event(
+        run,
+        EventBody::ToolStarted {
+            call_id: call.id,
+            tool: call.tool.clone(),
+            attempt: call.attempts,
+        },
+    )?;
+    let data = json!({
+        "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash,
+        "effect": call.effect, "risk": call.risk, "rule": rule, "attempt": call.attempts,
+    });
+    tx.audit(Actor::system().entry(AuditKind::ToolStarted, run, data));
+    tx.calls().save(call).await
+}
+
+/// Stores the result of an executed call.
+pub(super) async fn finish(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    call: &mut ToolCall,
+    outcome: ToolOutcome,
+) -> Result<(), StoreError> {
+    completed(tx, run, call.id, &outcome)?;
+    if outcome.confinement.is_some() {
+        run.confinement = outcome.confinement;
+    }
+    settle(tx, call, outcome).await
+}
+
+/// Records a result in the event log and the audit trail.
+pub(super) fn completed(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    call_id: ToolCallId,
+    outcome: &ToolOutcome,
+) -> Result<(), StoreError> {
+    let data = json!({
+        "call_id": call_id, "status": outcome.status, "exit_code": outcome.exit_code,
+        "duration_ms": outcome.duration_ms, "confinement": outcome.confinement,
+    });
+    tx.audit(Actor::system().entry(AuditKind::ToolCompleted, run, data));
+    metrics::counter!("agent_runtime_tool_calls_total", "status" => outcome.status.as_str())
+        .increment(1);
+    tx.event(
+        run,
+        EventBody::ToolCompleted {
+            call_id,
+            status: outcome.status,
+            exit_code: outcome.exit_code,
+            output: outcome.output.clone(),
+            truncated: outcome.truncated,
+            duration_ms: outcome.duration_ms,
+            confinement: outcome.confinement,
+        },
+    )
+}
+
+/// Moves a call to its next state.
+pub(super) fn advance(call: &mut ToolCall, input: CallInput) -> Result<(), StoreError> {
+    let next = call.state.after(input, call.effect);
+    call.state = next.ok_or_else(|| StoreError::Corrupt {
+        what: format!("{} cannot {input:?} while {}", call.id, call.state),
+    })?;
+    Ok(())
+}
+
+/// Whether a person's yes covers exactly this call under exactly this definition.
+async fn is_approved(
+    tx: &mut Tx,
+    run: &RunCore,
+    agent: &AgentDef,
+    call: &ToolCall,
+) -> Result<bool, StoreError> {
+    let approvals = tx.approvals().of_run(run.id).await?;
+    let binds = |a: &Approval| {
+        a.state == ApprovalState::Approved
+            && a.args_hash == call.args_hash
+            && a.policy_version == agent.version
+    };
+    let for_run = |a: &Approval| {
+        a.kind == ApprovalKind::Tool
+            && a.decisions.iter().any(|d| d.scope == DecisionScope::Run)
+    };
+    // The newest answer about this very call counts; only a call that a person released is
+    // `approved`, so one yes starts it once.
+    let own = approvals.iter().rev().find(|a| a.call_id == Some(call.id));
+    let own_allows = call.state == CallState::Approved
+        && own.is_some_and(|a| match a.kind {
+            ApprovalKind::Tool => binds(a),
+            ApprovalKind::UnknownEffect => {
+                binds(a)
+                    && a.decisions.iter().any(|d| d.outcome == Some(UnknownOutcome::Run))
+            }
+            ApprovalKind::Budget => false,
+        });
+    Ok(own_allows || approvals.iter().any(|a| binds(a) && for_run(a)))
+}
+
+/// What the card says about the question.
+#[derive(Debug)]
+pub(super) struct Question<'a> {
+    pub(super) reasons: Vec<String>,
+    pub(super) required_role: Role,
+    pub(super) cwd: &'a str,
+}
+
+async fn gate(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    agent: &AgentDef,
+    call: &mut ToolCall,
+    question: Question<'_>,
+) -> Result<(), StoreError> {
+    advance(call, CallInput::Gate)?;
+    tx.calls().save(call).await?;
+    let ttl = inner.options.approval_ttl;
+    let approval = Approval {
+        expires_at: tx.now().plus(ttl),
+        ..card(tx, run, agent, call, question, ApprovalKind::Tool)
+    };
+    run.wake_at = Some(tx.now().plus(inner.options.wait_max));
+    ask(tx, run, approval).await
+}
+
+/// Stores a question and moves a running run to `awaiting_approval`.
+pub(super) async fn ask(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    approval: Approval,
+) -> Result<(), StoreError> {
+    tx.approvals().insert(&approval, run.principal).await?;
+    let data = json!({
+        "approval_id": approval.id, "kind": approval.kind, "tool": approval.tool,
+        "args_hash": approval.args_hash, "risk": approval.risk,
+        "required_role": approval.required_role,
+    });
+    tx.audit(Actor::system().entry(AuditKind::ApprovalRequested, run, data));
+    metrics::counter!("agent_runtime_approvals_requested_total").increment(1);
+    let is_gate = approval.kind == ApprovalKind::Tool;
+    let body = EventBody::ApprovalRequested { approval: Box::new(approval) };
+    if is_gate {
+        change(tx, run, RunInput::Gate, body, &Actor::system())
+    } else {
+        tx.event(run, body)
+    }
+}
+
+fn card(
+    tx: &Tx,
+    run: &RunCore,
+    agent: &AgentDef,
+    call: &ToolCall,
+    question: Question<'_>,
+    kind: ApprovalKind,
+) -> Approval {
+    let cwd = Path::new(&agent.workspace).join(question.cwd);
+    Approval {
+        id: ApprovalId::new(tx.ids()),
+        run_id: run.id,
+        call_id: Some(call.id),
+        kind,
+        tool: call.tool.clone(),
+        args: call.args.clone(),
+        args_hash: call.args_hash.clone(),
+        policy_version: agent.version.clone(),
+        cwd: cwd.to_string_lossy().into_owned(),
+        risk: call.risk,
+        reasons: question.reasons,
+        tainted: run.tainted,
+        egress: Vec::new(),
+        required_role: question.required_role,
+        quorum: 1,
+        state: ApprovalState::Pending,
+        decisions: Vec::new(),
+        created_at: tx.now(),
+        expires_at: tx.now(),
+    }
+}
+
+/// Asks a person what became of an unsafe call that a crash interrupted. The run is paused.
+pub(super) async fn ask_unknown(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    agent: &AgentDef,
+    call: &ToolCall,
+) -> Result<(), StoreError> {
+    let question = Question {
+        reasons: vec![
+            "the daemon stopped while this ran; nobody knows whether it happened".to_owned(),
+        ],
+        required_role: if call.risk == Risk::High { Role::Admin } else { Role::Operator },
+        cwd: "",
+    };
+    let approval = Approval {
+        expires_at: tx.now().plus(inner.options.wait_max),
+        ..card(tx, run, agent, call, question, ApprovalKind::UnknownEffect)
+    };
+    run.wait_reason = Some(WaitReason::EffectUnknown);
+    ask(tx, run, approval).await
+}
+
+/// Asks a person whether the run may use more. The run is paused.
+pub(super) async fn ask_budget(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    agent: &AgentDef,
+    raise: Value,
+) -> Result<(), StoreError> {
+    let args_hash = tools::args_hash("budget", &raise);
+    let approval = Approval {
+        id: ApprovalId::new(tx.ids()),
+        run_id: run.id,
+        call_id: None,
+        kind: ApprovalKind::Budget,
+        tool: "budget".to_owned(),
+        args: raise,
+        args_hash,
+        policy_version: agent.version.clone(),
+        cwd: agent.workspace.to_string_lossy().into_owned(),
+        risk: Risk::Medium,
+        reasons: vec!["the run has used up its limit".to_owned()],
+        tainted: run.tainted,
+        egress: Vec::new(),
+        required_role: Role::Operator,
+        quorum: 1,
+        state: ApprovalState::Pending,
+        decisions: Vec::new(),
+        created_at: tx.now(),
+        expires_at: tx.now().plus(inner.options.wait_max),
+    };
+    ask(tx, run, approval).await
+}
+
+/// The agent that a run was started with is gone from the configuration.
+pub(super) fn agent_removed(name: &str) -> End {
+    End::failed("agent.removed", format!("agent `{name}` is no longer configured"))
+}

@@ -1,0 +1,318 @@
+//! Creating runs: the one place that inserts one, for every way a run can begin.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{
+    Inner, Options, Orchestrator,
+    commands::{Done, Idempotency},
+    error::CommandError,
+    transition::Actor,
+    verbs,
+};
+use crate::{
+    auth::{Permit, Scope, StartRun},
+    domain::{
+        AgentDef, AuditKind, BundleId, ConversationId, EventBody, InterruptMode, OnBusy, PrincipalId,
+        Run, RunId, RunLimits, RunState, Surface, Usage, Usd, UserInput, limits,
+    },
+    store::{Conversation, RunCore, StoreError, Tx},
+};
+
+/// What a caller asks for.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// The thread to go on with; a new one when none.
+    pub conversation_id: Option<ConversationId>,
+    /// The bundle to continue from: must be the thread's newest, and nobody else may be
+    /// continuing it.
+    pub bundle_id: Option<BundleId>,
+    /// What is asked.
+    pub input: UserInput,
+    /// What to do when the thread's run is active.
+    pub on_busy: OnBusy,
+    /// Lower bounds than the agent's.
+    pub limits: LimitsPatch,
+    /// The caller's own labels.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Bounds that a caller sets; each can only lower the agent's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitsPatch {
+    /// Seconds of work.
+    pub timeout_secs: Option<u64>,
+    /// Model calls.
+    pub max_steps: Option<u32>,
+    /// Tool calls.
+    pub max_tool_calls: Option<u32>,
+    /// Tokens.
+    pub max_tokens: Option<u64>,
+    /// Money.
+    pub max_cost_usd: Option<Usd>,
+}
+
+impl LimitsPatch {
+    fn lower(&self, agent: RunLimits) -> RunLimits {
+        fn least<T: Ord>(asked: Option<T>, most: T) -> T {
+            match asked {
+                Some(asked) => asked.min(most),
+                None => most,
+            }
+        }
+        RunLimits {
+            timeout_secs: least(self.timeout_secs, agent.timeout_secs),
+            max_steps: least(self.max_steps, agent.max_steps),
+            max_tool_calls: least(self.max_tool_calls, agent.max_tool_calls),
+            max_tokens: least(self.max_tokens, agent.max_tokens),
+            max_cost_usd: least(self.max_cost_usd, agent.max_cost_usd),
+        }
+    }
+}
+
+impl Orchestrator {
+    /// Creates a run. With [`OnBusy::Steer`] on a busy thread the input becomes a steer and the
+    /// active run is returned.
+    pub async fn create(
+        &self,
+        permit: Permit<StartRun>,
+        new: NewRun,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Done<Run>, CommandError> {
+        check(&new)?;
+        let inner = std::sync::Arc::clone(&self.inner);
+        let cx = permit.context().clone();
+        self.inner
+            .command(&cx, idempotency, move |tx| {
+                Box::pin(async move { create(tx, &inner, permit, new).await })
+            })
+            .await
+    }
+}
+
+fn check(new: &NewRun) -> Result<(), CommandError> {
+    let invalid = |pointer, detail: String| CommandError::Invalid {
+        code: "run.invalid",
+        pointer: Some(pointer),
+        detail,
+    };
+    new.input.check().map_err(|error| invalid("/input", error.to_string()))?;
+    if new.metadata.len() > limits::METADATA_ENTRIES_MAX {
+        let detail = format!("at most {} entries", limits::METADATA_ENTRIES_MAX);
+        return Err(invalid("/metadata", detail));
+    }
+    let longest = new.metadata.iter().flat_map(|(k, v)| [k.len(), v.len()]).max().unwrap_or(0);
+    if longest > limits::METADATA_BYTES_MAX {
+        let detail = format!("a key or value has at most {} bytes", limits::METADATA_BYTES_MAX);
+        return Err(invalid("/metadata", detail));
+    }
+    if new.limits.timeout_secs == Some(0) || new.limits.max_steps == Some(0) {
+        return Err(invalid("/limits", "timeout_secs and max_steps are at least 1".to_owned()));
+    }
+    Ok(())
+}
+
+async fn create(
+    tx: &mut Tx,
+    inner: &Inner,
+    permit: Permit<StartRun>,
+    new: NewRun,
+) -> Result<Run, CommandError> {
+    let mut conversation = match new.conversation_id {
+        Some(id) => visible_conversation(tx, permit.scope(), id).await?,
+        None => {
+            let id = ConversationId::new(tx.ids());
+            let c = Conversation::new(id, permit.context().principal.id, tx.now());
+            tx.conversations().insert(&c).await?;
+            c
+        }
+    };
+    if let Some(bundle) = new.bundle_id {
+        check_continuation(&conversation, bundle)?;
+    }
+    if let Some(active) = conversation.active_run_id {
+        match new.on_busy {
+            OnBusy::Enqueue => {}
+            OnBusy::Reject => {
+                return Err(CommandError::conflict(
+                    "conversation.busy",
+                    format!("{active} is active in this conversation; wait for it, or use on_busy"),
+                ));
+            }
+            OnBusy::Interrupt => verbs::interrupt_if_running(tx, active, permit.context()).await?,
+            OnBusy::Steer => {
+                return verbs::steer_active(tx, active, permit.context(), new.input).await;
+            }
+        }
+    }
+    let agent = &permit.action().agent;
+    let draft = Draft {
+        principal: permit.context().principal.id,
+        surface: permit.context().surface,
+        agent,
+        limits: new.limits.lower(agent.limits),
+        input: new.input,
+        metadata: new.metadata,
+        retry_of: None,
+        base_bundle_id: new.bundle_id.or(conversation.head_bundle_id),
+    };
+    let actor = Actor::from(permit.context());
+    insert(tx, &inner.options, &mut conversation, draft, &actor).await
+}
+
+/// Refuses a second concurrent continuation of one bundle.
+fn check_continuation(c: &Conversation, bundle: BundleId) -> Result<(), CommandError> {
+    if c.head_bundle_id != Some(bundle) {
+        return Err(CommandError::conflict(
+            "bundle.superseded",
+            "another continuation of this bundle has finished; continue the conversation's newest \
+             bundle, or fork",
+        ));
+    }
+    if let Some(active) = c.active_run_id {
+        return Err(CommandError::conflict(
+            "bundle.busy",
+            format!("{active} already continues this bundle; wait for it, or fork"),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) async fn visible_conversation(
+    tx: &mut Tx,
+    scope: Scope,
+    id: ConversationId,
+) -> Result<Conversation, CommandError> {
+    tx.conversations()
+        .get(id)
+        .await?
+        .filter(|c| c.deleted_at.is_none() && scope.includes(c.principal))
+        .ok_or(CommandError::NotFound { what: "the conversation" })
+}
+
+/// Everything that differs between the ways a run can begin.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) principal: PrincipalId,
+    pub(super) surface: Surface,
+    pub(super) agent: &'a AgentDef,
+    pub(super) limits: RunLimits,
+    pub(super) input: UserInput,
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) retry_of: Option<RunId>,
+    pub(super) base_bundle_id: Option<BundleId>,
+}
+
+/// Inserts a run with its first message, event and audit row, and gives it its place in the
+/// conversation: at work if the conversation is free, otherwise behind those that wait.
+pub(super) async fn insert(
+    tx: &mut Tx,
+    options: &Options,
+    conversation: &mut Conversation,
+    draft: Draft<'_>,
+    actor: &Actor,
+) -> Result<Run, CommandError> {
+    if tx.queued() >= options.queued_max {
+        return Err(CommandError::QUEUE_FULL);
+    }
+    let (mut core, run) = rows(tx, options, conversation, &draft);
+    if core.ready {
+        conversation.active_run_id = Some(core.id);
+    } else {
+        conversation.waiting += 1;
+    }
+    // Its message joins the thread when it is first claimed: until then the run before it may
+    // still be talking.
+    tx.event(
+        &mut core,
+        EventBody::RunCreated {
+            agent: core.agent.clone(),
+            input: draft.input.text(),
+            retry_of: draft.retry_of,
+        },
+    )?;
+    tx.joined_queue();
+    let data = json!({ "to": RunState::Queued, "agent": core.agent, "retry_of": draft.retry_of });
+    tx.audit(actor.entry(AuditKind::RunState, &core, data));
+    let run = Run { seq: core.seq, ..run };
+    tx.runs().insert(&core, &run).await?;
+    tx.conversations().save(conversation).await?;
+    metrics::counter!("agent_runtime_runs_created_total").increment(1);
+    Ok(run)
+}
+
+fn rows(
+    tx: &Tx,
+    options: &Options,
+    conversation: &Conversation,
+    draft: &Draft<'_>,
+) -> (RunCore, Run) {
+    let now = tx.now();
+    let core = RunCore {
+        id: RunId::new(tx.ids()),
+        conversation_id: conversation.id,
+        agent: draft.agent.name.to_string(),
+        agent_version: draft.agent.version.clone(),
+        principal: draft.principal,
+        surface: draft.surface,
+        state: RunState::Queued,
+        wait_reason: None,
+        epoch: 0,
+        owner: None,
+        seq: 0,
+        step: 0,
+        ready: conversation.active_run_id.is_none(),
+        recoveries: 0,
+        backoffs: 0,
+        interrupt: None,
+        steers_waiting: 0,
+        usage: Usage::default(),
+        held_tokens: 0,
+        held_cost: Usd::ZERO,
+        limits: draft.limits,
+        worked_ms: 0,
+        wake_at: Some(now.plus(options.wait_max)),
+        confinement: None,
+        tainted: false,
+        head_bundle_id: draft.base_bundle_id,
+        created_at: now,
+        started_at: None,
+        ended_at: None,
+    };
+    let run = Run {
+        id: core.id,
+        conversation_id: core.conversation_id,
+        agent: core.agent.clone(),
+        state: core.state,
+        wait_reason: None,
+        input: draft.input.clone(),
+        output: None,
+        error: None,
+        seq: 0,
+        epoch: 0,
+        usage: core.usage,
+        confinement: None,
+        tainted: false,
+        parent_run_id: None,
+        retry_of: draft.retry_of,
+        principal: core.principal,
+        surface: core.surface,
+        metadata: draft.metadata.clone(),
+        limits: core.limits,
+        base_bundle_id: draft.base_bundle_id,
+        created_at: now,
+        started_at: None,
+        ended_at: None,
+    };
+    (core, run)
+}
+
+/// Interrupts the active run of a busy conversation.
+pub(super) const BUSY_INTERRUPT: InterruptMode = InterruptMode::Graceful;
+
+/// The whole run as stored; it exists because the caller has just read or written it.
+pub(super) async fn whole(tx: &mut Tx, id: RunId) -> Result<Run, CommandError> {
+    let run = tx.runs().get(id).await?;
+    run.ok_or_else(|| StoreError::Missing { what: id.to_string() }.into())
+}

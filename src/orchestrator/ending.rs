@@ -1,0 +1,265 @@
+//! Ending a run: the same for every way in which it can end.
+
+use serde_json::json;
+
+use super::{
+    Inner,
+    bundles::{self, Snapshot},
+    create::{self, Draft},
+    error::CommandError,
+    transition::{Actor, change},
+};
+use crate::{
+    domain::{
+        Approval, ApprovalState, AuditKind, Author, CallInput, CallState, EventBody, Part, RunError,
+        RunId, RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus, Usd,
+        approval::ApprovalInput,
+    },
+    store::{BundleKind, Ending, RunCore, Steer, StoreError, Tx},
+};
+
+/// How a run ends.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    Succeeded { output: String },
+    Failed(RunError),
+    Cancelled { reason: Option<String>, unknown_effects: Vec<ToolCallId> },
+    Expired,
+}
+
+impl End {
+    pub(super) fn failed(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Failed(RunError { code: code.to_owned(), message: message.into() })
+    }
+}
+
+/// Ends a run: settles its open calls, voids its approvals, answers its steers, frees its
+/// conversation. The caller saves the run. Returns the run that is ready now, if one was waiting.
+pub(super) async fn finish(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    end: End,
+    snapshot: Option<Snapshot<'_>>,
+    actor: &Actor,
+) -> Result<Option<RunId>, CommandError> {
+    run.held_tokens = 0;
+    run.held_cost = Usd::ZERO;
+    settle_calls(tx, run).await?;
+    void_approvals(tx, run, actor).await?;
+    let end = match (end, snapshot) {
+        (End::Succeeded { output }, Some(snapshot)) => {
+            match bundles::commit(tx, run, BundleKind::Final, snapshot).await? {
+                bundles::Committed::Stored => End::Succeeded { output },
+                bundles::Committed::SecretFound => secret_found(),
+            }
+        }
+        (end, _) => end,
+    };
+    let mut conversation = tx
+        .conversations()
+        .get(run.conversation_id)
+        .await?
+        .ok_or_else(|| StoreError::Missing { what: run.conversation_id.to_string() })?;
+    let was_active = conversation.active_run_id == Some(run.id);
+    if was_active {
+        conversation.active_run_id = None;
+    } else {
+        conversation.waiting = conversation.waiting.saturating_sub(1);
+    }
+    if matches!(end, End::Succeeded { .. }) {
+        conversation.head_bundle_id = run.head_bundle_id;
+    }
+    let next = if was_active && conversation.waiting > 0 {
+        take_next(tx, &mut conversation).await?
+    } else {
+        None
+    };
+    tx.conversations().save(&conversation).await?;
+    let steered = return_steers(tx, inner, run, actor).await?;
+    record(tx, run, end, actor).await?;
+    Ok(next.or(steered))
+}
+
+/// A bundle that would hold a secret is refused, and with it the run.
+pub(super) fn secret_found() -> End {
+    End::failed(
+        "bundle.secret",
+        "the conversation holds a secret of this daemon, which a session bundle must not keep; \
+         start a new conversation without it",
+    )
+}
+
+async fn record(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    end: End,
+    actor: &Actor,
+) -> Result<(), CommandError> {
+    let usage = run.usage;
+    let (input, body, stored) = match end {
+        End::Succeeded { output } => {
+            let stored = Ending { output: Some(output.clone()), error: None };
+            (RunInput::Succeed, EventBody::RunSucceeded { output, usage }, stored)
+        }
+        End::Failed(error) => {
+            let stored = Ending { output: None, error: Some(error.clone()) };
+            (RunInput::Fail, EventBody::RunFailed { error, usage }, stored)
+        }
+        End::Cancelled { reason, unknown_effects } => {
+            let message = reason.clone().unwrap_or_else(|| "a person cancelled the run".to_owned());
+            let error = RunError { code: "run.cancelled".to_owned(), message };
+            let stored = Ending { output: None, error: Some(error) };
+            (RunInput::Cancel, EventBody::RunCancelled { reason, unknown_effects, usage }, stored)
+        }
+        End::Expired => {
+            let error = RunError {
+                code: "run.expired".to_owned(),
+                message: "nobody answered in time; retry the run to start again".to_owned(),
+            };
+            let stored = Ending { output: None, error: Some(error.clone()) };
+            (RunInput::Expire, EventBody::RunExpired { error, usage }, stored)
+        }
+    };
+    metrics::counter!("agent_runtime_runs_ended_total", "as" => body.kind()).increment(1);
+    change(tx, run, input, body, actor)?;
+    run.ready = false;
+    run.wake_at = None;
+    run.interrupt = None;
+    run.wait_reason = None;
+    run.ended_at = Some(tx.now());
+    tx.runs().end(run.id, tx.now(), &stored).await?;
+    Ok(())
+}
+
+/// Gives every open call an outcome and stores what the step's calls came to, so that the
+/// conversation is whole for the run that follows.
+async fn settle_calls(tx: &mut Tx, run: &RunCore) -> Result<(), StoreError> {
+    let mut calls = tx.calls().of_step(run.id, run.step).await?;
+    // The step rises when its results are stored: calls that are found here are not stored yet.
+    if calls.is_empty() {
+        return Ok(());
+    }
+    for call in &mut calls {
+        let Some(state) = call.state.after(CallInput::Finish, call.effect) else { continue };
+        let (status, text) = match call.state {
+            CallState::Started | CallState::Unknown => {
+                (ToolStatus::Unknown, "The run ended; nobody knows whether this happened.")
+            }
+            _ => (ToolStatus::Killed, "Not executed: the run ended first."),
+        };
+        call.state = state;
+        call.outcome = Some(ToolOutcome::message(status, text));
+        tx.calls().save(call).await?;
+    }
+    let seq = tx.conversations().reserve(run.conversation_id, 1).await?;
+    tx.message(run.conversation_id, seq, run.id, Author::Tool, result_parts(&calls));
+    Ok(())
+}
+
+/// What the model is shown of a step's calls.
+pub(super) fn result_parts(calls: &[ToolCall]) -> Vec<Part> {
+    calls
+        .iter()
+        .filter_map(|call| {
+            let outcome = call.outcome.as_ref()?;
+            Some(Part::ToolResult {
+                call_id: call.id,
+                status: outcome.status,
+                text: outcome.output.clone(),
+            })
+        })
+        .collect()
+}
+
+async fn void_approvals(tx: &mut Tx, run: &RunCore, actor: &Actor) -> Result<(), StoreError> {
+    if run.state == RunState::Running || run.state == RunState::Queued {
+        // Only a waiting run has a pending approval.
+        return Ok(());
+    }
+    for mut approval in tx.approvals().of_run(run.id).await? {
+        if let Some(state) = approval.state.after(ApprovalInput::Void) {
+            approval.state = state;
+            tx.approvals().save(&approval).await?;
+            let data = json!({ "approval_id": approval.id, "state": ApprovalState::Voided });
+            tx.audit(actor.entry(AuditKind::ApprovalDecided, run, data));
+        }
+    }
+    Ok(())
+}
+
+/// Lets the run that waits longest have the conversation.
+async fn take_next(
+    tx: &mut Tx,
+    conversation: &mut crate::store::Conversation,
+) -> Result<Option<RunId>, StoreError> {
+    let Some(id) = tx.runs().behind(conversation.id).await? else { return Ok(None) };
+    let Some(mut next) = tx.runs().core(id).await? else { return Ok(None) };
+    next.ready = true;
+    let epoch = next.epoch;
+    tx.runs().save(&next, epoch).await?;
+    conversation.active_run_id = Some(id);
+    conversation.waiting = conversation.waiting.saturating_sub(1);
+    Ok(Some(id))
+}
+
+/// Steers that came too late: each starts a new run or comes back, as its sender asked.
+async fn return_steers(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    actor: &Actor,
+) -> Result<Option<RunId>, CommandError> {
+    if run.steers_waiting == 0 {
+        return Ok(None);
+    }
+    run.steers_waiting = 0;
+    let mut ready = None;
+    for steer in tx.steers().take(run.id).await? {
+        let started_run_id =
+            if steer.starts_new_run { follow_up(tx, inner, run, &steer, actor).await? } else { None };
+        ready = ready.or(started_run_id);
+        let input = steer.input.text();
+        tx.event(run, EventBody::SteerFailed { steer_id: steer.id, input, started_run_id })?;
+    }
+    Ok(ready)
+}
+
+async fn follow_up(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &RunCore,
+    steer: &Steer,
+    actor: &Actor,
+) -> Result<Option<RunId>, CommandError> {
+    let agents = inner.authorizer.agents();
+    let Some(agent) = agents.values().find(|a| a.name.as_str() == run.agent) else {
+        return Ok(None);
+    };
+    let Some(mut conversation) = tx.conversations().get(run.conversation_id).await? else {
+        return Ok(None);
+    };
+    let draft = Draft {
+        principal: steer.principal,
+        surface: run.surface,
+        agent,
+        limits: run.limits,
+        input: steer.input.clone(),
+        metadata: std::collections::BTreeMap::new(),
+        retry_of: None,
+        base_bundle_id: conversation.head_bundle_id,
+    };
+    match create::insert(tx, &inner.options, &mut conversation, draft, actor).await {
+        Ok(started) => Ok(Some(started.id)),
+        // The steer comes back as failed instead.
+        Err(CommandError::Full { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Every approval of a run that still waits.
+pub(super) async fn pending(tx: &mut Tx, run: RunId) -> Result<Vec<Approval>, StoreError> {
+    let mut approvals = tx.approvals().of_run(run).await?;
+    approvals.retain(|a| a.state == ApprovalState::Pending);
+    Ok(approvals)
+}

@@ -1,0 +1,128 @@
+//! What lives only in memory: who listens, which runs have a task here, which runs wait to be
+//! looked at. All of it can be lost; the store recovers it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
+};
+
+use tokio::sync::{Notify, watch};
+
+use super::feed::Feed;
+use crate::{
+    domain::{EventBody, InterruptMode, RunId, limits},
+    runtime::tasks::lock,
+    store::{Committed, CommitHook},
+};
+
+/// What somebody wants of a run in progress.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) is_cancelled: bool,
+    pub(super) interrupt: Option<InterruptMode>,
+}
+
+impl Wish {
+    /// Whether a model call in flight should be dropped.
+    pub(super) const fn stops_model(self) -> bool {
+        self.is_cancelled || self.interrupt.is_some()
+    }
+
+    /// Whether a running tool should be killed.
+    pub(super) const fn stops_tool(self) -> bool {
+        self.is_cancelled || matches!(self.interrupt, Some(InterruptMode::Hard))
+    }
+}
+
+/// Live state, made before the store because the store's commits feed it.
+#[derive(Debug, Default)]
+pub struct Live {
+    pub(super) feed: Arc<Feed>,
+    active: Mutex<HashMap<RunId, watch::Sender<Wish>>>,
+    hints: Mutex<VecDeque<RunId>>,
+    pub(super) wake: Notify,
+}
+
+impl Live {
+    /// What the store calls after each commit.
+    pub fn hook(self: &Arc<Self>) -> CommitHook {
+        let live = Arc::clone(self);
+        Arc::new(move |events: &[Committed]| live.committed(events))
+    }
+
+    fn committed(&self, events: &[Committed]) {
+        self.feed.publish(events);
+        for Committed { event, .. } in events {
+            match &event.body {
+                EventBody::RunCreated { .. }
+                | EventBody::RunResumed { .. }
+                | EventBody::ApprovalDecided { .. }
+                | EventBody::ApprovalExpired { .. }
+                | EventBody::RunRecovered { paused: None, .. } => self.hint(event.run_id),
+                EventBody::InterruptRequested { mode } => {
+                    self.wish(event.run_id, |wish| wish.interrupt = Some(*mode));
+                }
+                EventBody::CancelRequested { .. } => {
+                    self.wish(event.run_id, |wish| wish.is_cancelled = true);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Says that a run may be ready to be worked on. A lost hint costs a second: the supervisor
+    /// also looks by itself.
+    pub(super) fn hint(&self, run_id: RunId) {
+        let mut hints = lock(&self.hints);
+        if hints.len() < limits::WRITER_QUEUE_MAX {
+            hints.push_back(run_id);
+        }
+        drop(hints);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn take_hint(&self) -> Option<RunId> {
+        lock(&self.hints).pop_front()
+    }
+
+    fn wish(&self, run_id: RunId, change: impl FnOnce(&mut Wish)) {
+        if let Some(sender) = lock(&self.active).get(&run_id) {
+            sender.send_modify(change);
+        }
+    }
+
+    /// Registers a task for a run; `None` when there is one already or there is no room.
+    pub(super) fn enter(&self, run_id: RunId, active_max: usize) -> Entered {
+        let mut active = lock(&self.active);
+        if active.contains_key(&run_id) {
+            return Entered::Already;
+        }
+        if active.len() >= active_max {
+            return Entered::Full;
+        }
+        let (sender, wishes) = watch::channel(Wish::default());
+        active.insert(run_id, sender);
+        Entered::New(wishes)
+    }
+
+    pub(super) fn leave(&self, run_id: RunId) {
+        lock(&self.active).remove(&run_id);
+        self.wake.notify_one();
+    }
+
+    /// Runs with a task here.
+    pub(super) fn active_count(&self) -> usize {
+        lock(&self.active).len()
+    }
+}
+
+/// What became of an attempt to start a task.
+#[derive(Debug)]
+pub(super) enum Entered {
+    /// It may start; this is how it hears what people want.
+    New(watch::Receiver<Wish>),
+    /// It runs already.
+    Already,
+    /// No room now.
+    Full,
+}

@@ -1,0 +1,146 @@
+//! Decides what happens next in each run and makes it durable before it happens.
+//!
+//! Invariants: a run's state changes only through [`RunState::after`], with its event and its
+//! audit row, in one transaction predicated on the run's epoch. The intent of an effect is
+//! committed before the effect; an outcome is committed before the model sees it. Nothing waits in
+//! memory for a person. Knows no surface, builds no response, touches no sandbox directly.
+//!
+//! [`RunState::after`]: crate::domain::RunState::after
+
+mod advance;
+mod approvals;
+mod bundles;
+mod calls;
+mod commands;
+mod create;
+mod ending;
+mod error;
+mod feed;
+mod live;
+mod model;
+mod recovery;
+mod run_task;
+mod step;
+mod supervisor;
+mod transition;
+mod verbs;
+mod views;
+
+use std::{sync::Arc, time::Duration};
+
+pub use approvals::NewDecision;
+pub use commands::{Done, Idempotency};
+pub use create::{LimitsPatch, NewRun};
+pub use error::CommandError;
+pub use feed::{Frame, Subscription};
+pub use live::Live;
+pub use verbs::{IfEnded, SteerAccepted};
+pub use views::{Check, ConversationView, EventPage, Readiness};
+
+use crate::{
+    auth::Authorizer,
+    domain::{Clock, IdSource, limits},
+    llm::Llm,
+    runtime::{Redactor, TaskKind, Tasks},
+    store::{Store, StoreError},
+    tools::Tools,
+};
+
+/// Bounds that an operator may change.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Runs that wait before new ones are refused.
+    pub queued_max: u64,
+    /// Runs in progress at once.
+    pub active_max: usize,
+    /// How long an approval waits before it counts as denied.
+    pub approval_ttl: Duration,
+    /// How long a run waits for a person before it expires.
+    pub wait_max: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            queued_max: limits::QUEUED_RUNS_MAX,
+            active_max: limits::ACTIVE_RUNS_MAX,
+            approval_ttl: limits::APPROVAL_TTL,
+            wait_max: limits::WAIT_FOR_PERSON_MAX,
+        }
+    }
+}
+
+/// What the orchestrator is built from.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Store,
+    /// Models.
+    pub llm: Llm,
+    /// Tools.
+    pub tools: Tools,
+    /// Rules and agents.
+    pub authorizer: Authorizer,
+    /// Secrets to keep out of what is stored.
+    pub redactor: Redactor,
+    /// Ids.
+    pub ids: IdSource,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Live state; its [`Live::hook`] must be the store's commit hook.
+    pub live: Arc<Live>,
+    /// Where its tasks run.
+    pub tasks: Tasks,
+}
+
+/// Runs agents. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Orchestrator {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    llm: Llm,
+    tools: Tools,
+    authorizer: Authorizer,
+    redactor: Redactor,
+    ids: IdSource,
+    clock: Arc<dyn Clock>,
+    live: Arc<Live>,
+    tasks: Tasks,
+    options: Options,
+}
+
+impl Orchestrator {
+    /// Recovers what the last daemon left behind, then starts to claim runs. Every tool process of
+    /// an older daemon must be dead before this is called.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
+        let Parts { store, llm, tools, authorizer, redactor, ids, clock, live, tasks } = parts;
+        let inner = Arc::new(Inner {
+            store,
+            llm,
+            tools,
+            authorizer,
+            redactor,
+            ids,
+            clock,
+            live,
+            tasks: tasks.clone(),
+            options,
+        });
+        recovery::recover(&inner).await?;
+        let supervised = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));
+        Ok(Self { inner })
+    }
+
+    /// The rules and the agents.
+    pub fn authorizer(&self) -> &Authorizer {
+        &self.inner.authorizer
+    }
+}

@@ -1,0 +1,128 @@
+//! After a start: what the last daemon left behind goes back to the queue, or to a person.
+//!
+//! Every tool process of the older daemon is dead by now (the sandbox holds a lock that proves
+//! it), so an intent without a result is all that can be left.
+
+use std::sync::Arc;
+
+use super::{
+    Inner, calls,
+    ending::{End, finish},
+    error::CommandError,
+    transition::{Actor, change},
+    verbs::unknown_effects,
+};
+use crate::{
+    domain::{
+        CallInput, CallState, EventBody, RunId, RunInput, RunState, ToolCall, Usd, WaitReason,
+        limits,
+    },
+    store::{Durability, RunCore, StoreError, Tx},
+};
+
+/// Recovers every run that was claimed by a daemon that is gone.
+pub(super) async fn recover(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let left = inner.store.read().await?.runs().claimed().await?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let started = tokio::time::Instant::now();
+    let count = left.len();
+    // All of them wait for the same few commits; none is lost when one fails.
+    let all = futures_util::future::join_all(left.into_iter().map(|id| recover_one(inner, id)));
+    for result in all.await {
+        if let Err(error) = result {
+            tracing::error!(error = &error as &dyn std::error::Error, "a run could not be recovered");
+        }
+    }
+    let millis = started.elapsed().as_millis();
+    tracing::info!(runs = count, duration_ms = millis, "recovered the runs of the last daemon");
+    Ok(())
+}
+
+async fn recover_one(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
+    let shared = Arc::clone(inner);
+    inner
+        .store
+        .write(Durability::Normal, move |tx| {
+            Box::pin(async move {
+                let Some(mut run) = tx.runs().core(id).await? else { return Ok(()) };
+                if !matches!(run.state, RunState::Running | RunState::Cancelling) {
+                    return Ok(());
+                }
+                let believed = run.epoch;
+                recover_run(tx, &shared, &mut run).await?;
+                tx.runs().save(&run, believed).await?;
+                Ok(())
+            })
+        })
+        .await
+}
+
+async fn recover_run(tx: &mut Tx, inner: &Inner, run: &mut RunCore) -> Result<(), CommandError> {
+    let actor = Actor::system();
+    charge_hold(run);
+    if run.state == RunState::Cancelling {
+        let unknown_effects = unknown_effects(tx, run).await?;
+        run.epoch += 1;
+        let end = End::Cancelled { reason: None, unknown_effects };
+        finish(tx, inner, run, end, None, &actor).await?;
+        return Ok(());
+    }
+    let from_epoch = run.epoch;
+    run.epoch += 1;
+    run.owner = None;
+    run.recoveries += 1;
+    run.interrupt = None;
+    let unknown = settle_started(tx, run).await?;
+    let paused = if unknown.is_some() {
+        Some(WaitReason::EffectUnknown)
+    } else if run.recoveries > limits::RECOVERIES_MAX {
+        Some(WaitReason::Operator)
+    } else {
+        None
+    };
+    run.wait_reason = paused;
+    run.wake_at = Some(tx.now().plus(inner.options.wait_max));
+    let body = EventBody::RunRecovered {
+        from_epoch,
+        to_epoch: run.epoch,
+        recoveries: run.recoveries,
+        paused,
+    };
+    let input = if paused.is_some() { RunInput::RecoverPaused } else { RunInput::Recover };
+    change(tx, run, input, body, &actor)?;
+    metrics::counter!("agent_runtime_runs_recovered_total").increment(1);
+    let Some(call) = unknown else { return Ok(()) };
+    let agents = inner.authorizer.agents();
+    match agents.values().find(|a| a.name.as_str() == run.agent) {
+        Some(agent) => calls::ask_unknown(tx, inner, run, agent, &call).await?,
+        None => {
+            finish(tx, inner, run, calls::agent_removed(&run.agent.clone()), None, &actor).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A model call in flight may have been answered and billed: its upper bound counts as used.
+pub(super) fn charge_hold(run: &mut RunCore) {
+    run.usage.input_tokens = run.usage.input_tokens.saturating_add(run.held_tokens);
+    run.usage.cost_usd = run.usage.cost_usd.plus(run.held_cost);
+    run.held_tokens = 0;
+    run.held_cost = Usd::ZERO;
+}
+
+/// Settles the calls that had begun; returns the unsafe one of which nobody knows.
+async fn settle_started(tx: &mut Tx, run: &RunCore) -> Result<Option<ToolCall>, StoreError> {
+    let mut unknown = None;
+    for mut call in tx.calls().of_step(run.id, run.step).await? {
+        if call.state == CallState::Started {
+            calls::advance(&mut call, CallInput::Crash)?;
+            tx.calls().save(&call).await?;
+            if call.state == CallState::Unknown {
+                unknown = Some(call);
+            }
+        }
+    }
+    Ok(unknown)
+}

@@ -1,0 +1,248 @@
+//! One run in progress: commit, carry out the effect, commit, and so on. Local variables only;
+//! everything can be rebuilt from the store.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Inner,
+    advance::{self, Next, Outcome, Work},
+    error::CommandError,
+    live::Wish,
+    model,
+};
+use crate::{
+    domain::{
+        Effect, Grant, RunId, RunState, ToolCallId, ToolOutcome,
+        event::{EphemeralBody, OutputStream},
+    },
+    llm::{Completion, LlmError, Request},
+    runtime::{Stop, StopStage},
+    store::{Durability, StoreError},
+    tools::{CallContext, Invocation},
+};
+
+/// Messages of a conversation that a run is shown at most; the model's context is the finer bound.
+const HISTORY_MAX: u32 = 2_000;
+/// Wait before a commit that failed is tried again: a full disk is not emptied faster.
+const COMMIT_RETRY: Duration = Duration::from_millis(500);
+/// Pieces of live output that may wait for the feed.
+const LIVE_PIECES_MAX: usize = 64;
+
+/// Works on a run until it waits, ends, or is no longer ours. Returns the run that is ready
+/// because of it.
+pub(super) async fn drive(
+    inner: &Arc<Inner>,
+    id: RunId,
+    wishes: watch::Receiver<Wish>,
+    stop: Stop,
+) -> Option<RunId> {
+    let task = RunTask { inner: Arc::clone(inner), id, wishes, stop };
+    match Box::pin(task.work()).await {
+        Ok(ready) => ready,
+        Err(CommandError::Conflict { code: "run.stale", .. }) => {
+            tracing::info!("the run is no longer ours; leaving it");
+            None
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the run's task gave up");
+            None
+        }
+    }
+}
+
+struct RunTask {
+    inner: Arc<Inner>,
+    id: RunId,
+    wishes: watch::Receiver<Wish>,
+    stop: Stop,
+}
+
+impl RunTask {
+    async fn work(mut self) -> Result<Option<RunId>, CommandError> {
+        let Some(work) = self.load(None).await? else { return Ok(None) };
+        let (mut work, mut next) = self.commit(work, Outcome::Begin).await?;
+        loop {
+            let outcome = match next {
+                Next::Leave(ready) => return Ok(ready),
+                Next::CallModel(request) => {
+                    Outcome::Model(self.call_model(work.seq, request).await)
+                },
+                Next::RunCall { index, call_id, invocation, grant } => {
+                    let outcome = self.run_call(&work, call_id, &invocation, grant).await;
+                    Outcome::Tool(index, outcome)
+                }
+            };
+            if self.stop.stage() == StopStage::Hard {
+                // What was cut off is not a result: the next daemon finds the intent.
+                return Ok(None);
+            }
+            (work, next) = self.commit(work, outcome).await?;
+        }
+    }
+
+    /// Builds the run's memory from the store. `epoch`: the claim that this task already holds.
+    async fn load(&self, epoch: Option<u64>) -> Result<Option<Work>, StoreError> {
+        let mut reader = self.inner.store.read().await?;
+        let Some(core) = reader.runs().core(self.id).await? else { return Ok(None) };
+        let is_ours = match epoch {
+            None => core.state == RunState::Queued && core.ready,
+            Some(epoch) => core.epoch == epoch,
+        };
+        if !is_ours {
+            return Ok(None);
+        }
+        let Some(run) = reader.runs().get(self.id).await? else { return Ok(None) };
+        let calls = reader.calls().of_step(self.id, core.step).await?;
+        let history =
+            reader.conversations().last_messages(core.conversation_id, HISTORY_MAX).await?;
+        let agents = self.inner.authorizer.agents();
+        let agent = agents.values().find(|a| a.name.as_str() == core.agent).cloned();
+        Ok(Some(Work {
+            id: self.id,
+            seq: core.seq,
+            epoch,
+            input: run.input,
+            schemas: agent.as_ref().map_or_else(|| Arc::from([]), |a| model::schemas(a)),
+            agent,
+            history: history.into_iter().map(Arc::new).collect(),
+            calls,
+            counted: tokio::time::Instant::now(),
+        }))
+    }
+
+    /// Commits an outcome and gets the next effect. While the store cannot commit, the outcome is
+    /// kept here and tried again: it has happened and must not be lost.
+    async fn commit(&self, work: Work, outcome: Outcome) -> Result<(Work, Next), CommandError> {
+        let durability = durability(&work, &outcome);
+        let epoch = work.epoch;
+        let mut work = Some(work);
+        loop {
+            let current = match work.take() {
+                Some(work) => work,
+                None => match self.load(epoch).await {
+                    Ok(Some(work)) => work,
+                    Ok(None) => return Err(StoreError::Stale { what: self.id.to_string() }.into()),
+                    Err(error) => {
+                        self.wait_for_store(&error).await?;
+                        continue;
+                    }
+                },
+            };
+            let (inner, outcome) = (Arc::clone(&self.inner), outcome.clone());
+            let is_stopping = self.stop.is_soft();
+            let result = self
+                .inner
+                .store
+                .write(durability, move |tx| {
+                    Box::pin(async move {
+                        advance::advance(tx, &inner, current, outcome, is_stopping).await
+                    })
+                })
+                .await;
+            match result {
+                Err(CommandError::Unavailable { source, .. }) => self.wait_for_store(&source).await?,
+                other => return other,
+            }
+        }
+    }
+
+    async fn wait_for_store(&self, error: &StoreError) -> Result<(), StoreError> {
+        tracing::warn!(error = error as &dyn std::error::Error, "the store cannot commit; trying again");
+        // Both branches are cancel-safe.
+        tokio::select! {
+            () = tokio::time::sleep(COMMIT_RETRY) => Ok(()),
+            () = self.stop.wait_hard() => Err(StoreError::Unavailable {
+                doing: "commit before the daemon stopped",
+                source: None,
+            }),
+        }
+    }
+
+    async fn call_model(&mut self, seq: u64, request: Request) -> Result<Completion, LlmError> {
+        let token = self.stop.hard_child();
+        let (deltas, pieces) = mpsc::channel(LIVE_PIECES_MAX);
+        let inner = Arc::clone(&self.inner);
+        let deltas = inner.live.feed.has_listeners(self.id).then_some(deltas);
+        let answer = inner.llm.complete(request, deltas, token.clone());
+        let forwarded = forward_deltas(&inner, self.id, seq, pieces);
+        let (answer, ()) = tokio::join!(
+            stop_when(answer, &token, &mut self.wishes, Wish::stops_model),
+            forwarded,
+        );
+        answer
+    }
+
+    async fn run_call(
+        &mut self,
+        work: &Work,
+        call_id: ToolCallId,
+        invocation: &Invocation,
+        grant: Arc<Grant>,
+    ) -> ToolOutcome {
+        let token = self.stop.hard_child();
+        let (output, pieces) = mpsc::channel(LIVE_PIECES_MAX);
+        let inner = Arc::clone(&self.inner);
+        let output = inner.live.feed.has_listeners(self.id).then_some(output);
+        let cx = CallContext { call_id, stop: token.clone(), output };
+        let (outcome, ()) = tokio::join!(
+            stop_when(inner.tools.invoke(invocation, grant, cx), &token, &mut self.wishes, Wish::stops_tool),
+            forward_output(&inner, self.id, work.seq, call_id, pieces),
+        );
+        outcome
+    }
+}
+
+/// Waits for an effect, and tells it to stop as soon as somebody wishes so; it still answers.
+async fn stop_when<T>(
+    effect: impl Future<Output = T>,
+    token: &CancellationToken,
+    wishes: &mut watch::Receiver<Wish>,
+    is_stop: impl Fn(Wish) -> bool,
+) -> T {
+    tokio::pin!(effect);
+    // `wait_for` is cancel-safe; the effect is only polled here.
+    tokio::select! {
+        result = &mut effect => return result,
+        _ = wishes.wait_for(|wish| is_stop(*wish)) => token.cancel(),
+    }
+    effect.await
+}
+
+async fn forward_deltas(inner: &Inner, id: RunId, seq: u64, mut pieces: mpsc::Receiver<String>) {
+    while let Some(piece) = pieces.recv().await {
+        let text = inner.redactor.redact(&piece).into_owned();
+        inner.live.feed.publish_ephemeral(id, seq, EphemeralBody::MessageDelta { text });
+    }
+}
+
+async fn forward_output(
+    inner: &Inner,
+    id: RunId,
+    after_seq: u64,
+    call_id: ToolCallId,
+    mut pieces: mpsc::Receiver<(OutputStream, String)>,
+) {
+    while let Some((stream, text)) = pieces.recv().await {
+        let text = inner.redactor.redact(&text).into_owned();
+        let body = EphemeralBody::ToolOutput { call_id, stream, text };
+        inner.live.feed.publish_ephemeral(id, after_seq, body);
+    }
+}
+
+/// What the commit must promise. A commit that holds the intent of an unsafe effect, or a question
+/// to a person, must survive power loss before the effect begins.
+fn durability(work: &Work, outcome: &Outcome) -> Durability {
+    let is_unsafe = match outcome {
+        Outcome::Model(Ok(completion)) => completion
+            .calls
+            .iter()
+            .any(|c| super::calls::effect_of(&c.name, &c.args) == Effect::Unsafe),
+        Outcome::Begin | Outcome::Tool(..) | Outcome::Model(Err(_)) => {
+            work.calls.iter().any(|c| c.outcome.is_none() && c.effect == Effect::Unsafe)
+        }
+    };
+    if is_unsafe { Durability::Full } else { Durability::Normal }
+}

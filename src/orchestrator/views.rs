@@ -1,0 +1,381 @@
+//! Reading: what one scope may know of runs, events, approvals and conversations.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    Orchestrator, commands::Done, create::visible_conversation, error::CommandError, feed::{Frame, Subscription},
+    transition::Actor,
+};
+use crate::{
+    auth::{Control, Permit, Read, Scope},
+    domain::{
+        Approval, ApprovalId, ApprovalState, AuditEntry, AuditKind, ConversationId, Event, Message,
+        PrincipalId, Run, RunId, RunState, limits,
+    },
+    store::{Bundle, Conversation, Page, Paged, RunFilter, StoreError},
+};
+
+use super::commands::Idempotency;
+
+/// A page of events.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EventPage {
+    /// The events, in order.
+    pub items: Vec<Event>,
+    /// Where the next page begins: the number of the last event here, or the `after` asked for.
+    pub next_after: u64,
+}
+
+/// One thing that must work for the daemon to be ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Whether it works.
+    pub ok: bool,
+    /// What it is, or what is wrong and what to do.
+    pub detail: String,
+}
+
+/// Whether the daemon can do its work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// The store reads and writes.
+    pub store: Check,
+    /// At least the configured models can be asked.
+    pub llm: Check,
+    /// Tools can be confined as demanded.
+    pub sandbox: Check,
+}
+
+impl Readiness {
+    /// Whether everything works.
+    pub const fn is_ready(&self) -> bool {
+        self.store.ok && self.llm.ok && self.sandbox.ok
+    }
+}
+
+fn owner(scope: Scope) -> Option<PrincipalId> {
+    match scope {
+        Scope::Own(principal) => Some(principal),
+        Scope::Any => None,
+    }
+}
+
+impl Orchestrator {
+    /// One run; none also when this scope may not know of it.
+    pub async fn run(&self, permit: &Permit<Read>, id: RunId) -> Result<Option<Run>, StoreError> {
+        let run = self.inner.store.read().await?.runs().get(id).await?;
+        Ok(run.filter(|run| permit.scope().includes(run.principal)))
+    }
+
+    /// Runs, newest first.
+    pub async fn runs(
+        &self,
+        permit: &Permit<Read>,
+        filter: RunFilter,
+        page: Page,
+    ) -> Result<Paged<Run>, StoreError> {
+        let filter = RunFilter { principal: owner(permit.scope()), ..filter };
+        self.inner.store.read().await?.runs().list(&filter, &page).await
+    }
+
+    /// Events of a run after number `after`.
+    pub async fn events(
+        &self,
+        permit: &Permit<Read>,
+        id: RunId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Option<EventPage>, StoreError> {
+        let mut reader = self.inner.store.read().await?;
+        let run = reader.runs().core(id).await?;
+        if !run.is_some_and(|run| permit.scope().includes(run.principal)) {
+            return Ok(None);
+        }
+        let items = reader.events().of_run(id, after, limit.clamp(1, limits::PAGE_MAX)).await?;
+        let next_after = items.last().map_or(after, |event| event.seq);
+        Ok(Some(EventPage { items, next_after }))
+    }
+
+    /// Listens to a run from the event after `after` on; none when this scope may not know of it.
+    pub async fn subscribe(
+        &self,
+        permit: &Permit<Read>,
+        id: RunId,
+        after: u64,
+    ) -> Result<Option<Subscription>, StoreError> {
+        let run = self.inner.store.read().await?.runs().core(id).await?;
+        let is_visible = run.is_some_and(|run| permit.scope().includes(run.principal));
+        let feed = &self.inner.live.feed;
+        Ok(is_visible.then(|| feed.subscribe(self.inner.store.clone(), id, after)))
+    }
+
+    /// Waits until a run is terminal, paused or awaiting approval, or `longest` is over; the run
+    /// as it is then.
+    pub async fn wait_until_settled(
+        &self,
+        permit: &Permit<Read>,
+        id: RunId,
+        longest: Duration,
+    ) -> Result<Option<Run>, StoreError> {
+        let found = self.inner.store.read().await?.runs().core(id).await?;
+        let Some(start) = found.filter(|run| permit.scope().includes(run.principal)) else {
+            return Ok(None);
+        };
+        let feed = &self.inner.live.feed;
+        let mut events = feed.subscribe(self.inner.store.clone(), id, start.seq);
+        let settled = async {
+            let mut state = start.state;
+            while !is_settled(state) {
+                match events.next().await? {
+                    Some(Frame::Event(event)) => {
+                        let next = event.body.input(state).and_then(|input| state.after(input));
+                        state = next.unwrap_or(state);
+                    }
+                    Some(Frame::Ephemeral(_) | Frame::Resync { .. }) => {}
+                    None => break,
+                }
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(longest, settled).await {
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(())) | Err(_) => {}
+        }
+        self.run(permit, id).await
+    }
+
+    /// The bundles of a run, oldest first; none when this scope may not know of it.
+    pub async fn bundles(
+        &self,
+        permit: &Permit<Read>,
+        id: RunId,
+    ) -> Result<Option<Vec<Bundle>>, StoreError> {
+        let mut reader = self.inner.store.read().await?;
+        let run = reader.runs().core(id).await?;
+        if !run.is_some_and(|run| permit.scope().includes(run.principal)) {
+            return Ok(None);
+        }
+        Ok(Some(reader.bundles().of_run(id).await?))
+    }
+
+    /// Approvals, newest first.
+    pub async fn approvals(
+        &self,
+        permit: &Permit<Read>,
+        state: Option<ApprovalState>,
+        page: Page,
+    ) -> Result<Paged<Approval>, StoreError> {
+        let mut reader = self.inner.store.read().await?;
+        reader.approvals().list(state, owner(permit.scope()), &page).await
+    }
+
+    /// One approval; none also when this scope may not know of it.
+    pub async fn approval(
+        &self,
+        permit: &Permit<Read>,
+        id: ApprovalId,
+    ) -> Result<Option<Approval>, StoreError> {
+        let mut reader = self.inner.store.read().await?;
+        let Some(approval) = reader.approvals().get(id).await? else { return Ok(None) };
+        let run = reader.runs().core(approval.run_id).await?;
+        let is_visible = run.is_some_and(|run| permit.scope().includes(run.principal));
+        Ok(is_visible.then_some(approval))
+    }
+
+    /// Opens an empty conversation.
+    pub async fn create_conversation(
+        &self,
+        permit: Permit<Control>,
+        title: Option<String>,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Done<ConversationView>, CommandError> {
+        let cx = permit.context().clone();
+        let principal = cx.principal.id;
+        self.inner
+            .command(&cx, idempotency, move |tx| {
+                Box::pin(async move {
+                    let id = ConversationId::new(tx.ids());
+                    let conversation =
+                        Conversation { title, ..Conversation::new(id, principal, tx.now()) };
+                    tx.conversations().insert(&conversation).await?;
+                    Ok(ConversationView::from(conversation))
+                })
+            })
+            .await
+    }
+
+    /// Conversations, newest first.
+    pub async fn conversations(
+        &self,
+        permit: &Permit<Read>,
+        page: Page,
+    ) -> Result<Paged<ConversationView>, StoreError> {
+        let mut reader = self.inner.store.read().await?;
+        let paged = reader.conversations().list(owner(permit.scope()), &page).await?;
+        let items = paged.items.into_iter().map(ConversationView::from).collect();
+        Ok(Paged { items, next_cursor: paged.next_cursor })
+    }
+
+    /// One conversation; none also when this scope may not know of it.
+    pub async fn conversation(
+        &self,
+        permit: &Permit<Read>,
+        id: ConversationId,
+    ) -> Result<Option<ConversationView>, StoreError> {
+        let found = self.inner.store.read().await?.conversations().get(id).await?;
+        let is_visible =
+            |c: &Conversation| c.deleted_at.is_none() && permit.scope().includes(c.principal);
+        Ok(found.filter(is_visible).map(ConversationView::from))
+    }
+
+    /// Messages after number `after`, oldest first; none when this scope may not know of them.
+    pub async fn messages(
+        &self,
+        permit: &Permit<Read>,
+        id: ConversationId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Option<Vec<Message>>, StoreError> {
+        if self.conversation(permit, id).await?.is_none() {
+            return Ok(None);
+        }
+        let mut reader = self.inner.store.read().await?;
+        let limit = limit.clamp(1, limits::PAGE_MAX);
+        reader.conversations().messages(id, after, limit).await.map(Some)
+    }
+
+    /// Deletes a conversation and its messages. Its runs stay listed; the audit trail keeps that
+    /// it existed.
+    pub async fn delete_conversation(
+        &self,
+        permit: Permit<Control>,
+        id: ConversationId,
+    ) -> Result<(), CommandError> {
+        let cx = permit.context().clone();
+        self.inner
+            .command(&cx, None, move |tx| {
+                Box::pin(async move {
+                    let mut found = visible_conversation(tx, permit.scope(), id).await?;
+                    if let Some(active) = found.active_run_id {
+                        return Err(CommandError::conflict(
+                            "conversation.busy",
+                            format!("{active} is active in this conversation; cancel it first"),
+                        ));
+                    }
+                    tx.flush().await?;
+                    found.deleted_at = Some(tx.now());
+                    found.title = None;
+                    tx.conversations().save(&found).await?;
+                    tx.conversations().delete_messages(id).await?;
+                    let actor = Actor::from(permit.context());
+                    tx.audit(AuditEntry {
+                        kind: AuditKind::ConversationDeleted,
+                        actor: actor.id,
+                        surface: actor.surface,
+                        run_id: None,
+                        request_id: actor.request_id,
+                        data: json!({ "conversation_id": id }),
+                    });
+                    Ok(())
+                })
+            })
+            .await
+            .map(drop)
+    }
+
+    /// Whether everything that a run needs works now.
+    pub async fn readiness(&self) -> Readiness {
+        let store = match self.check_store().await {
+            Ok(()) => Check { ok: true, detail: "reads and writes".to_owned() },
+            Err(error) => Check { ok: false, detail: error.to_string() },
+        };
+        let llm = match self.inner.llm.ready() {
+            Ok(()) => Check { ok: true, detail: "every model can be asked".to_owned() },
+            Err(detail) => Check { ok: false, detail },
+        };
+        let status = self.inner.tools.sandbox_status();
+        let detail = status.reason.unwrap_or_else(|| status.level.as_str().to_owned());
+        Readiness { store, llm, sandbox: Check { ok: status.usable, detail } }
+    }
+
+    async fn check_store(&self) -> Result<(), StoreError> {
+        self.inner.store.read().await?.runs().claimable(1).await?;
+        // An empty commit proves that the writer works, without a row for every probe.
+        let write = self.inner.store.write(crate::store::Durability::Normal, |_| {
+            Box::pin(async { Ok::<(), StoreError>(()) })
+        });
+        let late = || StoreError::Unavailable { doing: "write within two seconds", source: None };
+        tokio::time::timeout(Duration::from_secs(2), write).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Runs in progress in this daemon.
+    pub fn active_runs(&self) -> usize {
+        self.inner.live.active_count()
+    }
+
+    /// How tools are confined.
+    pub fn sandbox_status(&self) -> crate::sandbox::Status {
+        self.inner.tools.sandbox_status()
+    }
+
+    /// The store, for what only records.
+    pub fn store(&self) -> &crate::store::Store {
+        &self.inner.store
+    }
+
+    /// The clock that stamps everything.
+    pub fn clock(&self) -> Arc<dyn crate::domain::Clock> {
+        Arc::clone(&self.inner.clock)
+    }
+}
+
+/// A conversation as shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConversationView {
+    /// Id.
+    pub id: ConversationId,
+    /// The owner's label.
+    pub title: Option<String>,
+    /// Whose it is.
+    pub principal: PrincipalId,
+    /// Number of its last message.
+    pub last_seq: u64,
+    /// The run that works in it now.
+    pub active_run_id: Option<RunId>,
+    /// The bundle that a continuation starts from.
+    pub head_bundle_id: Option<crate::domain::BundleId>,
+    /// The bundle that it was forked from.
+    pub forked_from: Option<crate::domain::BundleId>,
+    /// When it was created.
+    pub created_at: crate::domain::Timestamp,
+}
+
+impl From<Conversation> for ConversationView {
+    fn from(c: Conversation) -> Self {
+        Self {
+            id: c.id,
+            title: c.title,
+            principal: c.principal,
+            last_seq: c.last_seq,
+            active_run_id: c.active_run_id,
+            head_bundle_id: c.head_bundle_id,
+            forked_from: c.forked_from,
+            created_at: c.created_at,
+        }
+    }
+}
+
+const fn is_settled(state: RunState) -> bool {
+    match state {
+        RunState::Queued | RunState::Running | RunState::Cancelling => false,
+        RunState::AwaitingApproval
+        | RunState::Paused
+        | RunState::Succeeded
+        | RunState::Failed
+        | RunState::Cancelled
+        | RunState::Expired => true,
+    }
+}

@@ -1,0 +1,357 @@
+//! Runs a program so that it reaches nothing beyond its grant.
+//!
+//! Invariants: this module decides nothing about what is allowed, it carries out a `Grant`;
+//! nothing ever runs with less confinement than the canary measured at start; nothing of a call
+//! outlives it. See `docs/SANDBOX.md` for the sequence and for what does not hold.
+
+mod call;
+mod canary;
+mod child;
+pub mod dir;
+mod fs_rules;
+mod limits;
+mod lock;
+mod mounts;
+mod output;
+mod parent;
+mod plan;
+mod sys;
+mod syscalls;
+mod wire;
+mod workspace;
+mod zygote;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use lock::LockError;
+pub use output::Live;
+pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
+pub use wire::Failure;
+pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
+pub use zygote::{TOOL_UID, helper_main, helper_requested};
+
+use self::{
+    canary::Bait,
+    lock::Lock,
+    output::Capture,
+    parent::Helper,
+    plan::{Plan, Program},
+};
+use crate::{
+    domain::{CommandRule, Confinement, Grant, ToolLimits},
+    runtime::Tasks,
+};
+
+/// Our own program, which the helper is another run of.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// How long the canary may take.
+const CANARY_WALL: Duration = Duration::from_secs(15);
+
+/// What the operator wants of the sandbox.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether process tools are offered at all.
+    pub enabled: bool,
+    /// The weakest level at which they are.
+    pub min_level: Confinement,
+    /// The daemon's data directory: the lock lies there, and tools never see it.
+    pub data_dir: PathBuf,
+    /// Tool processes at once; further calls wait.
+    pub processes_max: usize,
+}
+
+/// Whether process tools can run, and how well confined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What the canary measured.
+    pub level: Confinement,
+    /// Whether calls are carried out.
+    pub usable: bool,
+    /// Why not, or why the level is not full.
+    pub reason: Option<String>,
+}
+
+/// A program to run.
+#[derive(Debug)]
+pub struct Job {
+    /// What it may touch.
+    pub grant: Arc<Grant>,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Variables beside those that the sandbox sets.
+    pub env: Vec<(String, String)>,
+    /// Working directory: relative to the workspace, or absolute inside a granted tree.
+    pub cwd: String,
+    /// Standard input.
+    pub stdin: Vec<u8>,
+    /// Wall clock before it is killed.
+    pub wall: Duration,
+    /// Where pieces of output go while it runs; dropped when nobody keeps up.
+    pub output: Option<Live>,
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+    /// Killed at the wall clock bound.
+    TimedOut,
+    /// Killed because the call was stopped.
+    Stopped,
+    /// Killed at a limit, which is named.
+    Limit(&'static str),
+}
+
+/// What came of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// Both streams, as they came, bounded by the grant.
+    pub output: Vec<u8>,
+    /// Whether output was left out.
+    pub truncated: bool,
+    /// Time from request to death.
+    pub duration: Duration,
+    /// How it was confined.
+    pub level: Confinement,
+}
+
+/// Why a job did not run or nobody knows how it ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The confinement cannot be had; nothing was run.
+    #[error("the sandbox is not available: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// The job itself cannot be; nothing was run.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The grant lets no program run.
+    #[error("the grant allows no program")]
+    NotGranted,
+    /// A step of the sequence failed; nothing was run.
+    #[error("the sandbox could not be built: {failure}")]
+    Setup {
+        /// Which step, and why.
+        #[from]
+        failure: Failure,
+    },
+    /// The program could not be started.
+    #[error("cannot run {failure}")]
+    NotExecuted {
+        /// The program, and why.
+        failure: Failure,
+    },
+    /// The call was stopped before it began.
+    #[error("the call was stopped before it began")]
+    Stopped,
+    /// The sandbox was killed from outside: the program may have run in part.
+    #[error("the sandbox was killed from outside; how far the program came is not known")]
+    Lost,
+    /// The liveness lock cannot be had: an older daemon's tools may still run.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+/// The sandbox. Clones share the helper.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: Options,
+    status: Status,
+    helper: Option<Helper>,
+    permits: Semaphore,
+    _lock: Arc<Lock>,
+}
+
+impl Sandbox {
+    /// Ends what an older daemon left, starts the helper and measures the confinement.
+    ///
+    /// # Errors
+    /// Only when the liveness lock cannot be had: then tools of an older daemon may be alive and
+    /// recovery must not begin. A missing confinement is no error but [`Sandbox::status`].
+    pub async fn start(options: Options, tasks: &Tasks) -> Result<Self, SandboxError> {
+        Self::start_with_helper(options, PathBuf::from(OWN_PROGRAM), tasks).await
+    }
+
+    /// As [`Sandbox::start`], with another program as helper: one whose `main` begins with
+    /// [`helper_requested`] and [`helper_main`].
+    pub async fn start_with_helper(
+        options: Options,
+        helper: PathBuf,
+        tasks: &Tasks,
+    ) -> Result<Self, SandboxError> {
+        // Tools share no user namespace with us, but other processes of our user might.
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            tracing::warn!(%error, "the daemon's memory stays readable for its own user");
+        }
+        let lock = Arc::new(Lock::acquire(&options.data_dir).await?);
+        let helper = options.enabled.then(|| Helper::start(helper, Arc::clone(&lock), tasks));
+        let status = match &helper {
+            Some(helper) => judge(measure(helper, &options.data_dir).await, options.min_level),
+            None => unusable("it is turned off by configuration".to_owned()),
+        };
+        match &status.reason {
+            None => tracing::info!(level = status.level.as_str(), "sandbox measured"),
+            Some(reason) => {
+                tracing::warn!(level = status.level.as_str(), usable = status.usable, %reason, "sandbox measured");
+            }
+        }
+        let permits = Semaphore::new(options.processes_max.clamp(1, Semaphore::MAX_PERMITS));
+        Ok(Self { inner: Arc::new(Inner { options, status, helper, permits, _lock: lock }) })
+    }
+
+    /// What was measured at start.
+    pub fn status(&self) -> Status {
+        self.inner.status.clone()
+    }
+
+    /// The helper's process id, while there is one; for `doctor` and tests.
+    pub fn helper_pid(&self) -> Option<u32> {
+        self.inner.helper.as_ref().and_then(Helper::pid)
+    }
+
+    /// Runs a job to its end. Waits for a free place first, which does not count as its time.
+    /// Dropping the future kills the program.
+    ///
+    /// # Errors
+    /// See [`SandboxError`]; every variant but `Lost` means that the program was not run.
+    pub async fn run(&self, job: Job, stop: CancellationToken) -> Result<Outcome, SandboxError> {
+        let Inner { options, status, helper, permits, .. } = &*self.inner;
+        let Some(helper) = helper.as_ref().filter(|_| status.usable) else {
+            let reason = status.reason.clone().unwrap_or_else(|| "it is not usable".to_owned());
+            return Err(SandboxError::Unavailable { reason });
+        };
+        match job.grant.commands {
+            CommandRule::None => return Err(SandboxError::NotGranted),
+            CommandRule::Any => {}
+        }
+        let mut plan = plan::plan(&job.grant, &options.data_dir, job.argv, &job.env, &job.cwd)?;
+        plan.has_proc = status.level == Confinement::Full;
+        let request = call::Request {
+            plan,
+            stdin: job.stdin,
+            wall: job.wall,
+            capture: Capture::new(job.grant.limits.output_bytes, job.output),
+        };
+        // Both branches are cancel-safe: a semaphore permit and a token.
+        let _permit = tokio::select! {
+            permit = permits.acquire() => permit,
+            () = stop.cancelled() => return Err(SandboxError::Stopped),
+        };
+        let ended = Box::pin(call::run(helper, request, &stop)).await?;
+        Ok(Outcome {
+            end: ended.end,
+            output: ended.output,
+            truncated: ended.is_truncated,
+            duration: ended.duration,
+            level: status.level,
+        })
+    }
+}
+
+fn unusable(reason: String) -> Status {
+    Status { level: Confinement::None, usable: false, reason: Some(reason) }
+}
+
+/// Compares what was measured with what is asked for.
+fn judge(measured: Result<Confinement, String>, minimum: Confinement) -> Status {
+    match measured {
+        Err(reason) => unusable(reason),
+        Ok(level) if !level.reaches(minimum) => Status {
+            level,
+            usable: false,
+            reason: Some(format!(
+                "the level reached is `{}`, the configuration asks for `{}`",
+                level.as_str(),
+                minimum.as_str()
+            )),
+        },
+        Ok(level) => Status {
+            level,
+            usable: true,
+            reason: (level != Confinement::Full)
+                .then(|| "no private /proc can be mounted here (a container masks its own)".to_owned()),
+        },
+    }
+}
+
+/// Lets the canary loose, first with a private `/proc`, then without.
+async fn measure(helper: &Helper, data_dir: &Path) -> Result<Confinement, String> {
+    let directory = data_dir.join("canary");
+    let workspace = directory.join("workspace");
+    prepare_workspace(&workspace).map_err(|e| e.to_string())?;
+    let grant = Grant {
+        workspace,
+        paths: Vec::new(),
+        commands: CommandRule::Any,
+        limits: ToolLimits::default(),
+    };
+    let bait = Bait::new(&directory).map_err(|e| format!("the canary cannot be prepared: {e}"))?;
+    let program = Program::Canary(bait.attempts().clone());
+    let mut plan = plan::with_program(&grant, data_dir, "", program).map_err(|e| e.to_string())?;
+    match try_plan(helper, &plan, &bait).await {
+        Ok(()) => return Ok(Confinement::Full),
+        Err(SandboxError::Setup { failure }) if failure.step.ends_with("proc") => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    plan.has_proc = false;
+    let without = try_plan(helper, &plan, &bait).await;
+    without.map(|()| Confinement::FullNoproc).map_err(|e| e.to_string())
+}
+
+async fn try_plan(helper: &Helper, plan: &Plan, bait: &Bait) -> Result<(), SandboxError> {
+    let request = call::Request {
+        plan: plan.clone(),
+        stdin: Vec::new(),
+        wall: CANARY_WALL,
+        capture: Capture::new(16 << 10, None),
+    };
+    let ended = Box::pin(call::run(helper, request, &CancellationToken::new())).await?;
+    let failed = |reason: String| Err(SandboxError::Unavailable { reason });
+    if ended.end != End::Exited(0) {
+        return failed(format!("the canary ended with {:?}", ended.end));
+    }
+    match canary::escapes(&ended.output) {
+        Ok(escapes) if escapes.is_empty() => {}
+        Ok(escapes) => return failed(format!("the canary could {}", escapes.join(", "))),
+        Err(reason) => return failed(reason.to_owned()),
+    }
+    match bait.touched() {
+        None => Ok(()),
+        Some(seen) => failed(seen.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_below_the_minimum_is_refused_and_says_both() {
+        let status = judge(Ok(Confinement::FullNoproc), Confinement::Full);
+        assert!(!status.usable);
+        let reason = status.reason.unwrap();
+        assert!(reason.contains("full-noproc") && reason.contains("`full`"), "{reason}");
+        assert!(judge(Ok(Confinement::FullNoproc), Confinement::FullNoproc).usable);
+        assert!(!judge(Err("no namespaces".to_owned()), Confinement::None).usable);
+    }
+}

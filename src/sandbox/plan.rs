@@ -1,0 +1,287 @@
+//! What a sandbox will look like, worked out before anything is touched.
+//!
+//! Invariants: pure; whatever is refused here never reaches the helper. The plan travels to the
+//! sandbox in a memory file.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{canary::Attempts, limits::Rlimits, wire::DESCRIPTORS_MAX};
+use crate::domain::{Access, Grant};
+
+/// Trees in one view: what fits into one message beside the five other descriptors.
+const TREES_MAX: usize = DESCRIPTORS_MAX - 5;
+/// Bytes of one argument or variable: the kernel's bound (`MAX_ARG_STRLEN`), less the final null.
+pub const ARGUMENT_BYTES_MAX: usize = (128 << 10) - 1;
+/// Bytes of all arguments and variables: well under the kernel's quarter of the stack.
+const ARGUMENTS_BYTES_MAX: usize = 1 << 20;
+/// Where programs are looked for.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+/// Variables that the sandbox sets itself.
+const RESERVED: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LANG", "PWD"];
+/// Trees that the view makes itself, and the root: nothing may be mounted over or above them.
+const OWN_TREES: [&str; 6] = ["/", "/proc", "/dev", "/tmp", "/etc", "/usr"];
+
+/// Everything that the sandbox does before it runs the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Plan {
+    /// Trees shown at their own path, parents before children.
+    pub(super) trees: Vec<Tree>,
+    /// The private `/tmp`.
+    pub(super) tmp_bytes: u64,
+    pub(super) tmp_inodes: u64,
+    /// Whether `/proc` is mounted; not possible where the host masks its own.
+    pub(super) has_proc: bool,
+    pub(super) limits: Rlimits,
+    /// Working directory, absolute.
+    pub(super) cwd: PathBuf,
+    /// Home directory: the workspace.
+    pub(super) home: PathBuf,
+    pub(super) program: Program,
+}
+
+/// A tree of the host that the sandbox sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tree {
+    /// Where it lies on the host; made real (no links) by the daemon before it is sent.
+    pub(super) source: PathBuf,
+    /// Where it appears.
+    pub(super) target: PathBuf,
+    pub(super) access: Access,
+}
+
+/// What runs once everything is in place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Program {
+    /// A program of the view; `env` is complete.
+    Exec { argv: Vec<String>, env: Vec<(String, String)> },
+    /// Our own attempts to get out, written to standard output as JSON.
+    Canary(Attempts),
+}
+
+/// Why a job cannot be planned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// No program was named.
+    #[error("no program was given")]
+    NoProgram,
+    /// An argument or variable cannot be passed to a program.
+    #[error(
+        "an argument or environment variable holds a NUL byte, has no valid name or is reserved"
+    )]
+    BadArgument,
+    /// Arguments and environment do not fit.
+    #[error(
+        "the arguments are too long: at most {ARGUMENT_BYTES_MAX} bytes each and \
+         {ARGUMENTS_BYTES_MAX} bytes in all; put the text into a file instead"
+    )]
+    TooLong,
+    /// A path of the grant is not usable as a mount.
+    #[error("path {0} of the grant must be absolute, without `..`, and not a system tree")]
+    BadPath(PathBuf),
+    /// A granted tree would show the daemon's own data.
+    #[error("path {0} of the grant would show the daemon's data directory to tools")]
+    ShowsDataDir(PathBuf),
+    /// Too many trees.
+    #[error("the grant names more than {TREES_MAX} paths")]
+    TooManyPaths,
+    /// The working directory is outside of everything granted.
+    #[error("working directory {0} is outside the workspace and the allowed paths")]
+    BadCwd(String),
+}
+
+/// Plans a program under a grant.
+pub(super) fn plan(
+    grant: &Grant,
+    data_dir: &Path,
+    argv: Vec<String>,
+    env: &[(String, String)],
+    cwd: &str,
+) -> Result<Plan, PlanError> {
+    if argv.first().is_none_or(String::is_empty) {
+        return Err(PlanError::NoProgram);
+    }
+    let env = environment(grant, env)?;
+    check_lengths(&argv, &env)?;
+    with_program(grant, data_dir, cwd, Program::Exec { argv, env })
+}
+
+/// Plans any program under a grant.
+pub(super) fn with_program(
+    grant: &Grant,
+    data_dir: &Path,
+    cwd: &str,
+    program: Program,
+) -> Result<Plan, PlanError> {
+    let trees = trees(grant, data_dir)?;
+    let cwd = grant.workspace.join(cwd);
+    let is_inside = trees.iter().any(|t| cwd.starts_with(&t.target));
+    if !is_inside || !is_plain(&cwd) {
+        return Err(PlanError::BadCwd(cwd.display().to_string()));
+    }
+    Ok(Plan {
+        trees,
+        tmp_bytes: grant.limits.tmp_bytes,
+        tmp_inodes: grant.limits.tmp_inodes,
+        has_proc: true,
+        limits: Rlimits::from(&grant.limits),
+        cwd,
+        home: grant.workspace.clone(),
+        program,
+    })
+}
+
+fn trees(grant: &Grant, data_dir: &Path) -> Result<Vec<Tree>, PlanError> {
+    if grant.paths.len() >= TREES_MAX {
+        return Err(PlanError::TooManyPaths);
+    }
+    let mut trees = vec![Tree {
+        source: grant.workspace.clone(),
+        target: grant.workspace.clone(),
+        access: Access::Rw,
+    }];
+    for rule in &grant.paths {
+        trees.push(Tree {
+            source: rule.path.clone(),
+            target: rule.path.clone(),
+            access: rule.access,
+        });
+    }
+    for tree in &trees {
+        let is_own = OWN_TREES.iter().any(|own| tree.target == Path::new(own));
+        let is_beneath_own = ["/proc", "/dev"].iter().any(|own| tree.target.starts_with(own));
+        let is_text = tree.target.to_str().is_some();
+        if !tree.target.is_absolute() || !is_plain(&tree.target) || is_own || is_beneath_own || !is_text
+        {
+            return Err(PlanError::BadPath(tree.target.clone()));
+        }
+        if data_dir.starts_with(&tree.target) {
+            return Err(PlanError::ShowsDataDir(tree.target.clone()));
+        }
+    }
+    // Parents first, so that a child tree is mounted over its parent and not hidden by it.
+    trees.sort_by_key(|t| t.target.components().count());
+    Ok(trees)
+}
+
+/// Whether a path has no `..` in it.
+fn is_plain(path: &Path) -> bool {
+    path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)))
+}
+
+fn environment(
+    grant: &Grant,
+    extra: &[(String, String)],
+) -> Result<Vec<(String, String)>, PlanError> {
+    let mut env = vec![
+        ("PATH".to_owned(), PATH.to_owned()),
+        ("HOME".to_owned(), grant.workspace.display().to_string()),
+        ("TMPDIR".to_owned(), "/tmp".to_owned()),
+        ("LANG".to_owned(), "C.UTF-8".to_owned()),
+    ];
+    for (name, value) in extra {
+        let is_name = !name.is_empty() && !name.contains(['=', '\0']);
+        if !is_name || value.contains('\0') || RESERVED.contains(&name.as_str()) {
+            return Err(PlanError::BadArgument);
+        }
+        env.push((name.clone(), value.clone()));
+    }
+    Ok(env)
+}
+
+fn check_lengths(argv: &[String], env: &[(String, String)]) -> Result<(), PlanError> {
+    if argv.iter().any(|a| a.contains('\0')) {
+        return Err(PlanError::BadArgument);
+    }
+    let lengths =
+        argv.iter().map(String::len).chain(env.iter().map(|(n, v)| n.len() + v.len() + 1));
+    let (mut total, mut longest) = (0_usize, 0_usize);
+    for length in lengths {
+        total = total.saturating_add(length).saturating_add(9);
+        longest = longest.max(length);
+    }
+    if longest > ARGUMENT_BYTES_MAX || total > ARGUMENTS_BYTES_MAX {
+        return Err(PlanError::TooLong);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{CommandRule, PathRule, ToolLimits};
+
+    fn grant(paths: &[(&str, Access)]) -> Grant {
+        Grant {
+            workspace: "/data/workspaces/a".into(),
+            paths: paths
+                .iter()
+                .map(|(path, access)| PathRule { path: path.into(), access: *access })
+                .collect(),
+            commands: CommandRule::Any,
+            limits: ToolLimits::default(),
+        }
+    }
+
+    fn planned(grant: &Grant, argv: &[&str], cwd: &str) -> Result<Plan, PlanError> {
+        let argv = argv.iter().map(|a| (*a).to_owned()).collect();
+        plan(grant, Path::new("/data"), argv, &[], cwd)
+    }
+
+    #[test]
+    fn parents_are_mounted_before_children() {
+        let grant = grant(&[("/srv/a/b/c", Access::Ro), ("/srv", Access::Rw)]);
+        let plan = planned(&grant, &["true"], "").unwrap();
+        let targets: Vec<_> = plan.trees.iter().map(|t| t.target.to_str().unwrap()).collect();
+        assert_eq!(targets, ["/srv", "/data/workspaces/a", "/srv/a/b/c"]);
+    }
+
+    #[test]
+    fn a_path_that_would_hide_the_view_or_show_the_store_is_refused() {
+        for path in ["/", "/usr", "/proc/1", "/dev", "srv", "/srv/../etc", "/tmp"] {
+            let error = planned(&grant(&[(path, Access::Ro)]), &["true"], "").unwrap_err();
+            assert_eq!(error, PlanError::BadPath(path.into()));
+        }
+        let error = planned(&grant(&[("/data", Access::Ro)]), &["true"], "").unwrap_err();
+        assert_eq!(error, PlanError::ShowsDataDir("/data".into()));
+        assert!(planned(&grant(&[("/data/shared", Access::Ro)]), &["true"], "").is_ok());
+    }
+
+    #[test]
+    fn the_working_directory_stays_inside() {
+        let grant = grant(&[("/srv", Access::Ro)]);
+        for cwd in ["", "src", "/srv/x", "/data/workspaces/a/b"] {
+            assert!(planned(&grant, &["true"], cwd).is_ok(), "{cwd}");
+        }
+        for cwd in ["..", "a/../..", "/etc", "/data/workspaces", "/data/workspaces/ab"] {
+            assert!(matches!(planned(&grant, &["true"], cwd), Err(PlanError::BadCwd(_))), "{cwd}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_checked_before_the_kernel_sees_them() {
+        let grant = grant(&[]);
+        let long = "x".repeat(ARGUMENT_BYTES_MAX + 1);
+        assert_eq!(planned(&grant, &[], ""), Err(PlanError::NoProgram));
+        assert_eq!(planned(&grant, &["a\0b"], ""), Err(PlanError::BadArgument));
+        assert_eq!(planned(&grant, &["sh", &long], ""), Err(PlanError::TooLong));
+        assert!(planned(&grant, &["sh", &long[1..]], "").is_ok());
+        let many = vec!["y".repeat(1_000); 1_100];
+        let data = Path::new("/data");
+        assert_eq!(plan(&grant, data, many, &[], ""), Err(PlanError::TooLong));
+    }
+
+    #[test]
+    fn a_call_cannot_replace_what_the_sandbox_sets() {
+        let grant = grant(&[]);
+        let argv = || vec!["true".to_owned()];
+        let with = |n: &str, v: &str| {
+            plan(&grant, Path::new("/data"), argv(), &[(n.to_owned(), v.to_owned())], "")
+        };
+        assert!(with("FOO", "1").is_ok());
+        for (name, value) in [("PATH", "/x"), ("HOME", "/"), ("", "1"), ("A=B", "1"), ("A", "\0")] {
+            assert_eq!(with(name, value), Err(PlanError::BadArgument));
+        }
+    }
+}

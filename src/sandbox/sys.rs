@@ -1,0 +1,253 @@
+//! The only `unsafe` code: system calls for which no safe wrapper exists elsewhere.
+//!
+//! Invariants: one call per block; every function here is safe to call with any arguments its
+//! types admit, except that [`clone_into_namespaces`] and [`fork`] must only be called by a
+//! process with a single thread, which both check.
+
+#![expect(unsafe_code, reason = "the one file that may; every block states its conditions")]
+
+use std::{
+    ffi::{CStr, CString, c_char},
+    io,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+};
+
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Which side of a fork this is.
+#[derive(Debug)]
+pub(super) enum Forked<T> {
+    /// The new process.
+    Child,
+    /// The old process, with its hold on the new one.
+    Parent(T),
+}
+
+/// `struct clone_args` of `clone3(2)`, first version extended by the pid file descriptor.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+/// `struct mount_attr` of `mount_setattr(2)`.
+#[repr(C)]
+#[derive(Default)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+const NAMESPACES: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS;
+
+/// Whether this process has exactly one thread.
+fn is_single_threaded() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
+}
+
+/// Starts a child in new user, mount, pid, network, IPC and host-name namespaces. The parent gets
+/// a pid file descriptor. The caller has checked once that it is alone: see [`single_thread`].
+pub(super) fn clone_into_namespaces(_proof: &SingleThread) -> io::Result<Forked<OwnedFd>> {
+    let mut pidfd: i32 = -1;
+    let args = CloneArgs {
+        flags: u64::from((NAMESPACES | libc::CLONE_PIDFD).cast_unsigned()),
+        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        ..CloneArgs::default()
+    };
+    // SAFETY: `args` is a valid `clone_args` of the given size and outlives the call; `pidfd`
+    // points to a live i32; without CLONE_VM the child gets its own copy of the memory, and no
+    // other thread exists (the proof) that could hold a lock in that copy.
+    let pid = unsafe {
+        libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&args), size_of::<CloneArgs>())
+    };
+    match pid {
+        0 => Ok(Forked::Child),
+        1.. => {
+            // SAFETY: the kernel has just put a new descriptor there that nobody else owns.
+            Ok(Forked::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) }))
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// `fork(2)`.
+pub(super) fn fork(_proof: &SingleThread) -> io::Result<Forked<i32>> {
+    // SAFETY: no other thread exists (the proof), so the child's copy of the memory is whole.
+    match unsafe { libc::fork() } {
+        0 => Ok(Forked::Child),
+        pid @ 1.. => Ok(Forked::Parent(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Proof that the process had one thread when it was made; the helper starts none.
+#[derive(Debug)]
+pub(super) struct SingleThread(());
+
+/// Checks that this process has one thread.
+pub(super) fn single_thread() -> Option<SingleThread> {
+    is_single_threaded().then_some(SingleThread(()))
+}
+
+/// Ends this process at once: no destructors, no `atexit`.
+pub(super) fn exit_now(code: i32) -> ! {
+    // SAFETY: takes no pointers and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Strings as `execve(2)` wants them: a null-terminated array of pointers, with their owner.
+#[derive(Debug)]
+pub(super) struct ExecStrings {
+    _owned: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl ExecStrings {
+    pub(super) fn new(strings: Vec<CString>) -> Self {
+        let pointers =
+            strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect();
+        Self { _owned: strings, pointers }
+    }
+}
+
+/// Replaces this process by a program; returns only with the reason why not.
+pub(super) fn execve(program: &CStr, argv: &ExecStrings, env: &ExecStrings) -> io::Error {
+    // SAFETY: `program` is a C string; both arrays end with a null pointer and point to C strings
+    // that `ExecStrings` keeps alive during the call.
+    unsafe { libc::execve(program.as_ptr(), argv.pointers.as_ptr(), env.pointers.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Marks every descriptor from `first` up close-on-exec.
+pub(super) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: changes only flags of descriptors; takes no pointers.
+    let done = unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Adds mount attributes (`MOUNT_ATTR_*`) to the mount that `mount` is the root of; with
+/// `is_recursive` to every mount below it too.
+pub(super) fn add_mount_attributes(
+    mount: impl AsFd,
+    attributes: u64,
+    is_recursive: bool,
+) -> io::Result<()> {
+    let attr = MountAttr { attr_set: attributes, ..MountAttr::default() };
+    let recursive = if is_recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the descriptor is open, the path is a C string, `attr` is a valid `mount_attr` of
+    // the given size; all outlive the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            (libc::AT_EMPTY_PATH | recursive).cast_unsigned(),
+            std::ptr::from_ref(&attr),
+            size_of::<MountAttr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets the kernel reap this process's children by itself.
+pub(super) fn ignore_child_exits() -> io::Result<()> {
+    // SAFETY: SIG_IGN is a valid disposition; no handler of ours is involved.
+    let old = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    if old == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Gives every signal its default action and unblocks all of them.
+pub(super) fn reset_signals() {
+    for number in 1..=64 {
+        // SAFETY: SIG_DFL is a valid disposition; signals that cannot be changed (KILL, STOP, the
+        // two of the C library) are refused by the call, which is all right.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    set_mask(libc::SIG_SETMASK, &empty_set());
+}
+
+/// Blocks SIGCHLD and returns a descriptor that becomes readable when a child ends.
+pub(super) fn child_exit_descriptor() -> io::Result<OwnedFd> {
+    let mut set = empty_set();
+    // SAFETY: `set` is an initialised signal set.
+    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
+    // SAFETY: SIG_DFL is a valid disposition; an ignored SIGCHLD would lose the exit status.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    set_mask(libc::SIG_BLOCK, &set);
+    // SAFETY: `set` is initialised; -1 asks for a new descriptor.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets the async runtime watch a descriptor for input.
+pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open, is not handed out mutably by `AsyncFd<OwnedFd>` users here, and
+    // is closed only when the `AsyncFd` that owns it has deregistered it.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+fn empty_set() -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: points to memory of the right size, which the call fills.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: `sigemptyset` has initialised it; it cannot fail with a valid pointer.
+    unsafe { set.assume_init() }
+}
+
+fn set_mask(how: i32, set: &libc::sigset_t) {
+    // SAFETY: `set` is an initialised signal set; the old mask is not asked for.
+    unsafe { libc::sigprocmask(how, std::ptr::from_ref(set), std::ptr::null_mut()) };
+}
+
+/// Calls that the canary makes to see them fail. Each is harmless should it succeed: it has no
+/// pointer that the kernel would write through.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Probe {
+    /// `unshare(CLONE_NEWUSER)`.
+    NewUserNamespace,
+    /// `ptrace(PTRACE_TRACEME)`.
+    Trace,
+    /// `bpf(2)` with a null attribute.
+    Bpf,
+    /// `io_uring_setup(2)` with null parameters.
+    IoUring,
+    /// `keyctl(KEYCTL_GET_KEYRING_ID, …)`.
+    Keyring,
+}
+
+/// Makes a probe's call.
+pub(super) fn probe(probe: Probe) -> io::Result<()> {
+    let (number, first, second): (libc::c_long, u64, u64) = match probe {
+        Probe::NewUserNamespace => {
+            (libc::SYS_unshare, u64::from(libc::CLONE_NEWUSER.cast_unsigned()), 0)
+        }
+        Probe::Trace => (libc::SYS_ptrace, 0, 0),
+        Probe::Bpf => (libc::SYS_bpf, 0, 0),
+        Probe::IoUring => (libc::SYS_io_uring_setup, 1, 0),
+        Probe::Keyring => (libc::SYS_keyctl, 0, u64::from(u32::MAX)),
+    };
+    // SAFETY: every pointer argument of these calls is null, so nothing of ours is read or written.
+    let done = unsafe { libc::syscall(number, first, second, 0_u64, 0_u64, 0_u64) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,129 @@
+//! A sandbox with the real helper, and workspaces to run things in.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use agent_runtime::{
+    domain::{Access, CommandRule, Confinement, Grant, PathRule, ToolLimits},
+    runtime::{Stop, Tasks},
+    sandbox::{self, End, Job, Options, Outcome, Sandbox, SandboxError},
+};
+use tokio_util::sync::CancellationToken;
+
+/// The daemon's binary, which is also the helper.
+pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_agent-runtime");
+
+/// A sandbox, its data directory and one workspace.
+pub(crate) struct Lab {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) base: tempfile::TempDir,
+    pub(crate) workspace: PathBuf,
+    pub(crate) stop: Stop,
+}
+
+impl Lab {
+    pub(crate) async fn new() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        let data_dir = base.path().join("data");
+        std::fs::create_dir(&data_dir).unwrap();
+        Self::at(base, 16).await
+    }
+
+    pub(crate) async fn at(base: tempfile::TempDir, processes_max: usize) -> Self {
+        let data_dir = base.path().join("data");
+        let stop = Stop::default();
+        let tasks = Tasks::new(stop.clone());
+        let options = Options {
+            enabled: true,
+            min_level: Confinement::FullNoproc,
+            data_dir: data_dir.clone(),
+            processes_max,
+        };
+        let sandbox =
+            Sandbox::start_with_helper(options, HELPER.into(), &tasks).await.unwrap();
+        let status = sandbox.status();
+        assert!(status.usable, "these tests must not be skipped: {status:?}");
+        let workspace = data_dir.join("workspaces/one");
+        sandbox::prepare_workspace(&workspace).unwrap();
+        Self { sandbox, base, workspace, stop }
+    }
+
+    pub(crate) fn grant(&self) -> Grant {
+        Grant {
+            workspace: self.workspace.clone(),
+            paths: Vec::new(),
+            commands: CommandRule::Any,
+            limits: ToolLimits { wall_secs: 20, ..ToolLimits::default() },
+        }
+    }
+
+    pub(crate) fn job(&self, argv: &[&str]) -> Job {
+        job(self.grant(), argv)
+    }
+
+    pub(crate) async fn run(&self, argv: &[&str]) -> Outcome {
+        self.run_job(self.job(argv)).await.unwrap()
+    }
+
+    pub(crate) async fn sh(&self, script: &str) -> Outcome {
+        self.run(&["/bin/sh", "-c", script]).await
+    }
+
+    pub(crate) async fn run_job(&self, job: Job) -> Result<Outcome, SandboxError> {
+        self.sandbox.run(job, CancellationToken::new()).await
+    }
+
+    /// A file that the tool may read and write.
+    pub(crate) fn put(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.workspace.join(name);
+        std::fs::write(&path, content).unwrap();
+        sandbox::give_to_tools(std::fs::File::open(&path).unwrap()).unwrap();
+        path
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.stop.hard();
+    }
+}
+
+pub(crate) fn job(grant: Grant, argv: &[&str]) -> Job {
+    Job {
+        wall: grant.limits.wall(),
+        grant: Arc::new(grant),
+        argv: argv.iter().map(|a| (*a).to_owned()).collect(),
+        env: Vec::new(),
+        cwd: String::new(),
+        stdin: Vec::new(),
+        output: None,
+    }
+}
+
+pub(crate) fn allow(path: &Path, access: Access) -> PathRule {
+    PathRule { path: path.to_owned(), access }
+}
+
+pub(crate) fn text(outcome: &Outcome) -> String {
+    String::from_utf8_lossy(&outcome.output).into_owned()
+}
+
+/// Asserts success and gives the output.
+#[track_caller]
+pub(crate) fn good(outcome: Outcome) -> String {
+    let output = text(&outcome);
+    assert_eq!(outcome.end, End::Exited(0), "{output}");
+    output
+}
+
+/// Waits for something that another process does; fails when it does not happen in time.
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
