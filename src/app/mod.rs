@@ -2,12 +2,14 @@
 //!
 //! Invariant: no logic of its own. What decides lies below; here it is wired, started and stopped.
 
+mod build;
 mod cli;
 mod client;
 mod config;
 mod demo;
 mod doctor;
 mod serve;
+mod trail;
 
 use std::process::ExitCode;
 

@@ -85,3 +85,9 @@ impl From<Problems> for Failure {
             .next("every setting: config/agent-runtime.toml; in force: `agent-runtime config show`")
     }
 }
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)
+    }
+}

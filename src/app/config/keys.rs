@@ -65,6 +65,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("database_url", "DATABASE_URL", Kind::Text, ""),
     key("http.addr", "HTTP_ADDR", Kind::Text, "127.0.0.1:8080"),
     key("http.trusted_proxy", "TRUSTED_PROXY", Kind::List, ""),
+    key("http.hosts", "PUBLIC_HOST", Kind::List, "").alias(&["PUBLIC_HOST"]),
+    key("http.cors_origins", "CORS_ORIGINS", Kind::List, ""),
     key("auth.token", "AUTH_TOKEN", Kind::Secret, "").alias(&["GATEWAY_AUTH_TOKEN"]),
     key("auth.token_role", "AUTH_TOKEN_ROLE", Kind::Text, "admin"),
     key("auth.tokens.*.role", "", Kind::Text, "member"),
@@ -74,6 +76,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("llm.api_key", "LLM_API_KEY", Kind::Secret, ""),
     key("llm.model", "LLM_MODEL", Kind::Text, ""),
     key("llm.timeout_secs", "LLM_TIMEOUT_SECONDS", Kind::Int, "60"),
+    key("llm.proxy", "LLM_PROXY", Kind::Text, ""),
     key("models.*.provider", "", Kind::Text, "builtin"),
     key("models.*.base_url", "", Kind::Text, ""),
     key("models.*.api_key", "PROVIDERS_*_API_KEY", Kind::Secret, "")
@@ -82,6 +85,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("models.*.fallbacks", "", Kind::List, ""),
     key("models.*.input_price_per_mtok", "", Kind::Text, "0"),
     key("models.*.output_price_per_mtok", "", Kind::Text, "0"),
+    key("models.*.context_tokens", "", Kind::Int, "0"),
     key("agents.*.model", "", Kind::Text, "default"),
     key("agents.*.system_prompt", "", Kind::Text, PROMPT),
     key("agents.*.system_prompt_file", "", Kind::Text, ""),
@@ -114,6 +118,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("limits.queued_runs", "LIMITS_QUEUED_RUNS", Kind::Int, "10000"),
     key("limits.active_runs", "LIMITS_ACTIVE_RUNS", Kind::Int, "1024"),
     key("limits.tool_processes", "LIMITS_TOOL_PROCESSES", Kind::Int, "16"),
+    key("limits.approval_ttl_secs", "LIMITS_APPROVAL_TTL_SECS", Kind::Int, "600"),
+    key("limits.wait_for_person_secs", "LIMITS_WAIT_FOR_PERSON_SECS", Kind::Int, "86400"),
     key("limits.stop_grace_secs", "LIMITS_STOP_GRACE_SECS", Kind::Int, "15"),
 ];
 

@@ -5,7 +5,8 @@ use std::{
 };
 
 use crate::{
-    domain::{AgentDef, Confinement, Role, Secret, Usd},
+    domain::{AgentDef, Confinement, Role, Secret},
+    llm::ModelOptions,
     runtime::telemetry::LogFormat,
 };
 
@@ -42,45 +43,6 @@ impl FromStr for Mode {
     }
 }
 
-/// Who speaks the model's language.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Provider {
-    /// The stand-in that needs no key and is no language model.
-    Builtin,
-    /// Any service with `/chat/completions`.
-    OpenAi,
-    /// `/v1/messages`.
-    Anthropic,
-}
-
-impl Provider {
-    /// The name in the configuration.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Builtin => "builtin",
-            Self::OpenAi => "openai",
-            Self::Anthropic => "anthropic",
-        }
-    }
-}
-
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Provider {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        [Self::Builtin, Self::OpenAi, Self::Anthropic]
-            .into_iter()
-            .find(|p| p.as_str() == text)
-            .ok_or("builtin, openai or anthropic")
-    }
-}
-
 /// A bearer token that the operator configured.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
@@ -90,19 +52,6 @@ pub(crate) struct Token {
     pub(crate) role: Role,
     /// The token.
     pub(crate) secret: Secret<String>,
-}
-
-/// An entry of `[models]`.
-#[derive(Clone, Debug)]
-pub(crate) struct Model {
-    pub(crate) provider: Provider,
-    pub(crate) base_url: Option<String>,
-    pub(crate) api_key: Option<Secret<String>>,
-    /// The provider's name of it.
-    pub(crate) id: String,
-    pub(crate) fallbacks: Vec<String>,
-    pub(crate) input_price_per_mtok: Usd,
-    pub(crate) output_price_per_mtok: Usd,
 }
 
 /// How log lines look.
@@ -136,12 +85,17 @@ pub(crate) struct Settings {
     pub(crate) http_addr: SocketAddr,
     /// Addresses of the proxies that terminate TLS in front.
     pub(crate) trusted_proxies: Vec<std::net::IpAddr>,
+    /// Host names that are served besides loopback.
+    pub(crate) hosts: Vec<String>,
+    pub(crate) cors_origins: Vec<String>,
     /// Empty when one is to be generated.
     pub(crate) tokens: Vec<Token>,
     /// The role of a generated token.
     pub(crate) token_role: Role,
     pub(crate) llm_timeout: Duration,
-    pub(crate) models: BTreeMap<String, Model>,
+    /// A proxy for requests to models.
+    pub(crate) llm_proxy: Option<String>,
+    pub(crate) models: BTreeMap<String, ModelOptions>,
     pub(crate) agents: Vec<AgentDef>,
     pub(crate) sandbox_enabled: bool,
     pub(crate) sandbox_min_level: Confinement,
@@ -151,6 +105,8 @@ pub(crate) struct Settings {
     pub(crate) queued_runs: u64,
     pub(crate) active_runs: usize,
     pub(crate) tool_processes: usize,
+    pub(crate) approval_ttl: Duration,
+    pub(crate) wait_for_person: Duration,
     pub(crate) stop_grace: Duration,
 }
 

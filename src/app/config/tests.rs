@@ -159,7 +159,7 @@ fn what_does_not_fit_is_named_with_its_place() {
         ("[agents.A]\nmodel = \"default\"", "`A` is not a name"),
         ("[agents.a]\nworkspace = \"../b\"", "must be a name"),
         ("[llm]\nprovider = \"openai\"", "needs a model"),
-        ("[llm]\nprovider = \"gpt\"", "not builtin, openai or anthropic"),
+        ("[llm]\nprovider = \"gpt\"", "not a provider"),
         ("[limits]\nactive_runs = 0", "must be at least 1"),
         ("[limits]\nactive_runs = -1", "must be a whole number"),
         ("[auth]\ntoken = \"short\"", "shorter than"),
@@ -178,7 +178,7 @@ fn the_short_form_of_a_model_and_the_shared_lists_fill_what_is_not_set() {
     let env = [("ALLOWED_COMMANDS", "cat, wc"), ("AGENT_RUNTIME_PROVIDERS_DEFAULT_API_KEY", "k")];
     let settings = with_file(file, &env).unwrap().settings;
     let model = &settings.models["default"];
-    assert_eq!((model.provider, model.id.as_str()), (Provider::Anthropic, "m"));
+    assert_eq!((model.provider, model.model.as_str()), (crate::llm::Provider::Anthropic, "m"));
     assert_eq!(model.api_key.as_ref().unwrap().expose(), "k");
     let commands: Vec<_> = settings.agents.iter().map(|a| a.allowed_commands.join(" ")).collect();
     assert_eq!(commands, ["ls", "cat wc"]);

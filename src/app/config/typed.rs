@@ -14,10 +14,14 @@ use sha2::{Digest, Sha256};
 use super::{
     problem::Problems,
     resolve::{Effective, Entry, Origin},
-    settings::{LogStyle, Mode, Model, Provider, Settings, Token},
+    settings::{LogStyle, Mode, Settings, Token},
 };
-use crate::domain::{
-    AgentDef, AgentName, Confinement, PathRule, Role, RunLimits, Secret, ToolLimits, ToolName, Usd,
+use crate::{
+    domain::{
+        AgentDef, AgentName, Confinement, PathRule, Role, RunLimits, Secret, ToolLimits, ToolName,
+        Usd,
+    },
+    llm::{ModelOptions, Provider},
 };
 
 /// The typed settings, as far as they can be read; whatever cannot is in `problems`.
@@ -31,9 +35,12 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         mode: r.choice("env").unwrap_or(Mode::Production),
         http_addr: r.parse("http.addr", "an address such as 127.0.0.1:8080")?,
         trusted_proxies: r.list("http.trusted_proxy", "an IP address"),
+        hosts: r.texts("http.hosts"),
+        cors_origins: r.texts("http.cors_origins"),
         tokens: r.tokens(),
         token_role: r.parse_err("auth.token_role").unwrap_or(Role::Viewer),
         llm_timeout: Duration::from_secs(r.int("llm.timeout_secs")),
+        llm_proxy: r.some("llm.proxy"),
         models,
         agents,
         sandbox_enabled: r.bool("sandbox.enabled"),
@@ -44,6 +51,8 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         queued_runs: r.int("limits.queued_runs"),
         active_runs: r.size("limits.active_runs"),
         tool_processes: r.size("limits.tool_processes"),
+        approval_ttl: Duration::from_secs(r.int("limits.approval_ttl_secs")),
+        wait_for_person: Duration::from_secs(r.int("limits.wait_for_person_secs")),
         stop_grace: Duration::from_secs(r.int("limits.stop_grace_secs")),
         data_dir,
     })
@@ -213,7 +222,7 @@ impl Reader<'_> {
         out
     }
 
-    fn models(&mut self) -> BTreeMap<String, Model> {
+    fn models(&mut self) -> BTreeMap<String, ModelOptions> {
         let names = self.names("models");
         let mut out = BTreeMap::new();
         for name in &names {
@@ -229,7 +238,7 @@ impl Reader<'_> {
             let keys = ["provider", "base_url", "api_key", "model"].map(key);
             let [provider, base_url, api_key, model] = &keys;
             let long = |part: &str| format!("models.{name}.{part}");
-            let kind = self.choice(provider).unwrap_or(Provider::Builtin);
+            let kind = self.parse_err(provider).unwrap_or_default();
             let id = self.some(model);
             if id.is_none() && kind != Provider::Builtin {
                 self.bad(provider, format!("= `{kind}` needs a model: set `{model}`"));
@@ -248,15 +257,16 @@ impl Reader<'_> {
             }
             out.insert(
                 name.clone(),
-                Model {
+                ModelOptions {
                     provider: kind,
-                    base_url: url,
+                    base_url: url.unwrap_or_default(),
                     api_key: self.secret(api_key),
-                    id: id.unwrap_or_else(|| "builtin".to_owned()),
+                    model: id.unwrap_or_else(|| "builtin".to_owned()),
                     fallbacks,
                     input_price_per_mtok: self
                         .parse_err(&long("input_price_per_mtok"))
                         .unwrap_or(Usd::ZERO),
+                    context_tokens: Some(self.int(&long("context_tokens"))).filter(|t| *t > 0),
                     output_price_per_mtok: self
                         .parse_err(&long("output_price_per_mtok"))
                         .unwrap_or(Usd::ZERO),
@@ -266,7 +276,7 @@ impl Reader<'_> {
         out
     }
 
-    fn agents(&mut self, data_dir: &Path, models: &BTreeMap<String, Model>) -> Vec<AgentDef> {
+    fn agents(&mut self, data_dir: &Path, models: &BTreeMap<String, ModelOptions>) -> Vec<AgentDef> {
         let mut out = Vec::new();
         for name in self.names("agents") {
             let key = |part: &str| format!("agents.{name}.{part}");
