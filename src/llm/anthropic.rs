@@ -2,8 +2,10 @@
 //!
 //! Invariant: any text is accepted as an event without a panic.
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     Finish, Request,
@@ -12,87 +14,107 @@ use super::{
     sse::Event,
     transcript::{Turn, arguments_object, turns},
 };
+use crate::domain::ToolCallId;
 
 /// The path behind the base address.
 pub(super) const PATH: &str = "/v1/messages";
 /// The protocol version that this file speaks.
 pub(super) const VERSION: &str = "2023-06-01";
 
+/// The request body, borrowing all that is said: a long conversation is written, not copied.
+#[derive(Serialize)]
+pub(super) struct Body<'r> {
+    model: &'r str,
+    max_tokens: u32,
+    stream: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    system: &'r str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tool<'r>>,
+    messages: Vec<Entry<'r>>,
+}
+
+#[derive(Serialize)]
+struct Tool<'r> {
+    name: &'r str,
+    description: &'r str,
+    input_schema: &'r Value,
+}
+
+#[derive(Serialize)]
+struct Entry<'r> {
+    role: Role,
+    content: Vec<Content<'r>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    User,
+    Assistant,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Content<'r> {
+    Text { text: &'r str },
+    ToolUse { id: ToolCallId, name: Cow<'r, str>, input: Cow<'r, Value> },
+    ToolResult { tool_use_id: ToolCallId, content: &'r str, is_error: bool },
+}
+
 /// The request body.
-pub(super) fn body(request: &Request, model: &str) -> Value {
-    let mut body = json!({
-        "model": model,
-        "max_tokens": request.max_output_tokens,
-        "stream": true,
-        "messages": messages(request),
+pub(super) fn body<'r>(request: &'r Request, model: &'r str) -> Body<'r> {
+    let tools = request.tools.iter().map(|tool| Tool {
+        name: &tool.name,
+        description: &tool.description,
+        input_schema: &tool.parameters,
     });
-    if let Some(map) = body.as_object_mut() {
-        if !request.system.trim().is_empty() {
-            map.insert("system".to_owned(), Value::String((*request.system).to_owned()));
-        }
-        if !request.tools.is_empty() {
-            let tools = request
-                .tools
-                .iter()
-                .map(|tool| {
-                    json!({
-                        "name": tool.name,
-                        "description": tool.description,
-                        "input_schema": tool.parameters,
-                    })
-                })
-                .collect();
-            map.insert("tools".to_owned(), Value::Array(tools));
-        }
+    Body {
+        model,
+        max_tokens: request.max_output_tokens,
+        stream: true,
+        system: request.system.trim(),
+        tools: tools.collect(),
+        messages: entries(request),
     }
-    body
 }
 
 /// Roles must alternate and begin with the user, so neighbours of one role become one message.
-fn messages(request: &Request) -> Vec<Value> {
-    let mut messages: Vec<(&str, Vec<Value>)> = Vec::new();
+fn entries(request: &Request) -> Vec<Entry<'_>> {
+    let mut entries: Vec<Entry<'_>> = Vec::with_capacity(request.messages.len());
     for turn in turns(request.messages.iter().map(AsRef::as_ref)) {
         let (role, blocks) = blocks(turn);
-        if messages.is_empty() && role == "assistant" {
-            let start = json!({ "type": "text", "text": "(earlier messages are not shown)" });
-            messages.push(("user", vec![start]));
+        if entries.is_empty() && role == Role::Assistant {
+            let start = Content::Text { text: "(earlier messages are not shown)" };
+            entries.push(Entry { role: Role::User, content: vec![start] });
         }
-        match messages.last_mut() {
-            Some((last, content)) if *last == role => content.extend(blocks),
-            Some(_) | None => messages.push((role, blocks)),
+        match entries.last_mut() {
+            Some(last) if last.role == role => last.content.extend(blocks),
+            Some(_) | None => entries.push(Entry { role, content: blocks }),
         }
     }
-    messages
-        .into_iter()
-        .map(|(role, content)| json!({ "role": role, "content": content }))
-        .collect()
+    entries
 }
 
-fn blocks(turn: Turn<'_>) -> (&'static str, Vec<Value>) {
-    let text = |text: &str| json!({ "type": "text", "text": text });
+fn blocks(turn: Turn<'_>) -> (Role, Vec<Content<'_>>) {
     match turn {
-        Turn::User(said) => ("user", vec![text(said)]),
+        Turn::User(text) => (Role::User, vec![Content::Text { text }]),
         Turn::Assistant { texts, calls } => {
-            let calls = calls.into_iter().map(|call| {
-                json!({
-                    "type": "tool_use",
-                    "id": call.id,
-                    "name": call.tool,
-                    "input": arguments_object(call.args),
-                })
+            let texts = texts.into_iter().map(|text| Content::Text { text });
+            let calls = calls.into_iter().map(|call| Content::ToolUse {
+                id: call.id,
+                name: call.tool,
+                input: arguments_object(call.args),
             });
-            ("assistant", texts.into_iter().map(text).chain(calls).collect())
+            (Role::Assistant, texts.chain(calls).collect())
         }
         Turn::Results(results) => {
-            let blocks = results.into_iter().map(|result| {
-                json!({
-                    "type": "tool_result",
-                    "tool_use_id": result.id,
-                    "content": result.text,
-                    "is_error": result.is_error,
-                })
+            let blocks = results.into_iter().map(|result| Content::ToolResult {
+                tool_use_id: result.id,
+                content: result.text,
+                is_error: result.is_error,
             });
-            ("user", blocks.collect())
+            (Role::User, blocks.collect())
         }
     }
 }
@@ -242,6 +264,7 @@ mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
     use crate::{
@@ -265,7 +288,7 @@ mod tests {
         }]);
         let one = testing::call_id(1);
         assert_eq!(
-            body(&request, "claude"),
+            serde_json::to_value(body(&request, "claude")).unwrap(),
             json!({
                 "model": "claude",
                 "max_tokens": 100,

@@ -43,7 +43,7 @@ pub(super) struct Outgoing {
 pub(super) struct Client {
     http: reqwest::Client,
     timeout: Duration,
-    idle_timeout: Duration,
+    total_timeout: Duration,
     clock: Arc<dyn Clock>,
 }
 
@@ -69,7 +69,7 @@ impl Client {
         Ok(Self {
             http,
             timeout: options.timeout,
-            idle_timeout: options.idle_timeout,
+            total_timeout: options.total_timeout,
             clock: Arc::clone(&options.clock),
         })
     }
@@ -80,7 +80,7 @@ impl Client {
         out: &Outgoing,
         deltas: Option<&mpsc::Sender<String>>,
     ) -> Result<Answer, Failure> {
-        time::timeout(self.timeout, self.exchange(out, deltas))
+        time::timeout(self.total_timeout, self.exchange(out, deltas))
             .await
             .unwrap_or(Err(Failure::new(ErrorClass::Timeout, "the answer took too long")))
     }
@@ -91,7 +91,7 @@ impl Client {
         deltas: Option<&mpsc::Sender<String>>,
     ) -> Result<Answer, Failure> {
         let request = self.http.post(out.url.clone()).headers(headers(out)?).body(out.body.clone());
-        let Ok(sent) = time::timeout(self.idle_timeout, request.send()).await else {
+        let Ok(sent) = time::timeout(self.timeout, request.send()).await else {
             return Err(SILENT);
         };
         self.read(out.provider, sent.map_err(unreachable)?, deltas).await
@@ -117,7 +117,7 @@ impl Client {
         let (mut decoder, mut events, mut total) = (Decoder::default(), Vec::new(), 0_usize);
         let mut stream = response.bytes_stream();
         loop {
-            let next = time::timeout(self.idle_timeout, stream.next());
+            let next = time::timeout(self.timeout, stream.next());
             let Ok(next) = next.await else { return Err(SILENT) };
             let Some(chunk) = next.transpose().map_err(cut)? else { break };
             total = total.saturating_add(chunk.len());
@@ -148,7 +148,7 @@ impl Client {
             .and_then(|v| v.to_str().ok())
             .and_then(|v| status::retry_after(v, self.clock.now()));
         let (mut body, mut stream) = (Vec::new(), response.bytes_stream());
-        while let Ok(Some(Ok(chunk))) = time::timeout(self.idle_timeout, stream.next()).await {
+        while let Ok(Some(Ok(chunk))) = time::timeout(self.timeout, stream.next()).await {
             body.extend(chunk.iter().take(ERROR_BODY_BYTES_MAX - body.len()));
             if body.len() == ERROR_BODY_BYTES_MAX {
                 break;

@@ -2,83 +2,125 @@
 //!
 //! Invariant: any text is accepted as a chunk without a panic.
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
-    Finish, Request,
+    Finish, Request, ToolSchema,
     answer::Answer,
     error::{ErrorClass, Failure},
     sse::Event,
     transcript::{Turn, arguments_object, turns},
 };
+use crate::domain::ToolCallId;
 
 /// The path behind the base address.
 pub(super) const PATH: &str = "/chat/completions";
 
+/// The request body, borrowing all that is said: a long conversation is written, not copied.
+#[derive(Serialize)]
+pub(super) struct Body<'r> {
+    model: &'r str,
+    messages: Vec<Entry<'r>>,
+    stream: bool,
+    stream_options: StreamOptions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tool<'r>>,
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "role", rename_all = "lowercase")]
+enum Entry<'r> {
+    System {
+        content: &'r str,
+    },
+    User {
+        content: &'r str,
+    },
+    Assistant {
+        content: Option<String>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tool_calls: Vec<FunctionCall<'r>>,
+    },
+    Tool {
+        tool_call_id: ToolCallId,
+        content: &'r str,
+    },
+}
+
+#[derive(Serialize)]
+struct FunctionCall<'r> {
+    id: ToolCallId,
+    r#type: &'static str,
+    function: Function<'r>,
+}
+
+#[derive(Serialize)]
+struct Function<'r> {
+    name: Cow<'r, str>,
+    arguments: String,
+}
+
+#[derive(Serialize)]
+struct Tool<'r> {
+    r#type: &'static str,
+    function: &'r ToolSchema,
+}
+
 /// The request body.
-pub(super) fn body(request: &Request, model: &str, base_url: &str) -> Value {
-    let mut messages = Vec::new();
+pub(super) fn body<'r>(request: &'r Request, model: &'r str, base_url: &str) -> Body<'r> {
+    let mut messages = Vec::with_capacity(request.messages.len() + 1);
     if !request.system.trim().is_empty() {
-        messages.push(json!({ "role": "system", "content": &*request.system }));
+        messages.push(Entry::System { content: &request.system });
     }
     for turn in turns(request.messages.iter().map(AsRef::as_ref)) {
         push_turn(&mut messages, turn);
     }
     // The public service wants the new name for its newer models; compatible servers know the old.
+    let limit = Some(request.max_output_tokens);
     let is_public_service = base_url.contains("//api.openai.com");
-    let limit = if is_public_service { "max_completion_tokens" } else { "max_tokens" };
-    let mut body = json!({
-        "model": model,
-        "messages": messages,
-        "stream": true,
-        "stream_options": { "include_usage": true },
-        limit: request.max_output_tokens,
-    });
-    if !request.tools.is_empty() {
-        let tools: Vec<Value> = request
-            .tools
-            .iter()
-            .map(|tool| {
-                json!({ "type": "function", "function": {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "parameters": tool.parameters,
-                }})
-            })
-            .collect();
-        if let Some(map) = body.as_object_mut() {
-            map.insert("tools".to_owned(), Value::Array(tools));
-        }
+    Body {
+        model,
+        messages,
+        stream: true,
+        stream_options: StreamOptions { include_usage: true },
+        max_tokens: limit.filter(|_| !is_public_service),
+        max_completion_tokens: limit.filter(|_| is_public_service),
+        tools: request.tools.iter().map(|t| Tool { r#type: FUNCTION, function: t }).collect(),
     }
-    body
 }
 
-fn push_turn(messages: &mut Vec<Value>, turn: Turn<'_>) {
+/// The only type of tool.
+const FUNCTION: &str = "function";
+
+fn push_turn<'r>(messages: &mut Vec<Entry<'r>>, turn: Turn<'r>) {
     match turn {
-        Turn::User(text) => messages.push(json!({ "role": "user", "content": text })),
+        Turn::User(content) => messages.push(Entry::User { content }),
         Turn::Assistant { texts, calls } => {
-            let content =
-                if texts.is_empty() { Value::Null } else { Value::String(texts.join("\n")) };
-            let mut message = json!({ "role": "assistant", "content": content });
-            if let (Some(map), false) = (message.as_object_mut(), calls.is_empty()) {
-                let calls = calls
-                    .into_iter()
-                    .map(|call| {
-                        json!({ "id": call.id, "type": "function", "function": {
-                            "name": call.tool,
-                            "arguments": arguments_object(call.args).to_string(),
-                        }})
-                    })
-                    .collect();
-                map.insert("tool_calls".to_owned(), Value::Array(calls));
-            }
-            messages.push(message);
+            let content = if texts.is_empty() { None } else { Some(texts.join("\n")) };
+            let calls = calls.into_iter().map(|call| FunctionCall {
+                id: call.id,
+                r#type: FUNCTION,
+                function: Function {
+                    name: call.tool,
+                    arguments: arguments_object(call.args).to_string(),
+                },
+            });
+            messages.push(Entry::Assistant { content, tool_calls: calls.collect() });
         }
         Turn::Results(results) => messages.extend(
-            results
-                .into_iter()
-                .map(|r| json!({ "role": "tool", "tool_call_id": r.id, "content": r.text })),
+            results.into_iter().map(|r| Entry::Tool { tool_call_id: r.id, content: r.text }),
         ),
     }
 }
@@ -172,12 +214,14 @@ mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
-    use crate::{
-        domain::ToolStatus,
-        llm::{ToolSchema, testing},
-    };
+    use crate::{domain::ToolStatus, llm::testing};
+
+    fn written(request: &Request, base_url: &str) -> Value {
+        serde_json::to_value(body(request, "gpt", base_url)).unwrap()
+    }
 
     #[test]
     fn a_conversation_with_calls_and_a_steer_is_written_as_the_protocol_says() {
@@ -196,7 +240,7 @@ mod tests {
         }]);
         let (one, two) = (testing::call_id(1), testing::call_id(2));
         assert_eq!(
-            body(&request, "gpt", "http://localhost"),
+            written(&request, "http://localhost"),
             json!({
                 "model": "gpt",
                 "stream": true,
@@ -224,7 +268,7 @@ mod tests {
     #[test]
     fn the_public_service_gets_the_new_name_of_the_limit() {
         let request = testing::request(vec![testing::user("x")]);
-        let body = body(&request, "gpt", "https://api.openai.com/v1");
+        let body = written(&request, "https://api.openai.com/v1");
         assert_eq!(body["max_completion_tokens"], 100);
         assert!(body.get("max_tokens").is_none() && body.get("tools").is_none());
     }

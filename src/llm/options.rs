@@ -90,12 +90,13 @@ pub struct ModelOptions {
 pub struct Options {
     /// The entries by name; `agents.*.model` and `fallbacks` refer to them.
     pub models: BTreeMap<String, ModelOptions>,
-    /// Longest time of one attempt, from connecting to the last byte.
+    /// Longest silence, before the answer begins and within it. An answer that keeps coming is
+    /// not cut by it: a long one may well take minutes.
     pub timeout: Duration,
+    /// Longest time of one attempt, from connecting to the last byte.
+    pub total_timeout: Duration,
     /// Longest time to connect.
     pub connect_timeout: Duration,
-    /// Longest silence before the answer begins and within it.
-    pub idle_timeout: Duration,
     /// How often and how fast to try the same model again.
     pub retry: RetryPolicy,
     /// A longer `Retry-After` is not waited for: the next model is tried instead.
@@ -114,8 +115,8 @@ impl Default for Options {
         Self {
             models: BTreeMap::new(),
             timeout: Duration::from_secs(60),
+            total_timeout: Duration::from_secs(600),
             connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(30),
             retry: RetryPolicy {
                 attempts: 3,
                 first: Duration::from_millis(500),

@@ -197,14 +197,17 @@ impl Entry {
     fn outgoing(&self, url: &Url, request: &Request) -> Outgoing {
         let model = &self.options.model;
         let body = match self.options.provider {
-            Provider::Anthropic => anthropic::body(request, model),
-            Provider::OpenAi | Provider::Builtin => openai::body(request, model, url.as_str()),
+            Provider::Anthropic => serde_json::to_vec(&anthropic::body(request, model)),
+            Provider::OpenAi | Provider::Builtin => {
+                serde_json::to_vec(&openai::body(request, model, url.as_str()))
+            }
         };
         Outgoing {
             provider: self.options.provider,
             url: url.clone(),
             key: self.key.read().unwrap_or_else(PoisonError::into_inner).clone(),
-            body: Bytes::from(body.to_string()),
+            // Text and JSON can always be written as JSON.
+            body: Bytes::from(body.unwrap_or_default()),
         }
     }
 
@@ -267,3 +270,6 @@ async fn stand_in(
     }
     Ok(answer)
 }
+
+#[cfg(test)]
+mod tests;

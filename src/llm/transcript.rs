@@ -6,7 +6,7 @@
 //! order is repaired: results follow the answer that asked for them, in its order; a call without
 //! a result gets a sentence that says so; a result without a call is left out.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ pub(super) const NO_RESULT: &str = "No result was recorded for this call.";
 #[derive(Debug, PartialEq)]
 pub(super) struct Call<'m> {
     pub(super) id: ToolCallId,
-    pub(super) tool: &'m str,
+    pub(super) tool: Cow<'m, str>,
     pub(super) args: &'m Value,
 }
 
@@ -93,18 +93,33 @@ fn texts(message: &Message) -> impl Iterator<Item = &str> {
 
 fn calls(message: &Message) -> impl Iterator<Item = Call<'_>> {
     message.content.iter().filter_map(|part| match part {
-        Part::ToolCall { call_id, tool, args } => Some(Call { id: *call_id, tool, args }),
+        Part::ToolCall { call_id, tool, args } => {
+            Some(Call { id: *call_id, tool: tool_name(tool), args })
+        }
         Part::Text { .. } | Part::ToolResult { .. } => None,
     })
 }
 
 /// The arguments as the object that providers insist on. What the model wrote wrongly is shown
 /// back to it inside one.
-pub(super) fn arguments_object(args: &Value) -> Value {
+pub(super) fn arguments_object(args: &Value) -> Cow<'_, Value> {
     match args {
-        Value::Object(_) => args.clone(),
-        other => json!({ "not_an_object": other }),
+        Value::Object(_) => Cow::Borrowed(args),
+        other => Cow::Owned(json!({ "not_an_object": other })),
     }
+}
+
+/// The tool's name as providers accept it. A model may have made up one that they refuse, and
+/// would refuse again in every later request of the conversation.
+fn tool_name(name: &str) -> Cow<'_, str> {
+    const BYTES_MAX: usize = 64;
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if (1..=BYTES_MAX).contains(&name.len()) && name.chars().all(is_allowed) {
+        return Cow::Borrowed(name);
+    }
+    let allowed = name.chars().map(|c| if is_allowed(c) { c } else { '_' });
+    let name: String = allowed.take(BYTES_MAX).collect();
+    if name.is_empty() { Cow::Borrowed("unnamed") } else { Cow::Owned(name) }
 }
 
 #[cfg(test)]
@@ -129,6 +144,14 @@ mod tests {
         assert_eq!(turns.len(), 4);
         assert_eq!(turns[2], Turn::Results(vec![result(1, "one"), result(2, "two")]));
         assert_eq!(turns[3], Turn::User("steer"));
+    }
+
+    #[test]
+    fn a_name_that_providers_refuse_is_made_acceptable() {
+        assert_eq!(tool_name("read_file"), "read_file");
+        assert_eq!(tool_name("files.read é"), "files_read__");
+        assert_eq!(tool_name(""), "unnamed");
+        assert_eq!(tool_name(&"x".repeat(99)).len(), 64);
     }
 
     #[test]

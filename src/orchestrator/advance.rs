@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AgentDef, Author, CallState, Effect, EventBody, Grant, Message, Part, Risk, RunId, RunInput,
-        RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus, UserInput, WaitReason,
+        AgentDef, Author, CallState, Effect, EventBody, Grant, Message, Part, Risk, RunId,
+        RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus, UserInput, WaitReason,
         event::MessageBody, limits,
     },
     llm::{Completion, LlmError, Request, ToolSchema},
@@ -71,7 +71,12 @@ pub(super) enum Next {
     /// Nothing: the run waits or has ended. The run that is ready because of it, if there is one.
     Leave(Option<RunId>),
     CallModel(Request),
-    RunCall { index: usize, call_id: ToolCallId, invocation: Box<Invocation>, grant: Arc<Grant> },
+    RunCall {
+        index: usize,
+        call_id: ToolCallId,
+        invocation: Box<Invocation>,
+        grant: Arc<Grant>,
+    },
 }
 
 /// Stores an outcome and goes on to the next effect.
@@ -238,7 +243,8 @@ impl Turn<'_> {
     fn propose(&self, tool: String, args: Value, index: u32) -> ToolCall {
         let is_extra = usize::try_from(index).unwrap_or(usize::MAX) >= limits::CALLS_PER_STEP_MAX;
         let outcome = is_extra.then(|| {
-            let text = format!("Skipped: at most {} calls in one step.", limits::CALLS_PER_STEP_MAX);
+            let text =
+                format!("Skipped: at most {} calls in one step.", limits::CALLS_PER_STEP_MAX);
             ToolOutcome::message(ToolStatus::Error, text)
         });
         ToolCall {

@@ -122,7 +122,8 @@ async fn decide(
         state: approval.state,
         decision: record.clone(),
     };
-    apply(tx, inner, &mut run, &approval, Some(&record), body, &actor).await?;
+    let answer = Answer { approval: &approval, record: Some(&record), body, actor: &actor };
+    apply(tx, inner, &mut run, answer).await?;
     let epoch = run.epoch;
     tx.runs().save(&run, epoch).await?;
     Ok(approval)
@@ -145,20 +146,31 @@ fn check_outcome(approval: &Approval, new: &NewDecision) -> Result<(), CommandEr
     })
 }
 
-/// Carries out an answer, or the end of the time for one (`record` is none).
+/// What a question came to.
+struct Answer<'a> {
+    /// The question, in its new state.
+    approval: &'a Approval,
+    /// Who answered; none when time ran out.
+    record: Option<&'a DecisionRecord>,
+    body: EventBody,
+    actor: &'a Actor,
+}
+
+/// Carries out an answer, or the end of the time for one.
 async fn apply(
     tx: &mut Tx,
     inner: &Inner,
     run: &mut RunCore,
-    approval: &Approval,
-    record: Option<&DecisionRecord>,
-    body: EventBody,
-    actor: &Actor,
+    answer: Answer<'_>,
 ) -> Result<(), CommandError> {
+    if answer.approval.kind == ApprovalKind::Tool {
+        return decide_call(tx, inner, run, answer).await;
+    }
+    let Answer { approval, record, body, actor } = answer;
+    tx.event(run, body)?;
     match approval.kind {
-        ApprovalKind::Tool => decide_call(tx, inner, run, approval, record, body, actor).await,
+        ApprovalKind::Tool => Ok(()),
         ApprovalKind::UnknownEffect => {
-            tx.event(run, body)?;
             let outcome = record.and_then(|r| match r.decision {
                 Decision::Approve => r.outcome,
                 Decision::Deny => Some(r.outcome.unwrap_or(UnknownOutcome::Skip)),
@@ -166,7 +178,6 @@ async fn apply(
             settle_unknown(tx, inner, run, approval, outcome, actor).await
         }
         ApprovalKind::Budget => {
-            tx.event(run, body)?;
             if approval.state == ApprovalState::Approved {
                 raise(run, &approval.args);
                 send_on(tx, inner, run, actor)
@@ -188,11 +199,9 @@ async fn decide_call(
     tx: &mut Tx,
     inner: &Inner,
     run: &mut RunCore,
-    approval: &Approval,
-    record: Option<&DecisionRecord>,
-    body: EventBody,
-    actor: &Actor,
+    answer: Answer<'_>,
 ) -> Result<(), CommandError> {
+    let Answer { approval, record, body, actor } = answer;
     let mut call = call_of(tx, approval).await?;
     if approval.state == ApprovalState::Approved {
         advance(&mut call, CallInput::Approve)?;
@@ -281,7 +290,8 @@ pub(super) async fn expire(inner: &Arc<Inner>, id: ApprovalId) -> Result<(), Com
                 tx.audit(actor.entry(AuditKind::ApprovalDecided, &run, data));
                 let body =
                     EventBody::ApprovalExpired { approval_id: id, call_id: approval.call_id };
-                apply(tx, &shared, &mut run, &approval, None, body, &actor).await?;
+                let answer = Answer { approval: &approval, record: None, body, actor: &actor };
+                apply(tx, &shared, &mut run, answer).await?;
                 let epoch = run.epoch;
                 tx.runs().save(&run, epoch).await?;
                 Ok(())

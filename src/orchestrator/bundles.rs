@@ -47,10 +47,7 @@ pub(super) async fn commit(
             "agent": run.agent, "agent_version": run.agent_version, "workspace": snapshot.workspace,
         }),
         context: json!({ "step": run.step, "calls": calls }),
-        history: HistoryRef {
-            conversation_id: run.conversation_id,
-            last_seq: snapshot.last_seq,
-        },
+        history: HistoryRef { conversation_id: run.conversation_id, last_seq: snapshot.last_seq },
         created_at: tx.now(),
     };
     if holds_secret(tx, &bundle, snapshot.history) {

@@ -4,7 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::{Inner, ending::End, transition::{Actor, change}};
+use super::{
+    Inner,
+    ending::End,
+    transition::{Actor, change},
+};
 use crate::{
     auth::policy::{self, Verdict},
     domain::{
@@ -217,8 +221,7 @@ async fn is_approved(
             && a.policy_version == agent.version
     };
     let for_run = |a: &Approval| {
-        a.kind == ApprovalKind::Tool
-            && a.decisions.iter().any(|d| d.scope == DecisionScope::Run)
+        a.kind == ApprovalKind::Tool && a.decisions.iter().any(|d| d.scope == DecisionScope::Run)
     };
     // The newest answer about this very call counts; only a call that a person released is
     // `approved`, so one yes starts it once.
@@ -227,8 +230,7 @@ async fn is_approved(
         && own.is_some_and(|a| match a.kind {
             ApprovalKind::Tool => binds(a),
             ApprovalKind::UnknownEffect => {
-                binds(a)
-                    && a.decisions.iter().any(|d| d.outcome == Some(UnknownOutcome::Run))
+                binds(a) && a.decisions.iter().any(|d| d.outcome == Some(UnknownOutcome::Run))
             }
             ApprovalKind::Budget => false,
         });

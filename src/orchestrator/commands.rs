@@ -7,7 +7,7 @@ use super::{Inner, error::CommandError};
 use crate::{
     auth::{CallContext, Scope},
     domain::RunId,
-    store::{Durability, JobFuture, RunCore, StoredAnswer, StoreError, Tx},
+    store::{Durability, JobFuture, RunCore, StoreError, StoredAnswer, Tx},
 };
 
 /// A client's promise that two requests are the same one.

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     auth::{Permit, Scope, StartRun},
     domain::{
-        AgentDef, AuditKind, BundleId, ConversationId, EventBody, InterruptMode, OnBusy, PrincipalId,
-        Run, RunId, RunLimits, RunState, Surface, Usage, Usd, UserInput, limits,
+        AgentDef, AuditKind, BundleId, ConversationId, EventBody, InterruptMode, OnBusy,
+        PrincipalId, Run, RunId, RunLimits, RunState, Surface, Usage, Usd, UserInput, limits,
     },
     store::{Conversation, RunCore, StoreError, Tx},
 };
@@ -119,14 +119,13 @@ async fn create(
     permit: Permit<StartRun>,
     new: NewRun,
 ) -> Result<Run, CommandError> {
-    let mut conversation = match new.conversation_id {
-        Some(id) => visible_conversation(tx, permit.scope(), id).await?,
-        None => {
-            let id = ConversationId::new(tx.ids());
-            let c = Conversation::new(id, permit.context().principal.id, tx.now());
-            tx.conversations().insert(&c).await?;
-            c
-        }
+    let mut conversation = if let Some(id) = new.conversation_id {
+        visible_conversation(tx, permit.scope(), id).await?
+    } else {
+        let id = ConversationId::new(tx.ids());
+        let fresh = Conversation::new(id, permit.context().principal.id, tx.now());
+        tx.conversations().insert(&fresh).await?;
+        fresh
     };
     if let Some(bundle) = new.bundle_id {
         check_continuation(&conversation, bundle)?;
@@ -224,14 +223,12 @@ pub(super) async fn insert(
     }
     // Its message joins the thread when it is first claimed: until then the run before it may
     // still be talking.
-    tx.event(
-        &mut core,
-        EventBody::RunCreated {
-            agent: core.agent.clone(),
-            input: draft.input.text(),
-            retry_of: draft.retry_of,
-        },
-    )?;
+    let body = EventBody::RunCreated {
+        agent: core.agent.clone(),
+        input: draft.input.text(),
+        retry_of: draft.retry_of,
+    };
+    tx.event(&mut core, body)?;
     tx.joined_queue();
     let data = json!({ "to": RunState::Queued, "agent": core.agent, "retry_of": draft.retry_of });
     tx.audit(actor.entry(AuditKind::RunState, &core, data));

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Approval, ApprovalState, AuditKind, Author, CallInput, CallState, EventBody, Part, RunError,
-        RunId, RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus, Usd,
+        Approval, ApprovalState, AuditKind, Author, CallInput, CallState, EventBody, Part,
+        RunError, RunId, RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus, Usd,
         approval::ApprovalInput,
     },
     store::{BundleKind, Ending, RunCore, Steer, StoreError, Tx},
@@ -128,7 +128,8 @@ async fn record(
     run.interrupt = None;
     run.wait_reason = None;
     run.ended_at = Some(tx.now());
-    tx.runs().end(run.id, tx.now(), &stored).await?;
+    let now = tx.now();
+    tx.runs().end(run.id, now, &stored).await?;
     Ok(())
 }
 
@@ -216,8 +217,11 @@ async fn return_steers(
     run.steers_waiting = 0;
     let mut ready = None;
     for steer in tx.steers().take(run.id).await? {
-        let started_run_id =
-            if steer.starts_new_run { follow_up(tx, inner, run, &steer, actor).await? } else { None };
+        let started_run_id = if steer.starts_new_run {
+            follow_up(tx, inner, run, &steer, actor).await?
+        } else {
+            None
+        };
         ready = ready.or(started_run_id);
         let input = steer.input.text();
         tx.event(run, EventBody::SteerFailed { steer_id: steer.id, input, started_run_id })?;

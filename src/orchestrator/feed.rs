@@ -42,7 +42,7 @@ pub enum Frame {
 
 /// Who listens to what.
 #[derive(Debug, Default)]
-pub struct Feed {
+pub(super) struct Feed {
     slots: Mutex<HashMap<RunId, Vec<Arc<Slot>>>>,
     next_id: AtomicU64,
 }
@@ -57,7 +57,7 @@ struct Slot {
 
 impl Feed {
     /// Hands on what was committed.
-    pub fn publish(&self, events: &[Committed]) {
+    pub(super) fn publish(&self, events: &[Committed]) {
         let slots = lock(&self.slots);
         if slots.is_empty() {
             return;
@@ -70,7 +70,7 @@ impl Feed {
     }
 
     /// Hands on what is not stored, to those with room to spare.
-    pub fn publish_ephemeral(&self, run_id: RunId, after_seq: u64, body: EphemeralBody) {
+    pub(super) fn publish_ephemeral(&self, run_id: RunId, after_seq: u64, body: EphemeralBody) {
         let slots = lock(&self.slots);
         let Some(listeners) = slots.get(&run_id) else { return };
         let frame = Arc::new(Ephemeral { body, run_id, after_seq });
@@ -82,12 +82,17 @@ impl Feed {
     }
 
     /// Whether anybody listens to a run.
-    pub fn has_listeners(&self, run_id: RunId) -> bool {
+    pub(super) fn has_listeners(&self, run_id: RunId) -> bool {
         lock(&self.slots).contains_key(&run_id)
     }
 
     /// Listens to a run, from the event after `after` on.
-    pub fn subscribe(self: &Arc<Self>, store: Store, run_id: RunId, after: u64) -> Subscription {
+    pub(super) fn subscribe(
+        self: &Arc<Self>,
+        store: Store,
+        run_id: RunId,
+        after: u64,
+    ) -> Subscription {
         let (sender, frames) = mpsc::channel(limits::SUBSCRIBER_EVENTS_MAX);
         let slot = Arc::new(Slot {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),

@@ -12,7 +12,7 @@ use super::feed::Feed;
 use crate::{
     domain::{EventBody, InterruptMode, RunId, limits},
     runtime::tasks::lock,
-    store::{Committed, CommitHook},
+    store::{CommitHook, Committed},
 };
 
 /// What somebody wants of a run in progress.

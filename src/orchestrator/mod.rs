@@ -39,7 +39,7 @@ pub use views::{Check, ConversationView, EventPage, Readiness};
 
 use crate::{
     auth::Authorizer,
-    domain::{Clock, IdSource, limits},
+    domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
     store::{Store, StoreError},
@@ -83,8 +83,6 @@ pub struct Parts {
     pub authorizer: Authorizer,
     /// Secrets to keep out of what is stored.
     pub redactor: Redactor,
-    /// Ids.
-    pub ids: IdSource,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Live state; its [`Live::hook`] must be the store's commit hook.
@@ -106,7 +104,6 @@ struct Inner {
     tools: Tools,
     authorizer: Authorizer,
     redactor: Redactor,
-    ids: IdSource,
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
     tasks: Tasks,
@@ -120,14 +117,13 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, redactor, ids, clock, live, tasks } = parts;
+        let Parts { store, llm, tools, authorizer, redactor, clock, live, tasks } = parts;
         let inner = Arc::new(Inner {
             store,
             llm,
             tools,
             authorizer,
             redactor,
-            ids,
             clock,
             live,
             tasks: tasks.clone(),

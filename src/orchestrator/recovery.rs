@@ -32,7 +32,10 @@ pub(super) async fn recover(inner: &Arc<Inner>) -> Result<(), StoreError> {
     let all = futures_util::future::join_all(left.into_iter().map(|id| recover_one(inner, id)));
     for result in all.await {
         if let Err(error) = result {
-            tracing::error!(error = &error as &dyn std::error::Error, "a run could not be recovered");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a run could not be recovered"
+            );
         }
     }
     let millis = started.elapsed().as_millis();

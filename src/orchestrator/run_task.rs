@@ -69,7 +69,7 @@ impl RunTask {
                 Next::Leave(ready) => return Ok(ready),
                 Next::CallModel(request) => {
                     Outcome::Model(self.call_model(work.seq, request).await)
-                },
+                }
                 Next::RunCall { index, call_id, invocation, grant } => {
                     let outcome = self.run_call(&work, call_id, &invocation, grant).await;
                     Outcome::Tool(index, outcome)
@@ -143,14 +143,19 @@ impl RunTask {
                 })
                 .await;
             match result {
-                Err(CommandError::Unavailable { source, .. }) => self.wait_for_store(&source).await?,
+                Err(CommandError::Unavailable { source, .. }) => {
+                    self.wait_for_store(&source).await?;
+                }
                 other => return other,
             }
         }
     }
 
     async fn wait_for_store(&self, error: &StoreError) -> Result<(), StoreError> {
-        tracing::warn!(error = error as &dyn std::error::Error, "the store cannot commit; trying again");
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            "the store cannot commit; trying again"
+        );
         // Both branches are cancel-safe.
         tokio::select! {
             () = tokio::time::sleep(COMMIT_RETRY) => Ok(()),
@@ -188,7 +193,12 @@ impl RunTask {
         let output = inner.live.feed.has_listeners(self.id).then_some(output);
         let cx = CallContext { call_id, stop: token.clone(), output };
         let (outcome, ()) = tokio::join!(
-            stop_when(inner.tools.invoke(invocation, grant, cx), &token, &mut self.wishes, Wish::stops_tool),
+            stop_when(
+                inner.tools.invoke(invocation, grant, cx),
+                &token,
+                &mut self.wishes,
+                Wish::stops_tool
+            ),
             forward_output(&inner, self.id, work.seq, call_id, pieces),
         );
         outcome
@@ -196,11 +206,11 @@ impl RunTask {
 }
 
 /// Waits for an effect, and tells it to stop as soon as somebody wishes so; it still answers.
-async fn stop_when<T>(
-    effect: impl Future<Output = T>,
+async fn stop_when<T: Send>(
+    effect: impl Future<Output = T> + Send,
     token: &CancellationToken,
     wishes: &mut watch::Receiver<Wish>,
-    is_stop: impl Fn(Wish) -> bool,
+    is_stop: fn(Wish) -> bool,
 ) -> T {
     tokio::pin!(effect);
     // `wait_for` is cancel-safe; the effect is only polled here.

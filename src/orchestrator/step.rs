@@ -5,30 +5,30 @@ use crate::domain::{CallState, InterruptMode, RunState, WaitReason};
 /// Everything that the decision depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not states of one thing")]
-pub struct Facts {
+pub(super) struct Facts {
     /// Where the run stands.
-    pub state: RunState,
+    pub(super) state: RunState,
     /// An interrupt that was asked for and not yet obeyed.
-    pub interrupt: Option<InterruptMode>,
+    pub(super) interrupt: Option<InterruptMode>,
     /// The daemon is stopping.
-    pub is_stopping: bool,
+    pub(super) is_stopping: bool,
     /// The run has worked as long as it may.
-    pub is_out_of_time: bool,
+    pub(super) is_out_of_time: bool,
     /// Somebody wants to say something before the next model call.
-    pub has_steers: bool,
+    pub(super) has_steers: bool,
     /// The model's last answer asked for no tool and is not yet followed by anything.
-    pub has_final_answer: bool,
+    pub(super) has_final_answer: bool,
     /// The tool calls of the current step, in order.
-    pub calls: Vec<CallState>,
+    pub(super) calls: Vec<CallState>,
     /// Model calls that are left.
-    pub steps_left: u32,
+    pub(super) steps_left: u32,
     /// Tool calls that are left.
-    pub calls_left: u32,
+    pub(super) calls_left: u32,
 }
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// Nothing: the run is not ours to work on now.
     Leave,
     /// Give the run back to the queue for the next daemon.
@@ -47,7 +47,7 @@ pub enum Step {
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
+pub(super) enum Finish {
     /// With the model's answer.
     Succeeded,
     /// A person cancelled it.
@@ -61,7 +61,7 @@ pub enum Finish {
 }
 
 /// Decides what happens next. Called whenever nothing of the run is in flight.
-pub fn next(facts: &Facts) -> Step {
+pub(super) fn next(facts: &Facts) -> Step {
     match facts.state {
         RunState::Queued
         | RunState::AwaitingApproval

@@ -53,7 +53,7 @@ pub(super) async fn supervise(inner: Arc<Inner>, stop: Stop) {
     }
 }
 
-fn report(doing: &str, error: &dyn std::error::Error) {
+fn report(doing: &str, error: &(dyn std::error::Error + 'static)) {
     tracing::warn!(error, doing, "the supervisor will try again");
 }
 

@@ -22,7 +22,12 @@ impl Actor {
         Self { id: "system".to_owned(), surface: Surface::System, request_id: None }
     }
 
-    pub(super) fn entry(&self, kind: AuditKind, run: &RunCore, data: serde_json::Value) -> AuditEntry {
+    pub(super) fn entry(
+        &self,
+        kind: AuditKind,
+        run: &RunCore,
+        data: serde_json::Value,
+    ) -> AuditEntry {
         AuditEntry {
             kind,
             actor: self.id.clone(),

@@ -56,7 +56,11 @@ impl Orchestrator {
                 Box::pin(async move {
                     let mut run = visible_run(tx, permit.scope(), id).await?;
                     if run.state != RunState::Running {
-                        return Err(not_in_state(&run, "run.not_running", "only a running run can be interrupted"));
+                        return Err(not_in_state(
+                            &run,
+                            "run.not_running",
+                            "only a running run can be interrupted",
+                        ));
                     }
                     interrupt(tx, &mut run, mode, permit.context()).await?;
                     whole(tx, id).await
@@ -414,8 +418,7 @@ async fn retry(
     }
     let agent = agent_of(inner, &run)?;
     let first = whole(tx, id).await?;
-    let mut conversation =
-        visible_conversation(tx, permit.scope(), run.conversation_id).await?;
+    let mut conversation = visible_conversation(tx, permit.scope(), run.conversation_id).await?;
     let actor = Actor::from(permit.context());
     tx.audit(actor.entry(AuditKind::Control, &run, json!({ "verb": "retry" })));
     let draft = Draft {
@@ -479,6 +482,9 @@ async fn fork(
 fn agent_of(inner: &Inner, run: &RunCore) -> Result<Arc<AgentDef>, CommandError> {
     let agents = inner.authorizer.agents();
     agents.values().find(|a| a.name.as_str() == run.agent).cloned().ok_or_else(|| {
-        CommandError::conflict("agent.removed", format!("agent `{}` is no longer configured", run.agent))
+        CommandError::conflict(
+            "agent.removed",
+            format!("agent `{}` is no longer configured", run.agent),
+        )
     })
 }

@@ -6,7 +6,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    Orchestrator, commands::Done, create::visible_conversation, error::CommandError, feed::{Frame, Subscription},
+    Orchestrator,
+    commands::Done,
+    create::visible_conversation,
+    error::CommandError,
+    feed::{Frame, Subscription},
     transition::Actor,
 };
 use crate::{
@@ -140,9 +144,8 @@ impl Orchestrator {
             }
             Ok(())
         };
-        match tokio::time::timeout(longest, settled).await {
-            Ok(Err(error)) => return Err(error),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::time::timeout(longest, settled).await {
+            return Err(error);
         }
         self.run(permit, id).await
     }

@@ -283,8 +283,8 @@ fn memory_file(name: &str, content: &[u8]) -> Result<OwnedFd, Failure> {
 /// sandbox opens them itself.
 fn trees(plan: &mut Plan) -> Result<Vec<OwnedFd>, SandboxError> {
     for tree in &mut plan.trees {
-        tree.source = std::fs::canonicalize(&tree.source)
-            .at(format!("find {}", tree.source.display()))?;
+        tree.source =
+            std::fs::canonicalize(&tree.source).at(format!("find {}", tree.source.display()))?;
     }
     if !geteuid().is_root() {
         return Ok(Vec::new());

@@ -152,7 +152,8 @@ fn sees(pid: i32) -> bool {
     let own = i32::try_from(PROCESSES_SEEN).unwrap_or(i32::MAX);
     let refused = |error| error != rustix::io::Errno::SRCH;
     pid > own
-        && Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).map_or_else(refused, |()| true))
+        && Pid::from_raw(pid)
+            .is_some_and(|pid| test_kill_process(pid).map_or_else(refused, |()| true))
 }
 
 /// Only the filter's own answers count as refused; any other error came from beyond it.

@@ -87,8 +87,10 @@ fn build(
 fn read_plan(file: OwnedFd) -> Result<Plan, Failure> {
     let mut json = Vec::new();
     std::fs::File::from(file).read_to_end(&mut json).at("read the plan")?;
-    serde_json::from_slice(&json)
-        .map_err(|_| Failure { step: "understand the plan".to_owned(), errno: libc::EINVAL })
+    serde_json::from_slice(&json).map_err(|error| Failure {
+        step: format!("understand the plan ({error})"),
+        errno: libc::EINVAL,
+    })
 }
 
 /// Maps the one uid and gid onto themselves. The files belong to root while the process is not
@@ -169,7 +171,8 @@ fn execute(argv: &[String], env: &[(String, String)]) -> Failure {
     let directories = if name.contains('/') { "" } else { search };
     let mut errno = libc::ENOENT;
     for directory in directories.split(':') {
-        let Ok(path) = CString::new(Path::new(directory).join(name).into_os_string().into_encoded_bytes())
+        let Ok(path) =
+            CString::new(Path::new(directory).join(name).into_os_string().into_encoded_bytes())
         else {
             continue;
         };

@@ -135,7 +135,12 @@ impl Dir {
         Ok(Self { fd })
     }
 
-    fn beneath(&self, path: &Path, flags: OFlags, extra: ResolveFlags) -> Result<OwnedFd, DirError> {
+    fn beneath(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        extra: ResolveFlags,
+    ) -> Result<OwnedFd, DirError> {
         // The empty path is the directory itself.
         let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | extra;
@@ -315,8 +320,7 @@ fn new_file(parent: BorrowedFd<'_>, path: &Path) -> Result<(String, File), DirEr
     let mut last = Errno::EXIST;
     for _ in 0..TRIES {
         let mut random = [0_u8; 8];
-        getrandom::fill(&mut random)
-            .map_err(|_| failed(path, Errno::IO))?;
+        getrandom::fill(&mut random).ok().ok_or_else(|| failed(path, Errno::IO))?;
         let name = format!(".agent-runtime-{:016x}.tmp", u64::from_ne_bytes(random));
         match openat(parent, &name, flags, Mode::from_raw_mode(0o600)) {
             Ok(fd) => return Ok((name, File::from(fd))),

@@ -41,7 +41,9 @@ pub enum LockError {
         source: std::io::Error,
     },
     /// Somebody holds it.
-    #[error("tool processes of another daemon on this data directory are still alive after {WAIT_MAX:?}")]
+    #[error(
+        "tool processes of another daemon on this data directory are still alive after {WAIT_MAX:?}"
+    )]
     Held,
 }
 

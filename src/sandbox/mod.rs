@@ -288,8 +288,9 @@ fn judge(measured: Result<Confinement, String>, minimum: Confinement) -> Status 
         Ok(level) => Status {
             level,
             usable: true,
-            reason: (level != Confinement::Full)
-                .then(|| "no private /proc can be mounted here (a container masks its own)".to_owned()),
+            reason: (level != Confinement::Full).then(|| {
+                "no private /proc can be mounted here (a container masks its own)".to_owned()
+            }),
         },
     }
 }

@@ -88,8 +88,8 @@ pub(super) fn detach(path: &Path, access: Access) -> Result<OwnedFd, Failure> {
 fn detach_with(path: &Path, attributes: u64) -> Result<OwnedFd, Failure> {
     let step = || format!("open {}", path.display());
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let source = openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
-        .at(step())?;
+    let source =
+        openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).at(step())?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
@@ -203,9 +203,8 @@ fn new_mount(
         fsconfig_set_string(&context, *key, *value).at(step())?;
     }
     fsconfig_create(&context).at(step())?;
-    let attributes = attributes
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let attributes =
+        attributes | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(step())
 }
 
@@ -251,8 +250,7 @@ fn place(root: &OwnedFd, path: &Path, is_directory: bool) -> rustix::io::Result<
 }
 
 fn beneath(at: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let resolve =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     openat2(at, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 

@@ -83,7 +83,9 @@ impl Capture {
     pub(super) fn finish(self) -> (Vec<u8>, bool) {
         let mut kept = self.head;
         if self.left_out > 0 {
-            kept.extend_from_slice(format!("\n[… {} bytes left out …]\n", self.left_out).as_bytes());
+            kept.extend_from_slice(
+                format!("\n[… {} bytes left out …]\n", self.left_out).as_bytes(),
+            );
         }
         kept.extend(self.tail);
         (kept, self.left_out > 0)
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn a_flood_keeps_memory_bounded_and_is_stopped() {
         let mut capture = Capture::new(1_000, None);
-        let piece = [b'y'; 64 << 10];
+        let piece = vec![b'y'; 64 << 10];
         let mut pushed = 0;
         while capture.push(OutputStream::Stdout, &piece) == Flow::Continue {
             pushed += 1;

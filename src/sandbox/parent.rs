@@ -74,7 +74,9 @@ impl Helper {
 
     /// Why there is no helper, as far as known.
     pub(super) fn failure(&self) -> String {
-        lock(&self.failure).clone().unwrap_or_else(|| "the sandbox helper is not running".to_owned())
+        lock(&self.failure)
+            .clone()
+            .unwrap_or_else(|| "the sandbox helper is not running".to_owned())
     }
 
     /// Hands a job's descriptors to the helper. Cancel-safe: a job is either sent whole or not.
@@ -96,7 +98,8 @@ impl Helper {
                 }
                 Err(error) => {
                     last = error;
-                    let gone = links.wait_for(|l| l.as_ref().is_none_or(|l| !Arc::ptr_eq(l, &link)));
+                    let gone =
+                        links.wait_for(|l| l.as_ref().is_none_or(|l| !Arc::ptr_eq(l, &link)));
                     if timeout(HELPER_WAIT, gone).await.is_err() {
                         return Err(last);
                     }
@@ -164,9 +167,10 @@ impl Drop for Published<'_> {
 
 async fn wait_for(process: &Child) -> Result<(), Failure> {
     let step = "watch the helper";
-    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).ok_or_else(|| {
-        Failure { step: step.to_owned(), errno: libc::ESRCH }
-    })?;
+    let pid = i32::try_from(process.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| Failure { step: step.to_owned(), errno: libc::ESRCH })?;
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK).at(step)?;
     let pidfd = sys::watch(pidfd).at(step)?;
     pidfd.readable().await.map(drop).at(step)

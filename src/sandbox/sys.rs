@@ -136,9 +136,8 @@ pub(super) fn execve(program: &CStr, argv: &ExecStrings, env: &ExecStrings) -> i
 /// Marks every descriptor from `first` up close-on-exec.
 pub(super) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: changes only flags of descriptors; takes no pointers.
-    let done = unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    };
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -88,8 +88,7 @@ pub(super) fn send(
     descriptors: &[BorrowedFd<'_>],
     flags: SendFlags,
 ) -> rustix::io::Result<()> {
-    let mut space =
-        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::TOOBIG);
@@ -115,8 +114,7 @@ pub(super) struct Message {
 /// Receives one message; `DONTWAIT` turns an empty queue into `EAGAIN`.
 pub(super) fn receive(socket: impl AsFd, flags: RecvFlags) -> rustix::io::Result<Message> {
     let mut bytes = vec![0_u8; MESSAGE_BYTES_MAX];
-    let mut space =
-        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = retry_on_intr(|| {
         let mut iov = [IoSliceMut::new(&mut bytes)];

@@ -54,25 +54,46 @@ async fn common_programs_work() {
     let lab = Lab::new().await;
     let mut programs = vec![
         ("bash", "bash -c 'x=(a b); echo ${x[1]}; cat <(echo sub) | tr a-z A-Z'", "b\nSUB\n"),
-        ("python3", "/usr/bin/python3 -c 'import subprocess,threading,tempfile,json,multiprocessing; \
+        (
+            "python3",
+            "/usr/bin/python3 -c 'import subprocess,threading,tempfile,json,multiprocessing; \
           t=threading.Thread(target=lambda: print(\"thread\")); t.start(); t.join(); \
           print(subprocess.run([\"echo\",\"sub\"],capture_output=True,text=True).stdout,end=\"\"); \
-          tempfile.mkdtemp(); multiprocessing.Lock()'", "thread\nsub\n"),
-        ("git", "git init -q r && cd r && git config user.email a@b && git config user.name n && echo x > f \
-          && git add f && git commit -qm one && git log --format=%s && git status --short", "one\n"),
-        ("gcc", "printf '#include <stdio.h>\\nint main(){puts(\"c\");}' > a.c && gcc -O1 a.c -o a && ./a", "c\n"),
+          tempfile.mkdtemp(); multiprocessing.Lock()'",
+            "thread\nsub\n",
+        ),
+        (
+            "git",
+            "git init -q r && cd r && git config user.email a@b && git config user.name n && echo x > f \
+          && git add f && git commit -qm one && git log --format=%s && git status --short",
+            "one\n",
+        ),
+        (
+            "gcc",
+            "printf '#include <stdio.h>\\nint main(){puts(\"c\");}' > a.c && gcc -O1 a.c -o a && ./a",
+            "c\n",
+        ),
         ("make", "printf 'all:\\n\\t@echo made\\n' > Makefile && make", "made\n"),
-        ("tar", "mkdir -p t/u && echo z > t/u/f && tar czf t.tgz t && tar tzf t.tgz | tail -1 && \
-          find t -type f | xargs sed -i s/z/y/ && cat t/u/f | sort | awk '{print $1}'", "t/u/f\ny\n"),
+        (
+            "tar",
+            "mkdir -p t/u && echo z > t/u/f && tar czf t.tgz t && tar tzf t.tgz | tail -1 && \
+          find t -type f | xargs sed -i s/z/y/ && cat t/u/f | sort | awk '{print $1}'",
+            "t/u/f\ny\n",
+        ),
     ];
     if std::path::Path::new("/usr/bin/node").exists() {
         programs.push(("node", "node -e 'setTimeout(()=>console.log(\"js\"),5)'", "js\n"));
     }
     if std::path::Path::new("/usr/bin/cargo").exists() {
-        programs.push(("cargo", "cargo new -q p --vcs none && cd p && cargo run -q", "Hello, world!\n"));
+        programs.push((
+            "cargo",
+            "cargo new -q p --vcs none && cd p && cargo run -q",
+            "Hello, world!\n",
+        ));
     }
     for (name, script, expected) in programs {
-        let outcome = lab.sh(&format!("rm -rf w-{name}; mkdir w-{name} && cd w-{name} && {script}")).await;
+        let outcome =
+            lab.sh(&format!("rm -rf w-{name}; mkdir w-{name} && cd w-{name} && {script}")).await;
         assert_eq!((outcome.end, text(&outcome).as_str()), (End::Exited(0), expected), "{name}");
     }
 }
@@ -80,9 +101,11 @@ async fn common_programs_work() {
 #[tokio::test]
 async fn what_cannot_be_run_is_told_and_nothing_runs() {
     let lab = Lab::new().await;
-    for (program, errno) in
-        [("no-such-program", libc::ENOENT), ("/etc/passwd", libc::EACCES), ("./missing", libc::ENOENT)]
-    {
+    for (program, errno) in [
+        ("no-such-program", libc::ENOENT),
+        ("/etc/passwd", libc::EACCES),
+        ("./missing", libc::ENOENT),
+    ] {
         match lab.run_job(lab.job(&[program])).await {
             Err(SandboxError::NotExecuted { failure }) => {
                 assert_eq!((failure.step.as_str(), failure.errno), (program, errno));
@@ -136,9 +159,9 @@ async fn time_stop_and_drop_kill_everything_at_once() {
         stop.cancel();
         Instant::now()
     };
-    let (outcome, stopped) = tokio::join!(run, stopper);
+    let (outcome, since) = tokio::join!(run, stopper);
     assert_eq!(outcome.unwrap().end, End::Stopped);
-    assert!(stopped.elapsed() < Duration::from_millis(500), "{:?}", stopped.elapsed());
+    assert!(since.elapsed() < Duration::from_millis(500), "{:?}", since.elapsed());
     assert!(!beats().await, "a survivor of the stop");
     // Drop.
     std::fs::remove_file(lab.workspace.join("started")).unwrap();

@@ -42,8 +42,7 @@ impl Lab {
             data_dir: data_dir.clone(),
             processes_max,
         };
-        let sandbox =
-            Sandbox::start_with_helper(options, HELPER.into(), &tasks).await.unwrap();
+        let sandbox = Sandbox::start_with_helper(options, HELPER.into(), &tasks).await.unwrap();
         let status = sandbox.status();
         assert!(status.usable, "these tests must not be skipped: {status:?}");
         let workspace = data_dir.join("workspaces/one");
@@ -74,14 +73,6 @@ impl Lab {
 
     pub(crate) async fn run_job(&self, job: Job) -> Result<Outcome, SandboxError> {
         self.sandbox.run(job, CancellationToken::new()).await
-    }
-
-    /// A file that the tool may read and write.
-    pub(crate) fn put(&self, name: &str, content: &[u8]) -> PathBuf {
-        let path = self.workspace.join(name);
-        std::fs::write(&path, content).unwrap();
-        sandbox::give_to_tools(std::fs::File::open(&path).unwrap()).unwrap();
-        path
     }
 }
 

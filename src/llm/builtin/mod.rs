@@ -37,7 +37,7 @@ pub(super) fn reply(messages: &[Arc<Message>], tools: &[ToolSchema]) -> Reply {
         Some(Err(trouble)) => return said(story::not_understood(&trouble)),
         None => return said(story::help()),
     };
-    let mut outcomes = story::outcomes(messages, rest).into_iter();
+    let mut outcomes = story::outcomes(rest).into_iter();
     let mut told: Vec<(&Step, Outcome<'_>)> = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         let outcome = match &step.action {
@@ -94,7 +94,8 @@ fn is_answer(messages: &[Arc<Message>], at: usize) -> bool {
 fn replaced(messages: &[Arc<Message>], start: usize) -> bool {
     let (before, rest) = messages.split_at(start);
     let Some(current) = rest.first() else { return false };
-    before.iter().any(|m| m.role == Author::User && m.run_id == current.run_id)
+    let same_run = before.iter().rev().take_while(|m| m.run_id == current.run_id);
+    same_run.into_iter().any(|m| m.role == Author::User)
 }
 
 fn text(message: &Message) -> String {

@@ -83,11 +83,7 @@ pub(super) fn script(text: &str) -> Result<Vec<Step>, Trouble> {
         if line.is_empty() || line.starts_with('#') || line == "```" {
             continue;
         }
-        // The rest of a shell line belongs to the shell, `then` included.
-        let pieces = match verb(first_word(line).0) {
-            Some(Verb::Shell) => vec![line],
-            _ => split_then(line, |rest| verb(first_word(without_marker(rest)).0).is_some()),
-        };
+        let pieces = split_then(line, |before, after| splits(verb_of(before), verb_of(after)));
         for piece in pieces {
             steps.push(step(without_marker(piece), &mut lines)?);
         }
@@ -96,6 +92,23 @@ pub(super) fn script(text: &str) -> Result<Vec<Step>, Trouble> {
         return Ok(vec![Step { title: "help".to_owned(), action: Action::Help }]);
     }
     Ok(steps)
+}
+
+fn verb_of(piece: &str) -> Option<Verb> {
+    verb(first_word(without_marker(piece)).0)
+}
+
+/// Whether `then` between the two ends the first. After a free text it does only where an
+/// instruction follows; elsewhere always, so that what follows is refused if it is none.
+const fn splits(before: Option<Verb>, after: Option<Verb>) -> bool {
+    match before {
+        // The rest of a shell line belongs to the shell.
+        Some(Verb::Shell) => false,
+        Some(Verb::List | Verb::Read | Verb::Run | Verb::Fetch | Verb::Help) | None => true,
+        Some(Verb::Write | Verb::Append | Verb::Edit | Verb::Search | Verb::Ask | Verb::Say) => {
+            after.is_some()
+        }
+    }
 }
 
 /// The line without `1.`, `-`, `*`, and words of politeness or order before the instruction.

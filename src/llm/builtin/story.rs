@@ -26,15 +26,11 @@ const QUOTE_ALONE: (usize, usize) = (200, 8_000);
 const QUOTE: (usize, usize) = (12, 800);
 
 /// Said in every summary: nobody should take this for a language model.
-const NOTE: &str = "(I am the built-in stand-in, not a language model: I follow plain \
-    instructions and understand nothing else. Write `help` for the list; set \
-    AGENT_RUNTIME_LLM_PROVIDER to connect a model.)";
+const NOTE: &str = "(Told by the built-in stand-in, which is not a language model: it only \
+    follows plain instructions. `help` lists them; AGENT_RUNTIME_LLM_PROVIDER connects a model.)";
 
-/// The outcomes of the calls made in `rest`, in order; results are looked up in all messages.
-pub(super) fn outcomes<'m>(
-    messages: &'m [Arc<Message>],
-    rest: &'m [Arc<Message>],
-) -> Vec<Outcome<'m>> {
+/// The outcomes of the calls in the messages, in order.
+pub(super) fn outcomes(messages: &[Arc<Message>]) -> Vec<Outcome<'_>> {
     let results: BTreeMap<_, _> = messages
         .iter()
         .flat_map(|m| &m.content)
@@ -44,11 +40,11 @@ pub(super) fn outcomes<'m>(
         })
         .collect();
     let mut outcomes = Vec::new();
-    for (at, message) in rest.iter().enumerate() {
+    for (at, message) in messages.iter().enumerate() {
         for part in &message.content {
             let Part::ToolCall { call_id, tool, .. } = part else { continue };
             // Whoever answers a question may do so in a message of their own.
-            let answer = rest
+            let answer = messages
                 .iter()
                 .skip(at + 1)
                 .take_while(|m| m.role != Author::Assistant)
@@ -110,7 +106,7 @@ pub(super) fn summary(told: &[(&Step, Outcome<'_>)], replaced: bool) -> String {
         }
         match (&step.action, outcome) {
             (Action::Say(said), _) => put(&mut text, format_args!("{said}\n")),
-            (Action::Help, _) => put(&mut text, format_args!("{HELP}\n")),
+            (Action::Help, _) => put(&mut text, format_args!("{WHO}\n\n{HELP}\n")),
             (Action::Call { .. }, outcome) => outcome.tell(&mut text, &step.title, quote),
         }
     }
@@ -189,8 +185,10 @@ pub(super) fn not_understood(trouble: &Trouble) -> String {
 
 /// Who speaks, and what it understands.
 pub(super) fn help() -> String {
-    format!("I am the built-in stand-in, not a language model.\n\n{HELP}\n\n{NOTE}")
+    format!("{WHO}\n\n{HELP}\n\n{NOTE}")
 }
+
+const WHO: &str = "I am the built-in stand-in, not a language model.";
 
 const HELP: &str = "\
 I follow these instructions, one per line or joined with `then`:

@@ -89,24 +89,20 @@ pub(super) fn first_word(text: &str) -> (&str, &str) {
     (word, rest.trim_start())
 }
 
-/// Splits a line at every `then` that stands outside quotes and before an instruction, as
-/// `starts` tells. What goes before loses a trailing `and`, comma or semicolon.
-pub(super) fn split_then(line: &str, starts: impl Fn(&str) -> bool) -> Vec<&str> {
+/// Splits a line at every `then` outside quotes where `splits` agrees, given what stands before
+/// and behind it. What goes before loses a trailing `and`, comma or semicolon.
+pub(super) fn split_then(line: &str, splits: impl Fn(&str, &str) -> bool) -> Vec<&str> {
     let (mut pieces, mut from) = (Vec::new(), 0);
     for at in bare_thens(line) {
         let after = line.get(at + THEN.len()..).unwrap_or_default();
-        if starts(after.trim_start()) {
-            pieces.push(line.get(from..at).unwrap_or_default());
+        let before = line.get(from..at).unwrap_or_default();
+        if splits(before, after.trim_start()) {
+            pieces.push(before);
             from = at + THEN.len();
         }
     }
     pieces.push(line.get(from..).unwrap_or_default());
-    let trimmed = |p: &'_ str| -> usize { tidy_end(p).len() };
-    pieces
-        .into_iter()
-        .map(|p| p.get(..trimmed(p)).unwrap_or(p).trim())
-        .filter(|p| !p.is_empty())
-        .collect()
+    pieces.into_iter().map(|p| tidy_end(p).trim_start()).filter(|p| !p.is_empty()).collect()
 }
 
 const THEN: &str = "then";
@@ -160,7 +156,7 @@ mod tests {
 
     #[test]
     fn then_splits_only_before_an_instruction_and_outside_quotes() {
-        let starts = |s: &str| s.starts_with("read") || s.starts_with("list");
+        let starts = |_: &str, s: &str| s.starts_with("read") || s.starts_with("list");
         assert_eq!(
             split_then("list, and then read a; THEN list \"x then read y\"", starts),
             ["list", "read a", "list \"x then read y\""]
@@ -183,7 +179,7 @@ mod tests {
             shell_words(&text).ok();
             unescape(&text);
             quoted(&text);
-            prop_assert!(split_then(&text, |_| true).iter().all(|p| !p.is_empty()));
+            prop_assert!(split_then(&text, |_, _| true).iter().all(|p| !p.is_empty()));
         }
     }
 }

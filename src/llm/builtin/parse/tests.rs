@@ -52,6 +52,8 @@ fn every_instruction_becomes_its_call() {
         ),
         ("ask Are you sure?", "ask_user", json!({"question": "Are you sure?"})),
         ("say hello there", "say", json!("hello there")),
+        ("say first this then that", "say", json!("first this then that")),
+        ("run echo \"a then b\"", "exec", json!({"argv": ["echo", "a then b"]})),
         ("hello", "help", Value::Null),
         ("", "help", Value::Null),
     ] {
@@ -97,6 +99,7 @@ fn a_block_belongs_to_its_line_and_the_script_goes_on_behind_it() {
 fn what_is_not_understood_is_named_with_a_reason() {
     for (text, word) in [
         ("list\nmake me a sandwich", "no instruction"),
+        ("read a then make tea", "no instruction"),
         ("read", "read PATH"),
         ("run a | b", "shell SCRIPT"),
         ("run 'a", "quote"),

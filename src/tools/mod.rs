@@ -1,0 +1,21 @@
+//! How a tool call is carried out.
+//!
+//! Invariants: this module sees neither the store nor a user; it gets a `Grant` that policy has
+//! written and never widens it. A call always gives an outcome, bounded and redacted; a refusal is
+//! an outcome that says what to do. `ask_user` is a question to a person and is answered by the
+//! orchestrator.
+
+mod catalog;
+mod edit;
+mod exec;
+mod files;
+mod hash;
+mod invoke;
+mod parse;
+mod place;
+mod search;
+
+pub use catalog::{ToolSpec, spec, specs};
+pub use hash::args_hash;
+pub use invoke::{CallContext, Tools};
+pub use parse::{Invocation, ParseError, parse};

@@ -1,0 +1,7 @@
+//! What several test binaries share. Each includes it with `#[path]` or as a module.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub(crate) mod checker;
+pub(crate) mod daemon;
+pub(crate) mod fake_llm;
+pub(crate) mod fake_wire;
