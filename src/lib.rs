@@ -14,6 +14,7 @@
 pub mod app;
 pub mod auth;
 pub mod domain;
+pub mod http;
 pub mod llm;
 pub mod orchestrator;
 pub mod runtime;

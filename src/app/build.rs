@@ -66,8 +66,9 @@ pub(super) async fn daemon(
         sandbox::prepare_workspace(&agent.workspace).map_err(fault)?;
     }
     let sandbox_level = sandbox.status().level;
-    let llm = Llm::new(llm_options(settings, &clock)).map_err(fault)?;
-    let rules = auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
+    let llm = Llm::new(llm_options(settings)).map_err(fault)?;
+    let rules =
+        auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
     let agents = settings.agents.iter().map(|a| (a.name.clone(), Arc::new(a.clone()))).collect();
     let authorizer = Authorizer::new(rules, agents, trail.sink());
     let tokens = TokenTable::new(token_entries(settings, generated.as_ref()));
@@ -78,7 +79,6 @@ pub(super) async fn daemon(
         tools: Tools::new(sandbox, redactor.clone()),
         authorizer: authorizer.clone(),
         redactor: redactor.clone(),
-        ids: ids.clone(),
         clock: Arc::clone(&clock),
         live,
         tasks: tasks.clone(),
@@ -96,8 +96,17 @@ pub(super) async fn daemon(
         trusted_proxies: settings.trusted_proxies.clone(),
         ..http::Options::on(settings.http_addr)
     };
-    let info = Info { environment: settings.mode.as_str().to_owned(), sandbox_level, store: "sqlite" };
-    let parts = http::Parts { orchestrator, authenticator, authorizer, ids, clock, tools: tool_views(), info };
+    let info =
+        Info { environment: settings.mode.as_str().to_owned(), sandbox_level, store: "sqlite" };
+    let parts = http::Parts {
+        orchestrator,
+        authenticator,
+        authorizer,
+        ids,
+        clock,
+        tools: tool_views(),
+        info,
+    };
     let address = http::start(options, parts, tasks).await.map_err(fault)?;
     Ok(Daemon { address, store, llm, tokens, trail, redactor, generated })
 }
@@ -110,13 +119,12 @@ fn random(bytes: &mut [u8; 10]) {
     }
 }
 
-fn llm_options(settings: &Settings, clock: &Arc<dyn Clock>) -> llm::Options {
+/// What the configuration says about models.
+pub(super) fn llm_options(settings: &Settings) -> llm::Options {
     llm::Options {
         models: settings.models.clone(),
         timeout: settings.llm_timeout,
-        idle_timeout: settings.llm_timeout.min(llm::Options::default().idle_timeout),
         proxy: settings.llm_proxy.clone(),
-        clock: Arc::clone(clock),
         ..llm::Options::default()
     }
 }

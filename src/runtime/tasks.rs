@@ -73,7 +73,12 @@ pub struct Tasks {
 impl Tasks {
     /// Tasks that answer to `stop`.
     pub fn new(stop: Stop) -> Self {
-        Self { tracker: TaskTracker::new(), work: TaskTracker::new(), stop, failed: Arc::new(watch::channel(None).0) }
+        Self {
+            tracker: TaskTracker::new(),
+            work: TaskTracker::new(),
+            stop,
+            failed: Arc::new(watch::channel(None).0),
+        }
     }
 
     /// The stop signal that every task gets.

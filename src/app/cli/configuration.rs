@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use super::{Context, Failure, args, out, starter};
 use crate::app::config::{self, Problems};
 
+/// Longest value that the table shows whole; `--json` shows all.
+const VALUE_CHARS: usize = 60;
+
 pub(super) fn configuration(context: &Context, command: args::Config) -> Result<ExitCode, Failure> {
     match command {
         args::Config::Show(output) => {
@@ -12,7 +15,9 @@ pub(super) fn configuration(context: &Context, command: args::Config) -> Result<
             if output.json {
                 out::json(&config::show_json(&loaded.effective));
             } else {
-                out::table(["KEY", "VALUE", "FROM"], &config::show_table(&loaded.effective));
+                let mut rows = config::show_table(&loaded.effective);
+                rows.iter_mut().for_each(|[_, value, _]| *value = out::short(value, VALUE_CHARS));
+                out::table(["KEY", "VALUE", "FROM"], &rows);
             }
         }
         args::Config::Check(check) => {

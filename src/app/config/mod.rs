@@ -54,8 +54,6 @@ pub(crate) struct Loaded {
     pub(crate) effective: Effective,
     /// The configuration file, if there was one.
     pub(crate) file: Option<PathBuf>,
-    /// The environment, with what `.env` added.
-    pub(crate) environment: Environment,
 }
 
 /// Reads every source.
@@ -90,7 +88,7 @@ pub(crate) fn load(request: &Request) -> Result<Loaded, Problems> {
     let settings = typed::settings(&effective, &mut problems);
     match settings {
         Some(settings) if problems.list().is_empty() => {
-            Ok(Loaded { settings, effective, file: path, environment })
+            Ok(Loaded { settings, effective, file: path })
         }
         _ => Err(problems),
     }

@@ -1,8 +1,6 @@
 //! The settings as types: what the rest of `app` builds the daemon from.
 
-use std::{
-    collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
     domain::{AgentDef, Confinement, Role, Secret},

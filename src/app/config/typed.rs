@@ -204,12 +204,11 @@ impl Reader<'_> {
         for name in self.names("auth.tokens") {
             let key = format!("auth.tokens.{name}.token");
             let role = self.parse_err(&format!("auth.tokens.{name}.role")).unwrap_or(Role::Viewer);
-            match self.secret(&key) {
-                Some(secret) => out.push(Token { name, role, secret }),
-                None => {
-                    let what = "has no `token` or `token_file`";
-                    self.bad(&format!("auth.tokens.{name}.role"), what);
-                }
+            if let Some(secret) = self.secret(&key) {
+                out.push(Token { name, role, secret });
+            } else {
+                let what = "has no `token` or `token_file`";
+                self.bad(&format!("auth.tokens.{name}.role"), what);
             }
         }
         for token in &out {
@@ -276,7 +275,11 @@ impl Reader<'_> {
         out
     }
 
-    fn agents(&mut self, data_dir: &Path, models: &BTreeMap<String, ModelOptions>) -> Vec<AgentDef> {
+    fn agents(
+        &mut self,
+        data_dir: &Path,
+        models: &BTreeMap<String, ModelOptions>,
+    ) -> Vec<AgentDef> {
         let mut out = Vec::new();
         for name in self.names("agents") {
             let key = |part: &str| format!("agents.{name}.{part}");
