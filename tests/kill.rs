@@ -54,9 +54,12 @@ fn scripts(fake: &FakeLlm) {
     fake.script(
         "mixed",
         [
-            Turn::call("write_file", &json!({"path": "a.txt", "content": "a", "mode": "overwrite"}))
-                .and("read_file", &json!({"path": "a.txt"}))
-                .and("exec", &sh(WITNESS)),
+            Turn::call(
+                "write_file",
+                &json!({"path": "a.txt", "content": "a", "mode": "overwrite"}),
+            )
+            .and("read_file", &json!({"path": "a.txt"}))
+            .and("exec", &sh(WITNESS)),
             Turn::call("list_files", &json!({})),
             Turn::text("done"),
         ],
@@ -207,7 +210,11 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
     truth.check_witness(&witness);
     let recovered = truth.events.values().flatten().filter(|e| e.body.kind() == "run.recovered");
     let recovered = recovered.count();
-    println!("{} runs, {} executions seen outside, {recovered} recoveries", truth.runs.len(), witness.len());
+    println!(
+        "{} runs, {} executions seen outside, {recovered} recoveries",
+        truth.runs.len(),
+        witness.len()
+    );
     assert!(kills < 50 || recovered > 0, "no kill hit a run: the test shows nothing");
     assert!(!witness.is_empty());
 }

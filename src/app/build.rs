@@ -65,7 +65,6 @@ pub(super) async fn daemon(
     for agent in &settings.agents {
         sandbox::prepare_workspace(&agent.workspace).map_err(fault)?;
     }
-    let sandbox_level = sandbox.status().level;
     let llm = Llm::new(llm_options(settings)).map_err(fault)?;
     let rules =
         auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
@@ -96,8 +95,7 @@ pub(super) async fn daemon(
         trusted_proxies: settings.trusted_proxies.clone(),
         ..http::Options::on(settings.http_addr)
     };
-    let info =
-        Info { environment: settings.mode.as_str().to_owned(), sandbox_level, store: "sqlite" };
+    let info = Info { environment: settings.mode.as_str().to_owned(), store: "sqlite" };
     let parts = http::Parts {
         orchestrator,
         authenticator,
