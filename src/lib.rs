@@ -11,6 +11,7 @@
 //!
 //! A module imports only from the layers below it, and only what `tests/architecture.rs` lists.
 
+pub mod app;
 pub mod auth;
 pub mod domain;
 pub mod http;
