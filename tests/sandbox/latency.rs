@@ -28,7 +28,8 @@ async fn a_call_costs_a_few_plain_spawns() {
         good(lab.run(&["/bin/true"]).await);
         confined.push(begin.elapsed());
     }
-    let ((plain_50, plain_99), (confined_50, confined_99)) = (quantiles(plain), quantiles(confined));
+    let ((plain_50, plain_99), (confined_50, confined_99)) =
+        (quantiles(plain), quantiles(confined));
     println!(
         "spawn of /bin/true: plain p50 {plain_50:?} p99 {plain_99:?}; \
          confined p50 {confined_50:?} p99 {confined_99:?}"

@@ -5,6 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its tests do")]
 
+mod attempt;
 mod basics;
+mod escape_files;
+mod escape_processes;
 mod latency;
 mod support;
+mod swap_race;

@@ -32,6 +32,17 @@ impl Lab {
         Self::at(base, 16).await
     }
 
+    /// A new daemon on what an old one has left.
+    pub(crate) async fn reopen(base: tempfile::TempDir) -> Self {
+        Self::at(base, 16).await
+    }
+
+    /// Gives up the sandbox and keeps what is on the disk.
+    pub(crate) fn take_apart(mut self) -> (tempfile::TempDir, PathBuf) {
+        let base = std::mem::replace(&mut self.base, tempfile::tempdir().unwrap());
+        (base, self.workspace.clone())
+    }
+
     pub(crate) async fn at(base: tempfile::TempDir, processes_max: usize) -> Self {
         let data_dir = base.path().join("data");
         let stop = Stop::default();
