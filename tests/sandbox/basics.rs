@@ -264,34 +264,3 @@ async fn limits_end_what_exceeds_them() {
     assert_eq!(outcome.end, End::Limit("file_bytes"));
     assert_eq!(std::fs::metadata(lab.workspace.join("big")).unwrap().len(), 1 << 20);
 }
-
-#[tokio::test]
-async fn a_new_daemon_finds_nothing_of_the_old_one_alive() {
-    let lab = Lab::new().await;
-    let beat = lab.workspace.join("beat");
-    let script = "setsid sh -c 'while :; do date +%N > beat; sleep 0.02; done' & sleep 100";
-    let sandbox = lab.sandbox.clone();
-    let job = lab.job(&["sh", "-c", script]);
-    let mut run = Box::pin(async move { sandbox.run(job, CancellationToken::new()).await });
-    tokio::select! {
-        outcome = &mut run => panic!("{outcome:?}"),
-        () = eventually("the script beats", || beat.exists()) => {}
-    }
-    // As in a crash: nobody kills the call, only the daemon's end of the helper's socket closes.
-    let helper = lab.sandbox.helper_pid().unwrap();
-    lab.stop.hard();
-    let (base, workspace) = lab.take_apart();
-    eventually("the helper ends", || !is_running(helper)).await;
-    std::mem::forget(run);
-    let next = Lab::reopen(base).await;
-    let first = std::fs::read(workspace.join("beat")).unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(std::fs::read(workspace.join("beat")).unwrap(), first, "a survivor");
-    assert_eq!(good(next.sh("echo new").await), "new\n");
-}
-
-/// Whether a process runs; one that only waits to be collected does not.
-fn is_running(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
-}

@@ -1,7 +1,10 @@
 //! Attempts on files outside: read, change, link, rename, and the daemon's own.
 
 use std::{
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -237,7 +240,6 @@ async fn a_program_with_the_setuid_bit_gains_nothing() {
     let path = program.to_str().unwrap();
     let inside = lab.run_job(job(grant, &[path, "-u"])).await.unwrap();
     assert_eq!(crate::support::text(&inside).trim(), sandbox::TOOL_UID.to_string());
-    use std::os::unix::process::CommandExt;
     #[expect(clippy::disallowed_methods, reason = "the control runs without the sandbox")]
     let free = std::process::Command::new(path)
         .arg("-u")
