@@ -19,3 +19,4 @@ mod escape_processes;
 mod latency;
 mod support;
 mod swap_race;
+mod tool_calls;
