@@ -55,7 +55,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("anyhow", &["app/"]),
     ("tracing_subscriber", &["runtime/"]),
     ("metrics_exporter_prometheus", &["runtime/"]),
-    ("tokio_tungstenite", &[]),
+    ("tokio_tungstenite", &["http/"]),
 ];
 
 /// Pure parts: no I/O, no waiting, no clock of their own.
