@@ -77,6 +77,20 @@ async fn five_wrong_tokens_lock_the_address_and_leave_the_probes_open() {
     assert_eq!(send(daemon.http().get(url(&daemon, "/healthz"))).await.status, 200);
     assert!(!daemon.log().contains("art_abc_wrong"), "the log shows a token");
     assert!(daemon.log().contains("authentication failed"));
+    let query = ["audit", "query", "--kind", "auth_failed", "--json"];
+    let mut rows = Vec::new();
+    for _ in 0..100 {
+        let out = daemon.command(&query).output().expect("it runs").stdout;
+        let text = String::from_utf8(out).expect("UTF-8");
+        rows = serde_json::from_str::<Vec<Value>>(&text).expect("a list");
+        if rows.len() == 5 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(rows.len(), 5, "one row for each failure, none while locked");
+    assert_eq!(rows[0]["data"]["token_id"], "abc");
+    assert!(!rows.iter().any(|row| row.to_string().contains("art_abc_wrong")));
 }
 
 #[tokio::test]
