@@ -146,7 +146,7 @@ async fn the_service_manager_is_told_ready_and_stopping() {
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
-    let mut told = || {
+    let told = || {
         let mut buffer = [0; 64];
         let length = socket.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
