@@ -261,7 +261,8 @@ impl Chat {
     ) -> Result<Option<Next>, ClientError> {
         match body {
             EventBody::ApprovalRequested { approval } => self.decide(approval).await,
-            EventBody::RunPaused { reason, .. } => match reason {
+            EventBody::RunPaused { reason, .. }
+            | EventBody::RunRecovered { paused: Some(reason), .. } => match reason {
                 WaitReason::Interrupted | WaitReason::Operator => {
                     self.is_paused = true;
                     out::line("type a message or /resume to go on, /cancel to end it");
