@@ -1,12 +1,8 @@
 //! The shape of the code, held against its sources: who may import whom, where each outside crate
 //! lives, where `unsafe` may stand. See docs/ARCHITECTURE.md.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    reason = "a test's helpers fail by panicking, as its tests do"
-)]
+#![cfg(test)]
+#![expect(clippy::string_slice, reason = "the scanner cuts only at characters it has seen")]
 
 use std::{
     collections::BTreeSet,
