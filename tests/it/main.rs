@@ -1,0 +1,16 @@
+//! The daemon as its clients see it: the real binary over real sockets, with a fake model
+//! provider that plays scripts. One file per area.
+#![cfg(test)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod approvals;
+mod auth;
+mod bundles;
+mod runs;
+mod scenes;
+mod streams;
+mod tools;
+mod unknown;
+mod verbs;
