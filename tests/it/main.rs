@@ -7,7 +7,10 @@ mod support;
 
 mod approvals;
 mod auth;
+mod bad_input;
 mod bundles;
+mod faults;
+mod lifecycle;
 mod runs;
 mod scenes;
 mod streams;

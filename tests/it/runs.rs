@@ -254,7 +254,7 @@ async fn one_idempotency_key_is_one_run() {
 #[tokio::test]
 async fn limits_end_a_run_and_say_which() {
     let fake = provider();
-    fake.script("nap", [Turn::call("exec", &sh("sleep 1.2")), Turn::text("done")]);
+    fake.script("nap", [Turn::call("exec", &sh("sleep 40")), Turn::text("done")]);
     let daemon = Daemon::start(&fake.openai_url()).await;
     for (limits, script, code) in [
         (json!({"max_steps": 2}), "loop", "run.max_steps"),

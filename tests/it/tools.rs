@@ -181,7 +181,7 @@ async fn a_tool_that_says_or_takes_too_much_is_cut() {
     let completed: Vec<_> = events.iter().filter(|e| e["type"] == "tool.completed").collect();
     assert_eq!(completed[0]["data"]["truncated"], true);
     assert_eq!(completed[1]["data"]["status"], "timeout");
-    assert_eq!(completed[2]["data"]["status"], "error");
+    assert_eq!(completed[2]["data"]["status"], "killed");
     assert_eq!(completed[3]["data"]["status"], "error");
     assert!(completed[1]["data"]["duration_ms"].as_u64().unwrap() < 5_000);
 }

@@ -315,8 +315,9 @@ async fn a_steer_is_heard_before_the_next_model_call_and_skips_the_rest_of_the_b
     let id = daemon.submit("open", "script:batch steer").await;
     let begun = daemon.workspace("open").join("begun");
     until("the tool", || begun.exists().then_some(())).await;
-    let answer = daemon.post(&format!("/api/v1/runs/{id}/steer"), &json!({"input": "stop that"}));
-    let steer = answer.await.expect(202)["steer_id"].clone();
+    let path = format!("/api/v1/runs/{id}/steer");
+    let answer = daemon.post(&path, &json!({"input": "stop that"})).await;
+    let steer = answer.expect(202)["steer_id"].clone();
     std::fs::write(daemon.workspace("open").join("go"), "").expect("a file");
     let run = daemon.wait_for(&id, &["succeeded"]).await;
     assert_eq!(run["output"], "as you wish");
