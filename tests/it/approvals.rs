@@ -33,13 +33,21 @@ async fn an_approved_call_runs_once_and_a_denied_one_never() {
     assert_eq!((&approval["risk"], &approval["required_role"]), (&json!("high"), &json!("admin")));
     assert_eq!(approval["quorum"], 1);
     assert!(approval["reasons"][0].as_str().unwrap().contains("/bin/sh"), "{approval}");
-    assert!(approval["cwd"].as_str().unwrap().starts_with(daemon.workspace("careful").to_str().unwrap()));
+    assert!(
+        approval["cwd"]
+            .as_str()
+            .unwrap()
+            .starts_with(daemon.workspace("careful").to_str().unwrap())
+    );
     assert!(approval["args_hash"].as_str().unwrap().len() == 64);
     assert_eq!(event(&daemon, &id, "approval.requested").await["data"]["id"], approval["id"]);
     assert_eq!(workspace_text(&daemon, "careful", "ran.log"), "", "nothing runs before the answer");
     let decided = daemon.decide(&approval, &json!({"decision": "approve"})).await.expect(200);
     assert_eq!(decided["state"], "approved");
-    assert_eq!((&decided["decisions"][0]["decision"], &decided["decisions"][0]["surface"]), (&json!("approve"), &json!("api")));
+    assert_eq!(
+        (&decided["decisions"][0]["decision"], &decided["decisions"][0]["surface"]),
+        (&json!("approve"), &json!("api"))
+    );
     daemon.wait_for(&id, &["succeeded"]).await;
     assert_eq!(workspace_text(&daemon, "careful", "ran.log"), "ran\n");
 
@@ -131,7 +139,8 @@ async fn who_started_a_run_may_not_decide_it_in_production() {
     daemon.run().await;
     let id = daemon.submit("careful", "script:exec four eyes").await;
     let approval = approval_of(&daemon, &id).await;
-    let (status, problem) = decide_as(&daemon, ADMIN, &approval, &json!({"decision": "approve"})).await;
+    let (status, problem) =
+        decide_as(&daemon, ADMIN, &approval, &json!({"decision": "approve"})).await;
     assert_eq!((status, &problem["code"]), (403, &json!("auth.forbidden")), "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("somebody else"), "{problem}");
 }
@@ -160,12 +169,15 @@ async fn silence_counts_as_no() {
 async fn a_yes_for_the_run_covers_the_same_call_and_no_other() {
     let fake = provider();
     let (same, other) = (sh("echo same >> ran.log"), sh("echo other >> ran.log"));
-    fake.script("again", [
-        Turn::call("exec", &same),
-        Turn::call("exec", &same),
-        Turn::call("exec", &other),
-        Turn::text("done"),
-    ]);
+    fake.script(
+        "again",
+        [
+            Turn::call("exec", &same),
+            Turn::call("exec", &same),
+            Turn::call("exec", &other),
+            Turn::text("done"),
+        ],
+    );
     let daemon = Daemon::start(&fake.openai_url()).await;
     let id = daemon.submit("careful", "script:again run").await;
     let first = approval_of(&daemon, &id).await;

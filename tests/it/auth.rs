@@ -301,7 +301,8 @@ async fn what_belongs_to_others_does_not_exist() {
     let body = json!({"agent": "careful", "input": "script:exec alice's"});
     let run = daemon.call(Method::POST, "/api/v1/runs", ALICE, Some(&body)).await;
     let run = run.expect("an answer").expect(202);
-    let (id, conversation) = (run["id"].as_str().unwrap(), run["conversation_id"].as_str().unwrap());
+    let (id, conversation) =
+        (run["id"].as_str().unwrap(), run["conversation_id"].as_str().unwrap());
     let approval = approval_of(&daemon, id).await;
     let approval = approval["id"].as_str().unwrap();
     let reads = [

@@ -42,11 +42,14 @@ fn problem(answer: &Answer) -> (u16, String, String) {
 async fn a_body_that_is_no_json_is_400_and_a_wrong_one_422_with_a_pointer() {
     let daemon = Daemon::start("").await;
     let json = Some("application/json");
-    for text in ["{", "", "nonsense", "{\"input\":\"x\"} trailing", "{\"input\":\"\u{1}\"}", "\u{feff}{}"] {
+    for text in
+        ["{", "", "nonsense", "{\"input\":\"x\"} trailing", "{\"input\":\"\u{1}\"}", "\u{feff}{}"]
+    {
         let answer = post(&daemon, "/api/v1/runs", json, text.as_bytes().to_vec()).await;
         let found = problem(&answer);
         // No body counts as `{}`, which lacks the input.
-        let wanted = if text.is_empty() { (422, "request.invalid") } else { (400, "request.malformed") };
+        let wanted =
+            if text.is_empty() { (422, "request.invalid") } else { (400, "request.malformed") };
         assert_eq!((found.0, found.1.as_str()), wanted, "{text:?}");
     }
     let answer = post(&daemon, "/api/v1/runs", json, vec![b'"', 0xff, 0xfe, b'"']).await;
@@ -71,7 +74,10 @@ async fn a_body_that_is_no_json_is_400_and_a_wrong_one_422_with_a_pointer() {
         (json!({"input": "x", "metadata": {"k": 1}}), "/metadata/k"),
         (json!({"input": "x", "metadata": {"k": "v".repeat(513)}}), "/metadata"),
         (json!({"input": "x", "conversation_id": "conv_1"}), "/conversation_id"),
-        (json!({"input": "x", "conversation_id": "run_0190a0a0-0000-7000-8000-000000000000"}), "/conversation_id"),
+        (
+            json!({"input": "x", "conversation_id": "run_0190a0a0-0000-7000-8000-000000000000"}),
+            "/conversation_id",
+        ),
         (json!({"input": "x".repeat(600_000)}), "/input"),
     ] {
         let answer = post(&daemon, "/api/v1/runs", json, body.to_string().into_bytes()).await;
@@ -94,13 +100,15 @@ async fn size_kind_method_and_path_are_checked() {
     let huge = format!("{{\"input\":\"{}\"}}", "x".repeat(1 << 20)).into_bytes();
     check(&post(&daemon, "/api/v1/runs", json, huge.clone()).await, (413, "request.too_large"));
     // The same without saying so beforehand.
-    let pieces = huge.chunks(60_000).map(|c| Ok::<_, std::io::Error>(c.to_vec())).collect::<Vec<_>>();
+    let pieces =
+        huge.chunks(60_000).map(|c| Ok::<_, std::io::Error>(c.to_vec())).collect::<Vec<_>>();
     let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
     let request = daemon.http().post(format!("{}/api/v1/runs", daemon.base())).bearer_auth(ADMIN);
     let request = request.header("content-type", "application/json").body(body);
     check(&Daemon::answer(request).await.expect("an answer"), (413, "request.too_large"));
     let body = br#"{"input":"x"}"#.to_vec();
-    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("json")] {
+    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("json")]
+    {
         let answer = post(&daemon, "/api/v1/runs", kind, body.clone()).await;
         check(&answer, (415, "request.media_type"));
     }
@@ -114,7 +122,9 @@ async fn size_kind_method_and_path_are_checked() {
         assert!(answer.headers.contains_key("allow"), "{path}");
         check(&answer, (405, "route.method_not_allowed"));
     }
-    for path in ["/", "/api", "/api/v1", "/api/v1/runs/a/b/c", "/api/v2/runs", "/metrics", "/admin/v1/runs"] {
+    for path in
+        ["/", "/api", "/api/v1", "/api/v1/runs/a/b/c", "/api/v2/runs", "/metrics", "/admin/v1/runs"]
+    {
         check(&daemon.get(path).await, (404, "route.not_found"));
     }
     assert_eq!(daemon.get("/api/v1/ws").await.status.as_u16(), 426);
@@ -128,9 +138,20 @@ async fn ids_cursors_and_queries_that_are_none_are_refused() {
     daemon.wait_for(&id, &["succeeded"]).await;
     let uuid = id.trim_start_matches("run_");
     for bad in [
-        "x", "run_", "run_x", uuid, "RUN_x", "..", "%00", "%2e%2e", "run_%F0%9F%92%A9",
-        &format!("conv_{uuid}"), &format!("run_{uuid}x"), &format!("run_{}", "9".repeat(5_000)),
-        "run_0190a0a0-0000-7000-8000-000000000000", "'%20OR%201=1--",
+        "x",
+        "run_",
+        "run_x",
+        uuid,
+        "RUN_x",
+        "..",
+        "%00",
+        "%2e%2e",
+        "run_%F0%9F%92%A9",
+        &format!("conv_{uuid}"),
+        &format!("run_{uuid}x"),
+        &format!("run_{}", "9".repeat(5_000)),
+        "run_0190a0a0-0000-7000-8000-000000000000",
+        "'%20OR%201=1--",
     ] {
         for tail in ["", "/events", "/bundles"] {
             let path = format!("/api/v1/runs/{bad}{tail}");
@@ -147,7 +168,11 @@ async fn ids_cursors_and_queries_that_are_none_are_refused() {
         for cursor in ["x", "%00", "9999999999999999999999", "eyJhIjoxfQ", "-1", "'"] {
             let answer = daemon.get(&format!("{path}?cursor={cursor}")).await;
             // Never a failure inside; a cursor that happens to be readable finds what is behind it.
-            assert!(matches!(answer.status.as_u16(), 200 | 400 | 422), "{path} {cursor}: {}", answer.text);
+            assert!(
+                matches!(answer.status.as_u16(), 200 | 400 | 422),
+                "{path} {cursor}: {}",
+                answer.text
+            );
         }
         for query in ["limit=0", "limit=501", "limit=18446744073709551616", "limit=", "odd=1"] {
             let answer = daemon.get(&format!("{path}?{query}")).await;
@@ -184,7 +209,8 @@ fn status(answer: &str) -> u16 {
 async fn headers_that_are_garbage_harm_nobody() {
     let daemon = Daemon::start("").await;
     let auth = format!("authorization: Bearer {ADMIN}\r\nconnection: close\r\n");
-    let get = |more: &str| format!("GET /api/v1/me HTTP/1.1\r\nhost: 127.0.0.1\r\n{auth}{more}\r\n");
+    let get =
+        |more: &str| format!("GET /api/v1/me HTTP/1.1\r\nhost: 127.0.0.1\r\n{auth}{more}\r\n");
     assert_eq!(status(&raw(&daemon, get("").as_bytes()).await), 200, "the control works");
     for (more, wanted) in [
         ("x-request-id: \u{1F4A9}\r\n", 200),
@@ -196,7 +222,8 @@ async fn headers_that_are_garbage_harm_nobody() {
     ] {
         let answer = raw(&daemon, get(more).as_bytes()).await;
         let found = status(&answer);
-        let is_expected = found == wanted || (more.starts_with("host") && matches!(found, 200 | 403));
+        let is_expected =
+            found == wanted || (more.starts_with("host") && matches!(found, 200 | 403));
         assert!(is_expected, "{more:?}: {answer}");
         assert!(!answer.contains("a b c"), "a bad request id is not taken over");
     }
@@ -238,6 +265,8 @@ async fn every_answer_carries_the_headers_that_keep_browsers_and_caches_out() {
     assert_eq!(me["principal"]["role"], "admin");
     let docs = daemon.get("/docs/").await;
     assert_eq!(docs.status.as_u16(), 200);
-    assert!(docs.headers["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));
+    assert!(
+        docs.headers["content-security-policy"].to_str().unwrap().contains("default-src 'none'")
+    );
     assert!(!docs.text.contains("https://") && !docs.text.contains("//cdn"), "{}", docs.text);
 }

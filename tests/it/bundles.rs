@@ -48,8 +48,12 @@ async fn every_safe_point_commits_one_whose_parent_is_the_one_before() {
     assert_eq!(committed["data"]["bundle_id"], all[0]["id"]);
     assert_eq!(head(&daemon, &run["conversation_id"]).await, all[1]["id"]);
     // The next run of the thread continues the newest.
-    let next = say(&daemon, json!({"agent": "open", "input": "script:say next",
-        "conversation_id": run["conversation_id"], "bundle_id": all[1]["id"]})).await;
+    let next = say(
+        &daemon,
+        json!({"agent": "open", "input": "script:say next",
+        "conversation_id": run["conversation_id"], "bundle_id": all[1]["id"]}),
+    )
+    .await;
     let next = bundles(&daemon, next["id"].as_str().unwrap()).await;
     assert_eq!(next[0]["parent_id"], all[1]["id"]);
     // No approval, token or key is in any of them.
@@ -99,8 +103,12 @@ async fn a_fork_begins_with_the_history_and_leaves_the_original_alone() {
     let first = say(&daemon, json!({"agent": "open", "input": "script:told"})).await;
     let id = first["id"].as_str().unwrap();
     let base = head(&daemon, &first["conversation_id"]).await;
-    let second = say(&daemon, json!({"agent": "open", "input": "script:say more",
-        "conversation_id": first["conversation_id"]})).await;
+    let second = say(
+        &daemon,
+        json!({"agent": "open", "input": "script:say more",
+        "conversation_id": first["conversation_id"]}),
+    )
+    .await;
     let path = format!("/api/v1/runs/{id}/fork");
     let body = json!({"input": "script:say forked", "bundle_id": base});
     let forked = daemon.post(&path, &body).await.expect(202);
@@ -111,7 +119,8 @@ async fn a_fork_begins_with_the_history_and_leaves_the_original_alone() {
     assert!(said.contains("The number is 42."), "the history came along: {said}");
     assert!(!said.contains("script:say more"), "and nothing after the bundle: {said}");
     assert_ne!(head(&daemon, &forked["conversation_id"]).await, base);
-    let path = format!("/api/v1/conversations/{}/messages", first["conversation_id"].as_str().unwrap());
+    let path =
+        format!("/api/v1/conversations/{}/messages", first["conversation_id"].as_str().unwrap());
     let messages = daemon.get(&path).await.expect(200)["items"].clone();
     assert_eq!(messages.as_array().map(Vec::len), Some(4), "{messages}");
     assert_eq!(second["state"], "succeeded");
@@ -131,20 +140,36 @@ async fn a_failed_or_cancelled_run_does_not_become_the_head() {
     let base = head(&daemon, &first["conversation_id"]).await;
     assert!(base.is_string());
     let thread = &first["conversation_id"];
-    let failed = say(&daemon, json!({"agent": "open", "input": "script:loop fail",
-        "conversation_id": thread, "limits": {"max_steps": 1}})).await;
+    let failed = say(
+        &daemon,
+        json!({"agent": "open", "input": "script:loop fail",
+        "conversation_id": thread, "limits": {"max_steps": 1}}),
+    )
+    .await;
     assert_eq!(failed["state"], "failed");
-    assert!(!kinds(&daemon, failed["id"].as_str().unwrap()).await.contains(&"bundle.committed".to_owned()));
+    assert!(
+        !kinds(&daemon, failed["id"].as_str().unwrap())
+            .await
+            .contains(&"bundle.committed".to_owned())
+    );
     assert_eq!(head(&daemon, thread).await, base);
-    let asked = say(&daemon, json!({"agent": "careful", "input": "script:exec cancel",
-        "conversation_id": thread})).await;
+    let asked = say(
+        &daemon,
+        json!({"agent": "careful", "input": "script:exec cancel",
+        "conversation_id": thread}),
+    )
+    .await;
     let id = asked["id"].as_str().unwrap();
     assert_eq!(bundles(&daemon, id).await.len(), 1, "a safe point");
     assert_eq!(verb(&daemon, id, "cancel", &json!({})).await.0, 202);
     assert_eq!(head(&daemon, thread).await, base);
     // The thread goes on from what was kept.
-    let last = say(&daemon, json!({"agent": "open", "input": "script:say on",
-        "conversation_id": thread, "bundle_id": base})).await;
+    let last = say(
+        &daemon,
+        json!({"agent": "open", "input": "script:say on",
+        "conversation_id": thread, "bundle_id": base}),
+    )
+    .await;
     assert_eq!(last["state"], "succeeded");
 }
 
@@ -152,15 +177,22 @@ async fn a_failed_or_cancelled_run_does_not_become_the_head() {
 async fn a_secret_of_the_daemon_is_kept_nowhere() {
     let fake = provider();
     // The agent reads a secret that somebody left in its workspace, and one is typed in.
-    fake.script("leak", [
-        Turn::call("read_file", &json!({"path": "leak.txt"})),
-        Turn::text(&format!("The key is {SECRET}.")),
-    ]);
+    fake.script(
+        "leak",
+        [
+            Turn::call("read_file", &json!({"path": "leak.txt"})),
+            Turn::text(&format!("The key is {SECRET}.")),
+        ],
+    );
     let mut daemon = Daemon::prepare_with(&fake.openai_url(), "[log]\nlevel = \"debug\"\n");
     daemon.run().await;
     std::fs::write(daemon.workspace("open").join("leak.txt"), format!("key={SECRET}\n")).unwrap();
-    let typed = say(&daemon, json!({"agent": "open", "input": format!("script:say {SECRET}")})).await;
-    assert_eq!((&typed["state"], &typed["error"]["code"]), (&json!("failed"), &json!("bundle.secret")));
+    let typed =
+        say(&daemon, json!({"agent": "open", "input": format!("script:say {SECRET}")})).await;
+    assert_eq!(
+        (&typed["state"], &typed["error"]["code"]),
+        (&json!("failed"), &json!("bundle.secret"))
+    );
     let blocked = event(&daemon, typed["id"].as_str().unwrap(), "secret.blocked").await;
     assert_eq!(blocked["data"]["place"], "session bundle");
     let read = say(&daemon, json!({"agent": "open", "input": "script:leak"})).await;
@@ -194,8 +226,12 @@ async fn a_deleted_conversation_is_gone_and_a_busy_one_stays() {
     let location = made.headers["location"].to_str().unwrap().to_owned();
     let made = made.expect(201);
     assert_eq!(made["title"], "mine");
-    let run = say(&daemon, json!({"agent": "open", "input": "script:say del",
-        "conversation_id": made["id"]})).await;
+    let run = say(
+        &daemon,
+        json!({"agent": "open", "input": "script:say del",
+        "conversation_id": made["id"]}),
+    )
+    .await;
     assert_eq!(run["conversation_id"], made["id"]);
     let busy = daemon.submit("open", "script:stuck del").await;
     until_asked(&fake, "stuck", 1).await;

@@ -96,8 +96,11 @@ async fn a_database_of_another_version_is_refused() {
         sqlx::query(sql).execute(&mut db).await.expect("a change");
         db.close().await.expect("an end");
     };
-    change("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-            VALUES (99990101, 'from the future', 1, x'00', 0)").await;
+    change(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+            VALUES (99990101, 'from the future', 1, x'00', 0)",
+    )
+    .await;
     assert_refused(&daemon.refused().await, &["agent-runtime.db", "version"]);
     change("DELETE FROM _sqlx_migrations WHERE version = 99990101").await;
     daemon.run().await;
@@ -147,14 +150,15 @@ async fn a_directory_that_cannot_be_written_is_named() {
     let dir = daemon.data_dir();
     // Root may write whatever the mode says, so for root the file system itself is read-only.
     let small = Mount::small(&dir, 16_384);
-    let lock = |is_locked: bool| match &small {
-        Some(small) => small.set_read_only(is_locked),
-        None => {
-            fs::create_dir_all(&dir).expect("a directory");
-            let mode = if is_locked { 0o500 } else { 0o700 };
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-            fs::set_permissions(&dir, mode).expect("a mode");
+    let lock = |is_locked: bool| {
+        if let Some(small) = &small {
+            small.set_read_only(is_locked);
+            return;
         }
+        fs::create_dir_all(&dir).expect("a directory");
+        let mode = if is_locked { 0o500 } else { 0o700 };
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(&dir, mode).expect("a mode");
     };
     lock(true);
     assert_refused(&daemon.refused().await, &["data directory", dir.to_str().unwrap()]);
@@ -179,7 +183,7 @@ async fn create(daemon: &Daemon, key: &str) -> Answer {
         .post(format!("{}/api/v1/runs", daemon.base()))
         .bearer_auth(ADMIN)
         .header("idempotency-key", key)
-        .json(&json!({"agent": "away", "input": format!("script:say {key}")}));
+        .json(&json!({"agent": "reader", "input": format!("script:say {key}")}));
     Daemon::answer(request).await.expect("an answer")
 }
 
@@ -188,19 +192,15 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_mends_itself() {
     let fake = provider();
     let script = "touch begun; while [ ! -e go ]; do sleep 0.02; done; echo ran >> ran.log";
     fake.script("gate", [Turn::call("exec", &sh(script)), Turn::text("through")]);
-    let elsewhere = tempfile::tempdir().expect("a directory");
-    let workspace = elsewhere.path().join("away");
-    let more = format!(
-        "[agents.away]\nsystem_prompt = \"test\"\ntools = [\"exec\"]\nallowed_commands = [\"*\"]\n\
-         workspace = \"{}\"\n",
-        workspace.display()
-    );
-    let mut daemon = Daemon::prepare_with(&fake.openai_url(), &more);
+    let mut daemon = Daemon::prepare(&fake.openai_url());
     let dir = daemon.data_dir();
     let small = Mount::small(&dir, 8_192)
         .expect("this test mounts a small file system: run it as root, as CI does");
+    // The tool has room; only the store has none.
+    let room = Mount::small(&dir.join("workspaces"), 4_096).expect("a second one");
+    let workspace = daemon.workspace("open");
     daemon.run().await;
-    let gate = daemon.submit("away", "script:gate").await;
+    let gate = daemon.submit("open", "script:gate").await;
     until("the tool", || workspace.join("begun").exists().then_some(())).await;
     let filler = fill(&dir);
 
@@ -257,6 +257,7 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_mends_itself() {
     truth.check_events();
     truth.check_audit();
     truth.check_settled();
+    drop(room);
     drop(small);
 }
 

@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    scenes::{
-        SOON, approval_of, event, kinds, provider, sh, until, until_asked, workspace_text,
-    },
+    scenes::{SOON, approval_of, event, kinds, provider, sh, until, until_asked, workspace_text},
     support::{
         checker::{Truth, check_no_leftovers},
         daemon::{ADMIN, Daemon, Told},
@@ -31,11 +29,17 @@ fn lines(told: &Told) -> Vec<Value> {
 #[tokio::test]
 async fn a_soft_stop_finishes_the_step_and_the_next_daemon_goes_on() {
     let fake = provider();
-    fake.script("step", [
-        Turn::call("exec", &sh("touch begun; while [ ! -e go ]; do sleep 0.02; done; echo one >> ran.log")),
-        Turn::call("exec", &sh("echo two >> ran.log")),
-        Turn::text("done"),
-    ]);
+    fake.script(
+        "step",
+        [
+            Turn::call(
+                "exec",
+                &sh("touch begun; while [ ! -e go ]; do sleep 0.02; done; echo one >> ran.log"),
+            ),
+            Turn::call("exec", &sh("echo two >> ran.log")),
+            Turn::text("done"),
+        ],
+    );
     let mut daemon = Daemon::start(&fake.openai_url()).await;
     let id = daemon.submit("open", "script:step soft").await;
     let place = daemon.workspace("open");
@@ -172,7 +176,10 @@ async fn log_lines_are_json_and_name_request_and_run() {
     let log = daemon.log();
     for line in log.lines() {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        assert!(line["timestamp"].is_string() || line["time"].is_string() || line["at"].is_string(), "{line}");
+        assert!(
+            line["timestamp"].is_string() || line["time"].is_string() || line["at"].is_string(),
+            "{line}"
+        );
     }
     assert!(log.contains("req-of-the-test"), "{log}");
 }
@@ -185,7 +192,8 @@ async fn runs_and_approvals_are_driven_from_the_command_line() {
     let told = daemon.cli(&["run", "submit", "--agent", "open", "script:say cli"]).await;
     assert_eq!(told.code, Some(0), "{told:?}");
     assert!(told.out.contains("All is well."), "{told:?}");
-    let told = daemon.cli(&["run", "submit", "--agent", "careful", "--detach", "script:exec cli"]).await;
+    let told =
+        daemon.cli(&["run", "submit", "--agent", "careful", "--detach", "script:exec cli"]).await;
     let id = told.out.trim().to_owned();
     assert!(id.starts_with("run_"), "{told:?}");
     let approval = approval_of(&daemon, &id).await;
@@ -262,8 +270,11 @@ async fn the_trail_is_verified_read_and_exported_beside_a_running_daemon() {
     assert!(verified["rows"].as_u64() >= Some(8), "{verified}");
     let query = ["audit", "query", "--run", &id, "--json", "--limit", "500"];
     let rows = daemon.cli(&query).await.json();
-    let found: Vec<_> = rows.as_array().unwrap().iter().map(|r| r["kind"].as_str().unwrap()).collect();
-    for kind in ["run_state", "approval_requested", "approval_decided", "tool_started", "tool_completed"] {
+    let found: Vec<_> =
+        rows.as_array().unwrap().iter().map(|r| r["kind"].as_str().unwrap()).collect();
+    for kind in
+        ["run_state", "approval_requested", "approval_decided", "tool_started", "tool_completed"]
+    {
         assert!(found.contains(&kind), "{kind}: {found:?}");
     }
     let export = daemon.cli(&["audit", "export"]).await;
@@ -297,7 +308,8 @@ async fn a_row_that_is_changed_in_the_database_is_found() {
     daemon.stop().await;
     assert_eq!(daemon.cli(&["audit", "verify"]).await.code, Some(0));
     let url = format!("sqlite://{}", daemon.data_dir().join("agent-runtime.db").display());
-    let mut db = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.expect("a database");
+    let mut db =
+        <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.expect("a database");
     sqlx::query("UPDATE audit SET actor = 'somebody else' WHERE n = 4")
         .execute(&mut db)
         .await

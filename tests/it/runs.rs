@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    scenes::{approval_of, event, kinds, provider, sh, until_asked, verb},
+    scenes::{approval_of, event, kinds, provider, sh, until_heard, verb},
     support::{
         checker::Truth,
         daemon::{ADMIN, ALICE, Answer, Daemon},
@@ -30,11 +30,15 @@ async fn create(daemon: &Daemon, query: &str, key: Option<&str>, body: &Value) -
 async fn a_run_calls_tools_and_answers_and_its_events_tell_all_of_it() {
     let fake = provider();
     let write = json!({"path": "note.txt", "content": "hello", "mode": "create"});
-    fake.script("whole", [
-        Turn::call("write_file", &write).and("exec", &sh("cat note.txt; echo seen >&2; exit 3")),
-        Turn::call("read_file", &json!({"path": "note.txt"})),
-        Turn::text("It says hello."),
-    ]);
+    fake.script(
+        "whole",
+        [
+            Turn::call("write_file", &write)
+                .and("exec", &sh("cat note.txt; echo seen >&2; exit 3")),
+            Turn::call("read_file", &json!({"path": "note.txt"})),
+            Turn::text("It says hello."),
+        ],
+    );
     let mut daemon = Daemon::start(&fake.openai_url()).await;
     let body = json!({"agent": "open", "input": "script:whole please", "metadata": {"k": "v"}});
     let answer = create(&daemon, "", None, &body).await;
@@ -42,7 +46,9 @@ async fn a_run_calls_tools_and_answers_and_its_events_tell_all_of_it() {
     let created = answer.expect(202);
     let id = created["id"].as_str().unwrap();
     assert_eq!(location, format!("/api/v1/runs/{id}"));
-    assert!(id.starts_with("run_") && created["conversation_id"].as_str().unwrap().starts_with("conv_"));
+    assert!(
+        id.starts_with("run_") && created["conversation_id"].as_str().unwrap().starts_with("conv_")
+    );
     let run = daemon.wait_for(id, &["succeeded", "failed"]).await;
     assert_eq!(run["output"], "It says hello.");
     assert_eq!(run["state"], "succeeded");
@@ -56,12 +62,27 @@ async fn a_run_calls_tools_and_answers_and_its_events_tell_all_of_it() {
     }
     let events = daemon.events(id).await;
     let kinds: Vec<&str> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, [
-        "run.created", "run.started", "message.completed", "tool.requested", "tool.requested",
-        "tool.started", "tool.completed", "tool.started", "tool.completed", "message.completed",
-        "tool.requested", "tool.started", "tool.completed", "message.completed",
-        "bundle.committed", "run.succeeded",
-    ]);
+    assert_eq!(
+        kinds,
+        [
+            "run.created",
+            "run.started",
+            "message.completed",
+            "tool.requested",
+            "tool.requested",
+            "tool.started",
+            "tool.completed",
+            "tool.started",
+            "tool.completed",
+            "message.completed",
+            "tool.requested",
+            "tool.started",
+            "tool.completed",
+            "message.completed",
+            "bundle.committed",
+            "run.succeeded",
+        ]
+    );
     for (n, event) in events.iter().enumerate() {
         assert_eq!(event["seq"], json!(n + 1));
         assert_eq!((&event["run_id"], &event["epoch"].is_u64()), (&json!(id), &true));
@@ -77,7 +98,8 @@ async fn a_run_calls_tools_and_answers_and_its_events_tell_all_of_it() {
     let seen = fake.seen_of("whole");
     assert!(seen[1].results()[1].1.contains("hello"), "{:?}", seen[1].results());
     assert!(seen[2].results()[2].1.contains("hello"));
-    let path = format!("/api/v1/conversations/{}/messages", run["conversation_id"].as_str().unwrap());
+    let path =
+        format!("/api/v1/conversations/{}/messages", run["conversation_id"].as_str().unwrap());
     let messages = daemon.get(&path).await.expect(200)["items"].clone();
     let roles: Vec<_> = messages.as_array().unwrap().iter().map(|m| m["role"].clone()).collect();
     assert_eq!(roles, ["user", "assistant", "tool", "assistant", "tool", "assistant"]);
@@ -194,20 +216,22 @@ async fn lists_filter_and_page_without_gap_or_repeat() {
         path = format!("/api/v1/runs?limit=3&cursor={cursor}");
     }
     assert_eq!(found, expected, "newest first, each once");
-    let only = async |query: &str| items(&daemon.get(&format!("/api/v1/runs?{query}")).await.expect(200));
-    assert_eq!(only("state=failed").await, [failed.clone()]);
-    assert_eq!(only("agent=reader").await, [failed.clone()]);
+    let only =
+        async |query: &str| items(&daemon.get(&format!("/api/v1/runs?{query}")).await.expect(200));
+    assert_eq!(only("state=failed").await, [failed.as_str()]);
+    assert_eq!(only("agent=reader").await, [failed.as_str()]);
     assert_eq!(only("agent=nobody").await, [""; 0]);
     assert_eq!(only("state=succeeded&agent=reader").await, [""; 0]);
     let conversation = reader["conversation_id"].as_str().unwrap();
-    assert_eq!(only(&format!("conversation_id={conversation}")).await, [failed.clone()]);
+    assert_eq!(only(&format!("conversation_id={conversation}")).await, [failed.as_str()]);
     for bad in ["state=odd", "limit=x", "limit=-1", "unknown=1", "conversation_id=x"] {
         let answer = daemon.get(&format!("/api/v1/runs?{bad}")).await;
         assert_eq!(answer.status.as_u16(), 422, "{bad}: {}", answer.text);
         let name = bad.split('=').next().unwrap();
         assert_eq!(answer.json()["errors"][0]["pointer"], format!("/{name}"), "{bad}");
     }
-    let page = daemon.get(&format!("/api/v1/runs/{failed}/events?after=2&limit=3")).await.expect(200);
+    let page =
+        daemon.get(&format!("/api/v1/runs/{failed}/events?after=2&limit=3")).await.expect(200);
     let seqs: Vec<_> = page["items"].as_array().unwrap().iter().map(|e| e["seq"].clone()).collect();
     assert_eq!((seqs, &page["next_after"]), (vec![json!(3), json!(4), json!(5)], &json!(5)));
 }
@@ -269,7 +293,8 @@ async fn limits_end_a_run_and_say_which() {
         assert_eq!(kinds(&daemon, id).await.last().map(String::as_str), Some("run.failed"));
     }
     // A caller lowers limits and never raises them.
-    let body = json!({"agent": "short", "input": "script:say raise", "limits": {"max_tokens": 90_000}});
+    let body =
+        json!({"agent": "short", "input": "script:say raise", "limits": {"max_tokens": 90_000}});
     let run = create(&daemon, "?wait=30", None, &body).await.expect(200);
     assert_eq!(run["wait_reason"], "budget");
 }
@@ -352,9 +377,9 @@ async fn a_busy_conversation_does_as_the_new_message_says() {
     let fake = provider();
     let daemon = Daemon::start(&fake.openai_url()).await;
     let busy = async |name: &str| {
-        let before = fake.seen_of("hang").len();
-        let id = daemon.submit("open", &format!("script:hang {name}")).await;
-        until_asked(&fake, "hang", before + 1).await;
+        let input = format!("script:hang {name}");
+        let id = daemon.submit("open", &input).await;
+        until_heard(&fake, &input).await;
         daemon.wait_for(&id, &["running"]).await
     };
     let next = async |first: &Value, on_busy: &str| {

@@ -22,10 +22,16 @@ pub(crate) fn provider() -> FakeLlm {
     let fake = FakeLlm::start();
     fake.script("say", [Turn::text("All is well.")]);
     fake.script("exec", [Turn::call("exec", &sh("echo ran >> ran.log")), Turn::text("done")]);
-    fake.script("ask", [
-        Turn::call("ask_user", &json!({"question": "Which colour?", "options": ["red", "blue"]})),
-        Turn::text("thanks"),
-    ]);
+    fake.script(
+        "ask",
+        [
+            Turn::call(
+                "ask_user",
+                &json!({"question": "Which colour?", "options": ["red", "blue"]}),
+            ),
+            Turn::text("thanks"),
+        ],
+    );
     // Hangs once per input; the next request is answered.
     fake.script("hang", [Turn::text("late but here").after([Fault::Hang])]);
     // Never answers.
@@ -46,14 +52,18 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) ->
     }
 }
 
-/// Whether any process on this machine has that text among its arguments, as seen from outside
-/// every sandbox.
-pub(crate) fn is_alive(marker: &str) -> bool {
-    let Ok(entries) = fs::read_dir("/proc") else { return false };
-    entries.filter_map(Result::ok).any(|entry| {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+/// A process with that text among its arguments, as seen from outside every sandbox.
+pub(crate) fn pid_of(marker: &str) -> Option<i32> {
+    let pids = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).find(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|b| *b == 0).any(|arg| arg == marker.as_bytes())
     })
+}
+
+/// Whether there is such a process.
+pub(crate) fn is_alive(marker: &str) -> bool {
+    pid_of(marker).is_some()
 }
 
 /// Waits until a process with that argument lives, or is gone.
@@ -87,6 +97,14 @@ pub(crate) async fn event(daemon: &Daemon, run: &str, kind: &str) -> Value {
 pub(crate) async fn until_asked(fake: &FakeLlm, script: &str, times: usize) {
     until(&format!("request {times} of {script}"), || {
         (fake.seen_of(script).len() >= times).then_some(())
+    })
+    .await;
+}
+
+/// Waits until the provider was asked about exactly this input.
+pub(crate) async fn until_heard(fake: &FakeLlm, input: &str) {
+    until(&format!("a request about {input:?}"), || {
+        fake.seen().iter().any(|seen| seen.conversation == input).then_some(())
     })
     .await;
 }

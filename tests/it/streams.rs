@@ -101,11 +101,14 @@ async fn a_websocket_goes_on_through_kills_without_gap_or_repeat() {
 async fn live_pieces_carry_no_number_and_add_up_to_the_answer() {
     let fake = provider();
     let text = "A long answer that comes in many small pieces, one after the other.";
-    fake.script("pieces", [
-        Turn::call("ask_user", &json!({"question": "Ready?"})),
-        Turn::call("exec", &sh("echo from-the-tool; sleep 0.1; echo more")),
-        Turn::text(text).after([Fault::SlowBytes(Duration::from_millis(3))]),
-    ]);
+    fake.script(
+        "pieces",
+        [
+            Turn::call("ask_user", &json!({"question": "Ready?"})),
+            Turn::call("exec", &sh("echo from-the-tool; sleep 0.1; echo more")),
+            Turn::text(text).after([Fault::SlowBytes(Duration::from_millis(3))]),
+        ],
+    );
     let daemon = Daemon::start(&fake.openai_url()).await;
     let id = daemon.submit("open", "script:pieces").await;
     daemon.wait_for(&id, &["paused"]).await;
@@ -115,18 +118,17 @@ async fn live_pieces_carry_no_number_and_add_up_to_the_answer() {
     assert_eq!(verb(&daemon, &id, "resume", &json!({"input": "yes"})).await.0, 202);
     let (mut said, mut output, mut last) = (String::new(), String::new(), 0);
     while let Some(event) = stream.next().await {
-        match event.id {
-            Some(seq) => last = seq,
-            None => {
-                assert!(event.data.get("seq").is_none(), "{event:?}");
-                assert_eq!(event.data["after_seq"], json!(last), "{event:?}");
-                let text = event.data["data"]["text"].as_str().expect("text");
-                match event.kind.as_str() {
-                    "message.delta" => said.push_str(text),
-                    "tool.output" => output.push_str(text),
-                    other => panic!("{other}"),
-                }
-            }
+        if let Some(seq) = event.id {
+            last = seq;
+            continue;
+        }
+        assert!(event.data.get("seq").is_none(), "{event:?}");
+        assert_eq!(event.data["after_seq"], json!(last), "{event:?}");
+        let text = event.data["data"]["text"].as_str().expect("text");
+        match event.kind.as_str() {
+            "message.delta" => said.push_str(text),
+            "tool.output" => output.push_str(text),
+            other => panic!("{other}"),
         }
     }
     assert_eq!(said, text);
@@ -156,7 +158,8 @@ async fn a_websocket_says_who_it_is_in_one_of_three_ways() {
     let mut ws = Ws::connect(&daemon, &[("authorization", &bearer)], None).await.expect("open");
     hello(&ws.frame().await);
     let offer = format!("agent-runtime.v1, bearer.{ADMIN}");
-    let mut ws = Ws::connect(&daemon, &[("sec-websocket-protocol", &offer)], None).await.expect("open");
+    let mut ws =
+        Ws::connect(&daemon, &[("sec-websocket-protocol", &offer)], None).await.expect("open");
     hello(&ws.frame().await);
     let mut ws = Ws::connect(&daemon, &[], None).await.expect("open");
     assert_eq!(ws.frame().await, json!({"type": "auth_required"}));
@@ -207,7 +210,8 @@ async fn every_command_works_over_a_websocket() {
     let approval = approval_of(&daemon, id.as_str().unwrap()).await;
     let steer = ws.ask(json!({"type": "run.steer", "run_id": id, "input": "and so on"})).await;
     assert!(steer["data"]["steer_id"].is_string(), "{steer}");
-    let decide = json!({"type": "approval.decide", "approval_id": approval["id"], "decision": "approve"});
+    let decide =
+        json!({"type": "approval.decide", "approval_id": approval["id"], "decision": "approve"});
     assert_eq!(ws.ask(decide.clone()).await["data"]["state"], "approved");
     assert_eq!(ws.ask(decide).await["problem"]["code"], "approval.stale");
     let events = ws.events().await;
@@ -215,7 +219,8 @@ async fn every_command_works_over_a_websocket() {
     assert_eq!(events.last().unwrap()["event"], "run.succeeded");
     assert_eq!(workspace_text(&daemon, "careful", "ran.log"), "ran\n");
 
-    let run = ws.ask(json!({"type": "run.create", "agent": "open", "input": "script:stuck ws"})).await;
+    let run =
+        ws.ask(json!({"type": "run.create", "agent": "open", "input": "script:stuck ws"})).await;
     let id = run["data"]["id"].clone();
     until_asked(&fake, "stuck", 1).await;
     ws.ask(json!({"type": "subscribe", "run_id": id})).await;
@@ -249,7 +254,11 @@ async fn a_malformed_frame_gets_a_problem_and_the_connection_stays() {
         (r#"{"type":"subscribe","run_id":"run_x"}"#, "request.invalid", Some("/run_id")),
         (r#"{"type":"run.cancel","run_id":true}"#, "request.invalid", Some("/run_id")),
         (r#"{"type":"run.create","input":"x","odd":1}"#, "request.invalid", Some("/odd")),
-        (r#"{"type":"run.create","input":"x","idempotency_key":" "}"#, "idempotency.key_invalid", None),
+        (
+            r#"{"type":"run.create","input":"x","idempotency_key":" "}"#,
+            "idempotency.key_invalid",
+            None,
+        ),
     ] {
         ws.send_text(text).await;
         let reply = ws.frame().await;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     scenes::{
-        approval_of, event, kinds, provider, sh, until, until_alive, until_asked, verb,
-        workspace_text,
+        approval_of, event, kinds, pid_of, provider, sh, until, until_alive, until_asked,
+        until_heard, verb, workspace_text,
     },
     support::{
         checker::Truth,
@@ -97,10 +97,12 @@ impl Stage<'_> {
         self.daemon.submit(agent, &format!("script:{script} scene {}", self.scenes)).await
     }
 
+    /// A run that waits for a model that does not answer.
     async fn hang(&mut self) -> String {
-        let before = self.fake.seen_of("stuck").len();
-        let id = self.submit("open", "stuck").await;
-        until_asked(self.fake, "stuck", before + 1).await;
+        self.scenes += 1;
+        let input = format!("script:stuck scene {}", self.scenes);
+        let id = self.daemon.submit("open", &input).await;
+        until_heard(self.fake, &input).await;
         id
     }
 
@@ -152,7 +154,7 @@ impl Stage<'_> {
                 assert_eq!(daemon.wait_for(&id, &["paused"]).await["wait_reason"], "budget");
                 id
             }
-            // Needs the sandbox's helper held: see there.
+            // Each needs more than a request: see there.
             Scene::Cancelling | Scene::Expired => panic!("set elsewhere"),
             Scene::Succeeded => {
                 let id = self.submit("open", "say").await;
@@ -239,19 +241,34 @@ async fn end_everything(daemon: &Daemon) {
     }
 }
 
-/// The sandbox's helper: the daemon's only child process.
-fn helper(daemon: &Daemon) -> Pid {
-    let daemon = daemon.pid().to_string();
-    let entries = std::fs::read_dir("/proc").expect("/proc");
-    let is_child = |pid: &i32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let rest = stat.rsplit(") ").next().unwrap_or_default().to_owned();
-        rest.split(' ').nth(1) == Some(daemon.as_str())
-    };
-    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    let children: Vec<i32> = pids.filter(is_child).collect();
-    assert_eq!(children.len(), 1, "{children:?}");
-    Pid::from_raw(children[0]).expect("a pid")
+/// A process inside the tool's pid namespace whose parent, outside, does not reap it: until it
+/// does, the namespace does not die and the killed call is not over.
+struct Anchor {
+    child: std::process::Child,
+}
+
+impl Anchor {
+    fn hold(marker: &str) -> Self {
+        let tool = pid_of(marker).expect("the tool lives").to_string();
+        let inside = format!("{marker}.1");
+        #[expect(clippy::disallowed_methods, reason = "no tool: the test holds a namespace open")]
+        let mut command = std::process::Command::new("nsenter");
+        let args = ["--target", &tool, "--pid", "sleep", &inside];
+        let child = command.args(args).spawn().expect("nsenter starts");
+        Self { child }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, signal).expect("a signal");
+    }
+}
+
+impl Drop for Anchor {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
 }
 
 #[tokio::test]
@@ -260,18 +277,18 @@ async fn every_verb_while_the_cancelled_work_is_being_stopped() {
     let daemon = Daemon::start(&fake.openai_url()).await;
     let mut stage = Stage { daemon: &daemon, fake: &fake, scenes: 0 };
     let (id, marker) = stage.sleeper().await;
-    // Held, the helper cannot kill the tool: the run stays between the two states.
-    let helper = helper(&daemon);
-    kill_process(helper, Signal::STOP).expect("a signal");
+    let anchor = Anchor::hold(&marker);
+    until_alive(&format!("{marker}.1"), true).await;
+    anchor.signal(Signal::STOP);
     assert_eq!(verb(&daemon, &id, "cancel", &json!({})).await.0, 202);
-    assert_eq!(daemon.run_of(&id).await["state"], "cancelling");
+    until_alive(&marker, false).await;
     for (name, body) in VERBS {
         try_verb(&daemon, &id, Scene::Cancelling, name, body).await;
     }
-    kill_process(helper, Signal::CONT).expect("a signal");
+    assert_eq!(daemon.run_of(&id).await["state"], "cancelling", "all of it was seen in this state");
+    anchor.signal(Signal::CONT);
     let run = daemon.wait_for(&id, &["cancelled"]).await;
     assert_eq!(run["error"]["code"], "run.cancelled");
-    until_alive(&marker, false).await;
     let ended = event(&daemon, &id, "run.cancelled").await;
     let unknown = ended["data"]["unknown_effects"].as_array().map(Vec::len);
     assert_eq!(unknown, Some(1), "a killed unsafe call is named: {ended}");
@@ -305,12 +322,15 @@ async fn every_verb_on_a_run_that_expired() {
 #[tokio::test]
 async fn a_steer_is_heard_before_the_next_model_call_and_skips_the_rest_of_the_batch() {
     let fake = provider();
-    fake.script("batch", [
-        Turn::call("exec", &sh("touch begun; while [ ! -e go ]; do sleep 0.02; done"))
-            .and("exec", &sh("echo second >> ran.log"))
-            .and("exec", &sh("echo third >> ran.log")),
-        Turn::text("as you wish"),
-    ]);
+    fake.script(
+        "batch",
+        [
+            Turn::call("exec", &sh("touch begun; while [ ! -e go ]; do sleep 0.02; done"))
+                .and("exec", &sh("echo second >> ran.log"))
+                .and("exec", &sh("echo third >> ran.log")),
+            Turn::text("as you wish"),
+        ],
+    );
     let daemon = Daemon::start(&fake.openai_url()).await;
     let id = daemon.submit("open", "script:batch steer").await;
     let begun = daemon.workspace("open").join("begun");
@@ -368,10 +388,16 @@ async fn a_steer_that_comes_too_late_fails_or_starts_a_new_run_as_asked() {
 #[tokio::test]
 async fn an_interrupt_lets_a_tool_finish_and_a_hard_one_kills_it() {
     let fake = provider();
-    fake.script("finish", [
-        Turn::call("exec", &sh("touch begun; while [ ! -e go ]; do sleep 0.02; done; echo x > end")),
-        Turn::text("went on"),
-    ]);
+    fake.script(
+        "finish",
+        [
+            Turn::call(
+                "exec",
+                &sh("touch begun; while [ ! -e go ]; do sleep 0.02; done; echo x > end"),
+            ),
+            Turn::text("went on"),
+        ],
+    );
     let daemon = Daemon::start(&fake.openai_url()).await;
     let id = daemon.submit("open", "script:finish graceful").await;
     let place = daemon.workspace("open");
@@ -421,7 +447,10 @@ async fn cancel_kills_the_running_tool_and_voids_what_was_asked() {
     assert_eq!(verb(&daemon, &id, "cancel", &body).await.0, 202);
     daemon.wait_for(&id, &["cancelled"]).await;
     until_alive(&marker, false).await;
-    assert_eq!(event(&daemon, &id, "run.cancel_requested").await["data"]["reason"], "wrong machine");
+    assert_eq!(
+        event(&daemon, &id, "run.cancel_requested").await["data"]["reason"],
+        "wrong machine"
+    );
 
     let id = daemon.submit("careful", "script:exec void").await;
     let approval = approval_of(&daemon, &id).await;
@@ -440,7 +469,12 @@ async fn an_answer_reaches_the_agent_and_a_retry_names_what_it_repeats() {
     let daemon = Daemon::start(&fake.openai_url()).await;
     let id = daemon.submit("open", "script:ask answer").await;
     daemon.wait_for(&id, &["paused"]).await;
-    assert!(event(&daemon, &id, "run.paused").await["data"]["detail"].as_str().unwrap().contains("red / blue"));
+    assert!(
+        event(&daemon, &id, "run.paused").await["data"]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("red / blue")
+    );
     assert_eq!(verb(&daemon, &id, "resume", &json!({"input": "blue"})).await.0, 202);
     daemon.wait_for(&id, &["succeeded"]).await;
     let seen = fake.seen_of("ask");

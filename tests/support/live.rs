@@ -132,10 +132,8 @@ impl Ws {
     /// The same with a small receive buffer.
     pub(crate) async fn open_with(daemon: &Daemon, token: &str, window: Option<u32>) -> Self {
         let bearer = format!("Bearer {token}");
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("sec-websocket-protocol", "agent-runtime.v1"),
-        ];
+        let headers =
+            [("authorization", bearer.as_str()), ("sec-websocket-protocol", "agent-runtime.v1")];
         let mut ws = Self::connect(daemon, &headers, window).await.expect("a WebSocket");
         assert_eq!(ws.frame().await["type"], "hello");
         ws
