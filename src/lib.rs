@@ -11,8 +11,10 @@
 //!
 //! A module imports only from the layers below it, and only what `tests/architecture.rs` lists.
 
+pub mod app;
 pub mod auth;
 pub mod domain;
+pub mod http;
 pub mod llm;
 pub mod orchestrator;
 pub mod runtime;

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use agent_runtime::sandbox;
+use agent_runtime::{app, sandbox};
 
 fn main() -> ExitCode {
     // Before anything else: the sandbox helper must have one thread and know nothing.
     if sandbox::helper_requested() {
         return sandbox::helper_main();
     }
-    ExitCode::SUCCESS
+    app::main()
 }

@@ -238,6 +238,16 @@ pub enum EphemeralBody {
     },
 }
 
+impl EphemeralBody {
+    /// The type's name on the wire.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::MessageDelta { .. } => "message.delta",
+            Self::ToolOutput { .. } => "tool.output",
+        }
+    }
+}
+
 /// Which stream a piece of output came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -37,6 +37,8 @@ pub use live::Live;
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, Readiness};
 
+pub use crate::store::{Page, Paged, RunFilter};
+
 use crate::{
     auth::Authorizer,
     domain::{Clock, limits},

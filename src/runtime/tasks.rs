@@ -43,6 +43,14 @@ impl TaskKind {
         }
     }
 
+    /// Whether it finishes what it does after the soft stop, and nothing may end before it.
+    const fn is_work(self) -> bool {
+        match self {
+            Self::Supervisor | Self::Listener | Self::Run | Self::Connection => true,
+            Self::Writer | Self::Feed | Self::Helper => false,
+        }
+    }
+
     /// Whether the daemon cannot go on without it.
     const fn is_vital(self) -> bool {
         match self {
@@ -56,6 +64,8 @@ impl TaskKind {
 #[derive(Clone, Debug)]
 pub struct Tasks {
     tracker: TaskTracker,
+    /// Those whose end the soft stop waits for; the others serve them until the hard stop.
+    work: TaskTracker,
     stop: Stop,
     failed: Arc<watch::Sender<Option<&'static str>>>,
 }
@@ -63,7 +73,12 @@ pub struct Tasks {
 impl Tasks {
     /// Tasks that answer to `stop`.
     pub fn new(stop: Stop) -> Self {
-        Self { tracker: TaskTracker::new(), stop, failed: Arc::new(watch::channel(None).0) }
+        Self {
+            tracker: TaskTracker::new(),
+            work: TaskTracker::new(),
+            stop,
+            failed: Arc::new(watch::channel(None).0),
+        }
     }
 
     /// The stop signal that every task gets.
@@ -82,10 +97,11 @@ impl Tasks {
         let guard = Guard { kind, stop: self.stop.clone(), failed: Arc::clone(&self.failed) };
         metrics::gauge!("agent_runtime_tasks", "kind" => name).increment(1.0);
         let work = make(self.stop.clone());
+        let token = kind.is_work().then(|| self.work.token());
         let future = async move {
             let guard = guard;
             work.await;
-            drop(guard);
+            drop((guard, token));
         };
         #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
         tokio::spawn(self.tracker.track_future(future.in_current_span()))
@@ -107,6 +123,12 @@ impl Tasks {
     /// The name of the first vital task that died unasked.
     pub fn failure(&self) -> Option<&'static str> {
         *self.failed.borrow()
+    }
+
+    /// Waits until the supervisor, every run, every listener and every connection has ended.
+    pub async fn wait_work(&self) {
+        self.work.close();
+        self.work.wait().await;
     }
 
     /// Waits until every task has ended.

@@ -221,3 +221,20 @@ impl Reader {
         Audit { conn: &mut self.conn }
     }
 }
+
+#[cfg(test)]
+impl Reader {
+    /// The database's plan for a query, to hold hot queries to their indexes.
+    async fn plan(&mut self, sql: &'static str) -> Result<String, StoreError> {
+        use sqlx::{AssertSqlSafe, Row};
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        let rows = sqlx::query(explain)
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("explain a query"))?;
+        Ok(rows.iter().map(|row| row.get::<String, _>(3)).collect::<Vec<_>>().join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests;

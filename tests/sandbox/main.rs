@@ -6,4 +6,5 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its tests do")]
 
 mod basics;
+mod latency;
 mod support;

@@ -144,13 +144,22 @@ impl Truth {
                 match &event.body {
                     EventBody::ApprovalRequested { approval } => {
                         expiry.insert(approval.id, approval.expires_at);
-                        if let (ApprovalKind::Tool, Some(call)) = (approval.kind, approval.call_id) {
+                        if let (ApprovalKind::Tool, Some(call)) = (approval.kind, approval.call_id)
+                        {
                             let gate = (ApprovalState::Pending, approval.args_hash.clone());
                             gates.insert(call, gate);
                         }
                     }
-                    EventBody::ApprovalDecided { approval_id, call_id: Some(call), state, decision } => {
-                        assert!(decision.at <= expiry[approval_id], "{approval_id} decided too late");
+                    EventBody::ApprovalDecided {
+                        approval_id,
+                        call_id: Some(call),
+                        state,
+                        decision,
+                    } => {
+                        assert!(
+                            decision.at <= expiry[approval_id],
+                            "{approval_id} decided too late"
+                        );
                         if let Some(gate) = gates.get_mut(call) {
                             gate.0 = *state;
                         }

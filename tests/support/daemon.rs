@@ -99,7 +99,9 @@ impl Daemon {
         let llm = if llm_url.is_empty() {
             "[llm]\nprovider = \"builtin\"\n".to_owned()
         } else {
-            format!("[llm]\nprovider = \"openai\"\nbase_url = \"{llm_url}\"\nmodel = \"fake\"\napi_key = \"sk-fake-key-0123456789\"\ntimeout_secs = 20\n")
+            format!(
+                "[llm]\nprovider = \"openai\"\nbase_url = \"{llm_url}\"\nmodel = \"fake\"\napi_key = \"sk-fake-key-0123456789\"\ntimeout_secs = 20\n"
+            )
         };
         let tokens: String = [
             ("operator", OPERATOR, "operator"),
@@ -112,8 +114,9 @@ impl Daemon {
             format!("[[auth.tokens]]\nname = \"{name}\"\nrole = \"{role}\"\ntoken = \"{token}\"\n")
         })
         .collect();
-        let config =
-            format!("[auth]\ntoken = \"{ADMIN}\"\ntoken_role = \"admin\"\n{tokens}\n{llm}\n{AGENTS}\n{more}\n");
+        let config = format!(
+            "[auth]\ntoken = \"{ADMIN}\"\ntoken_role = \"admin\"\n{tokens}\n{llm}\n{AGENTS}\n{more}\n"
+        );
         let file = dir.path().join("test.toml");
         fs::OpenOptions::new()
             .create_new(true)
@@ -271,7 +274,8 @@ impl Daemon {
         token: &str,
         body: Option<&Value>,
     ) -> Result<Answer, reqwest::Error> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(token);
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.base)).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -312,7 +316,11 @@ impl Daemon {
             if states.contains(&run["state"].as_str().unwrap_or_default()) {
                 return run;
             }
-            assert!(Instant::now() < deadline, "{id} does not come to {states:?}: {run:#}\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "{id} does not come to {states:?}: {run:#}\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Installs what is missing, then runs every check and every test. The same as CI runs.
+#
+#   ops/test.sh            everything
+#   ops/test.sh --quick    without the demonstration and the documentation
+#
+# Needs: a Rust toolchain (rustup). Debian packages are installed with apt-get where that is allowed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+quick=false
+for argument in "$@"; do
+    case "$argument" in
+        --quick) quick=true ;;
+        -h | --help)
+            sed -n '2,7s/^# \{0,1\}//p' "$0"
+            exit 0
+            ;;
+        *)
+            echo "unknown option: $argument" >&2
+            exit 2
+            ;;
+    esac
+done
+
+say() { printf '\n== %s\n' "$*"; }
+
+install_packages() {
+    local missing=() pair
+    # program:package
+    for pair in gcc:gcc ld:binutils git:git python3:python3 bash:bash; do
+        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    done
+    [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+    [ ${#missing[@]} -eq 0 ] && return 0
+    say "installing ${missing[*]}"
+    local as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+install_tools() {
+    if ! command -v cargo >/dev/null; then
+        echo "cargo is missing: install Rust with rustup, see https://rustup.rs" >&2
+        exit 2
+    fi
+    for component in rustfmt clippy; do
+        cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
+    done
+    tools=$PWD/target/tools
+    export PATH="$tools/bin:$PATH"
+    if ! command -v cargo-deny >/dev/null; then
+        say "building cargo-deny (about two minutes, once)"
+        CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$tools/build \
+            cargo install --quiet --locked --debug --root "$tools" cargo-deny
+        rm -rf "$tools/build"
+    fi
+}
+
+# Each check prints one result line at its end; the first that fails ends the script.
+checks=0
+check() {
+    local name=$1 begin=$SECONDS
+    shift
+    say "$name"
+    if "$@"; then
+        checks=$((checks + 1))
+        printf 'check %s ... ok (%s s)\n' "$name" $((SECONDS - begin))
+    else
+        printf 'check %s ... FAILED (%s s)\n' "$name" $((SECONDS - begin))
+        exit 1
+    fi
+}
+
+install_packages
+install_tools
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+
+check formatting cargo fmt --all --check
+check licences-and-sources cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
+check lints cargo clippy --locked --all-targets -- -D warnings
+check tests cargo test --locked
+if [ "$quick" = false ]; then
+    check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+    check demonstration cargo run --locked --quiet -- demo --yes
+fi
+printf '\nall %s checks passed in %s s\n' "$checks" "$SECONDS"

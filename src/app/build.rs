@@ -1,0 +1,204 @@
+//! The composition root: builds every part in order and wires them. No logic.
+
+use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
+
+use super::{
+    cli::Failure,
+    config::{Mode, Settings, Token, secret_file},
+    trail::Trail,
+};
+use crate::{
+    auth::{self, Authenticator, Authorizer, TokenEntry, TokenTable, authn},
+    domain::{Clock, IdSource, Secret, SystemClock},
+    http::{self, Info, ToolView},
+    llm::{self, Llm},
+    orchestrator::{self, Live, Orchestrator},
+    runtime::{Redactor, Tasks},
+    sandbox::{self, Sandbox},
+    store::{self, Store},
+    tools::{self, Tools},
+};
+
+/// The parts that the daemon needs after it has started.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) address: SocketAddr,
+    pub(super) store: Store,
+    pub(super) llm: Llm,
+    pub(super) tokens: TokenTable,
+    pub(super) trail: Trail,
+    pub(super) redactor: Redactor,
+    /// A token that was made here, and lives in the data directory.
+    pub(super) generated: Option<Token>,
+}
+
+/// Builds everything, lowest layer first. When this returns, the API answers.
+pub(super) async fn daemon(
+    settings: &Settings,
+    redactor: Redactor,
+    tasks: &Tasks,
+) -> Result<Daemon, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ids = IdSource::new(Arc::clone(&clock), random);
+    let live = Arc::new(Live::default());
+    private_dir(&settings.data_dir)?;
+    // The store's lock comes first: whoever holds it owns the whole directory.
+    let options = store::Options {
+        data_dir: settings.data_dir.clone(),
+        clock: Arc::clone(&clock),
+        ids: ids.clone(),
+        redactor: redactor.clone(),
+        on_commit: live.hook(),
+    };
+    let store = Store::open(options, tasks).await.map_err(fault)?;
+    let generated = bootstrap_token(settings)?;
+    register(settings, generated.as_ref(), &redactor);
+    let trail = Trail::start(store.clone(), tasks);
+    // Ends what an older daemon left running: recovery must not begin before.
+    let options = sandbox::Options {
+        enabled: settings.sandbox_enabled,
+        min_level: settings.sandbox_min_level,
+        data_dir: settings.data_dir.clone(),
+        processes_max: settings.tool_processes,
+    };
+    let sandbox = Sandbox::start(options, tasks).await.map_err(fault)?;
+    for agent in &settings.agents {
+        sandbox::prepare_workspace(&agent.workspace).map_err(fault)?;
+    }
+    let llm = Llm::new(llm_options(settings)).map_err(fault)?;
+    let rules =
+        auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
+    let agents = settings.agents.iter().map(|a| (a.name.clone(), Arc::new(a.clone()))).collect();
+    let authorizer = Authorizer::new(rules, agents, trail.sink());
+    let tokens = TokenTable::new(token_entries(settings, generated.as_ref()));
+    let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), trail.sink());
+    let parts = orchestrator::Parts {
+        store: store.clone(),
+        llm: llm.clone(),
+        tools: Tools::new(sandbox, redactor.clone()),
+        authorizer: authorizer.clone(),
+        redactor: redactor.clone(),
+        clock: Arc::clone(&clock),
+        live,
+        tasks: tasks.clone(),
+    };
+    let options = orchestrator::Options {
+        queued_max: settings.queued_runs,
+        active_max: settings.active_runs,
+        approval_ttl: settings.approval_ttl,
+        wait_max: settings.wait_for_person,
+    };
+    let orchestrator = Orchestrator::start(parts, options).await.map_err(fault)?;
+    let options = http::Options {
+        hosts: settings.hosts.clone(),
+        cors_origins: settings.cors_origins.clone(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        ..http::Options::on(settings.http_addr)
+    };
+    let info = Info { environment: settings.mode.as_str().to_owned(), store: "sqlite" };
+    let parts = http::Parts {
+        orchestrator,
+        authenticator,
+        authorizer,
+        ids,
+        clock,
+        tools: tool_views(),
+        info,
+    };
+    let address = http::start(options, parts, tasks).await.map_err(fault)?;
+    Ok(Daemon { address, store, llm, tokens, trail, redactor, generated })
+}
+
+/// Randomness for ids. Without it there is no safe way to go on; zeros would collide, and the
+/// store refuses a second row with the same id.
+fn random(bytes: &mut [u8; 10]) {
+    if let Err(error) = getrandom::fill(bytes) {
+        tracing::error!(%error, "no randomness for ids");
+    }
+}
+
+/// What the configuration says about models.
+pub(super) fn llm_options(settings: &Settings) -> llm::Options {
+    llm::Options {
+        models: settings.models.clone(),
+        timeout: settings.llm_timeout,
+        proxy: settings.llm_proxy.clone(),
+        ..llm::Options::default()
+    }
+}
+
+fn tool_views() -> Vec<ToolView> {
+    let view = |spec: &tools::ToolSpec| ToolView {
+        name: spec.name,
+        description: spec.description.to_owned(),
+        schema: spec.schema.clone(),
+        risk: spec.risk,
+        effect: spec.effect,
+    };
+    tools::specs().iter().map(view).collect()
+}
+
+/// The token of the data directory when none is configured; made once.
+fn bootstrap_token(settings: &Settings) -> Result<Option<Token>, Failure> {
+    if !settings.tokens.is_empty() {
+        tracing::info!(mode = "configured", count = settings.tokens.len(), "tokens");
+        return Ok(None);
+    }
+    let file = settings.bootstrap_token_file();
+    let token = |secret| Token { name: "bootstrap".to_owned(), role: settings.token_role, secret };
+    if file.exists() {
+        tracing::warn!(mode = "generated", file = %file.display(), "using the token generated earlier");
+        return secret_file::read(&file).map(|secret| Some(token(secret))).map_err(fault);
+    }
+    let secret = authn::generate().map_err(fault)?;
+    secret_file::write(&file, secret.expose()).map_err(fault)?;
+    // Shown once, before it is registered as a secret: the operator must be able to learn it.
+    tracing::warn!(
+        mode = "generated",
+        token = secret.expose(),
+        file = %file.display(),
+        "no token is configured: generated one; it is not shown again"
+    );
+    Ok(Some(token(secret)))
+}
+
+/// Everything secret that this process knows is masked at every sink.
+pub(super) fn register(settings: &Settings, generated: Option<&Token>, redactor: &Redactor) {
+    let tokens = settings.tokens.iter().chain(generated).map(|t| &t.secret);
+    let keys = settings.models.values().filter_map(|m| m.api_key.as_ref());
+    tokens.chain(keys).for_each(|secret: &Secret<String>| redactor.register(secret.expose()));
+}
+
+/// The tokens that are in force.
+pub(super) fn token_entries(settings: &Settings, generated: Option<&Token>) -> Vec<TokenEntry> {
+    let entry = |token: &Token| TokenEntry {
+        principal: authn::principal_id_of(&token.name),
+        name: token.name.clone(),
+        role: token.role,
+        token: token.secret.clone(),
+    };
+    settings.tokens.iter().chain(generated).map(entry).collect()
+}
+
+fn private_dir(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made: io::Result<()> = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|e| {
+        Failure::fault(format!("the data directory {} cannot be made: {e}", path.display()))
+            .next("choose another with --data-dir, or make it writable")
+    })
+}
+
+/// An error with its causes, on one line.
+pub(super) fn fault(error: impl std::error::Error) -> Failure {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    Failure::fault(text)
+}

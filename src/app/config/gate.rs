@@ -1,0 +1,53 @@
+//! What must hold before the daemon may start: refusals that no setting below can undo.
+
+use super::{
+    problem::Problems,
+    settings::{Mode, Settings},
+};
+
+/// Who starts the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Starter {
+    /// An ordinary user.
+    User,
+    /// Root, without saying that this is meant.
+    Root,
+    /// Root, with `--allow-root`.
+    RootAllowed,
+}
+
+/// Everything that forbids to start.
+pub(crate) fn check(settings: &Settings, starter: Starter, problems: &mut Problems) {
+    let Settings { mode, http_addr, .. } = settings;
+    if starter == Starter::Root {
+        let what = "running as root is refused: start it as an ordinary user, or say --allow-root \
+                    (tools still run under another uid)";
+        problems.add("user", what);
+    }
+    if !http_addr.ip().is_loopback() && settings.trusted_proxies.is_empty() {
+        let what = format!(
+            "`{http_addr}` can be reached from other machines without TLS: put a proxy in front \
+             that terminates TLS and name its address in `http.trusted_proxy` \
+             (AGENT_RUNTIME_TRUSTED_PROXY), or bind to 127.0.0.1"
+        );
+        problems.add("http.addr", what);
+    }
+    if *mode == Mode::Production {
+        production(settings, problems);
+    }
+}
+
+fn production(settings: &Settings, problems: &mut Problems) {
+    if settings.tokens.is_empty() {
+        let what = "production never generates a token: set AGENT_RUNTIME_AUTH_TOKEN_FILE \
+                    (`agent-runtime init` makes one)";
+        problems.add("auth.token", what);
+    }
+    for token in &settings.tokens {
+        let text = token.secret.expose();
+        if text.len() < 32 || text.contains("change_this") || text.contains("change-this") {
+            let what = format!("token `{}` is shorter than 32 bytes or a placeholder", token.name);
+            problems.add("auth", what);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Files that hold secrets: ours alone, or refused.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use crate::domain::Secret;
+
+/// No secret is longer; a wrong path such as a disk image must not be read whole.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
+
+/// Why a file was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SecretFileError {
+    /// It cannot be read.
+    #[error("{path} cannot be read: {source}", path = path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others could read it.
+    #[error("{path} can be read by others: run `chmod 600 {path}`", path = path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It belongs to someone else.
+    #[error("{path} belongs to uid {owner}, not to you: run `chown {uid} {path}`", path = path.display())]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Who we are.
+        uid: u32,
+    },
+    /// There is nothing in it, or too much.
+    #[error("{path} is empty, or too large for a secret", path = path.display())]
+    Size {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// Reads a secret; a line break at its end does not count.
+pub(crate) fn read(path: &Path) -> Result<Secret<String>, SecretFileError> {
+    check(path)?;
+    let unreadable = |source| SecretFileError::Unreadable { path: path.to_owned(), source };
+    let size = fs::metadata(path).map_err(unreadable)?.len();
+    let text = if size <= SECRET_BYTES_MAX {
+        fs::read_to_string(path).map_err(unreadable)?
+    } else {
+        String::new()
+    };
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(SecretFileError::Size { path: path.to_owned() });
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// Checks that a file which holds a secret is ours (or root's) and that nobody else can read it.
+pub(crate) fn check(path: &Path) -> Result<(), SecretFileError> {
+    let unreadable = |source| SecretFileError::Unreadable { path: path.to_owned(), source };
+    let meta = fs::metadata(path).map_err(unreadable)?;
+    let uid = effective_uid();
+    if meta.mode() & 0o077 != 0 {
+        return Err(SecretFileError::Open { path: path.to_owned() });
+    }
+    if meta.uid() != uid && meta.uid() != 0 {
+        return Err(SecretFileError::Foreign { path: path.to_owned(), owner: meta.uid(), uid });
+    }
+    Ok(())
+}
+
+/// Writes a file that only we can read, replacing an older one as a whole.
+pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let temporary = PathBuf::from(name);
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file =
+        fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+/// Who we are. The kernel shows the owner of a process as the owner of its directory in `/proc`.
+pub(crate) fn effective_uid() -> u32 {
+    fs::metadata("/proc/self").map_or(u32::MAX, |meta| meta.uid())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        write(&path, "a secret\n").unwrap();
+        assert_eq!(read(&path).unwrap().expose(), "a secret");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(read(&path), Err(SecretFileError::Open { .. })));
+        assert!(matches!(read(&dir.path().join("none")), Err(SecretFileError::Unreadable { .. })));
+    }
+}

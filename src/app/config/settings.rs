@@ -1,0 +1,126 @@
+//! The settings as types: what the rest of `app` builds the daemon from.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use crate::{
+    domain::{AgentDef, Confinement, Role, Secret},
+    llm::ModelOptions,
+    runtime::telemetry::LogFormat,
+};
+
+/// How strict to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// On one's own machine.
+    Development,
+    /// Like production, on a machine for tests.
+    Staging,
+    /// For real: nothing is generated, nothing is lenient.
+    Production,
+}
+
+impl Mode {
+    /// The name in the configuration and in `GET /api/v1/info`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        [Self::Development, Self::Staging, Self::Production]
+            .into_iter()
+            .find(|m| m.as_str() == text)
+            .ok_or("development, staging or production")
+    }
+}
+
+/// A bearer token that the operator configured.
+#[derive(Clone, Debug)]
+pub(crate) struct Token {
+    /// What people call its holder.
+    pub(crate) name: String,
+    /// The holder's standing.
+    pub(crate) role: Role,
+    /// The token.
+    pub(crate) secret: Secret<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogStyle {
+    /// For people on a terminal, for programs elsewhere.
+    Auto,
+    /// Said so.
+    As(LogFormat),
+}
+
+impl FromStr for LogStyle {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "text" => Ok(Self::As(LogFormat::Text)),
+            "json" => Ok(Self::As(LogFormat::Json)),
+            _ => Err("auto, text or json"),
+        }
+    }
+}
+
+/// Everything, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) mode: Mode,
+    /// Absolute.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) http_addr: SocketAddr,
+    /// Addresses of the proxies that terminate TLS in front.
+    pub(crate) trusted_proxies: Vec<std::net::IpAddr>,
+    /// Host names that are served besides loopback.
+    pub(crate) hosts: Vec<String>,
+    pub(crate) cors_origins: Vec<String>,
+    /// Empty when one is to be generated.
+    pub(crate) tokens: Vec<Token>,
+    /// The role of a generated token.
+    pub(crate) token_role: Role,
+    pub(crate) llm_timeout: Duration,
+    /// A proxy for requests to models.
+    pub(crate) llm_proxy: Option<String>,
+    pub(crate) models: BTreeMap<String, ModelOptions>,
+    pub(crate) agents: Vec<AgentDef>,
+    pub(crate) sandbox_enabled: bool,
+    pub(crate) sandbox_min_level: Confinement,
+    pub(crate) log_level: String,
+    pub(crate) log_style: LogStyle,
+    pub(crate) log_file: Option<PathBuf>,
+    pub(crate) queued_runs: u64,
+    pub(crate) active_runs: usize,
+    pub(crate) tool_processes: usize,
+    pub(crate) approval_ttl: Duration,
+    pub(crate) wait_for_person: Duration,
+    pub(crate) stop_grace: Duration,
+}
+
+impl Settings {
+    /// Where the daemon writes the address it listens on.
+    pub(crate) fn address_file(&self) -> PathBuf {
+        self.data_dir.join(ADDRESS_FILE)
+    }
+
+    /// Where the daemon writes a token that it generated.
+    pub(crate) fn bootstrap_token_file(&self) -> PathBuf {
+        self.data_dir.join(BOOTSTRAP_TOKEN_FILE)
+    }
+}
+
+/// Name of the file with the daemon's address.
+pub(crate) const ADDRESS_FILE: &str = "http-addr";
+/// Name of the file with the generated token.
+pub(crate) const BOOTSTRAP_TOKEN_FILE: &str = "bootstrap-token";

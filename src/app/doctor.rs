@@ -1,0 +1,327 @@
+//! `doctor`: what works on this machine, what does not, and how to mend it.
+//!
+//! Invariant: it changes nothing. The sandbox is tried in a directory of its own, never in the
+//! data directory of a daemon that may be running.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    build,
+    cli::{Context, Failure, Paint, out, starter},
+    client::Client,
+    config::{self, Problems, Settings, Starter, secret_file},
+};
+use crate::{
+    llm::Llm,
+    runtime::{Stop, Tasks},
+    sandbox::{self, Sandbox, Status},
+    store::{ReadOnlyStore, database_file},
+};
+
+/// How an item turned out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Pass,
+    Warn,
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Item {
+    name: &'static str,
+    verdict: Verdict,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+impl Item {
+    fn pass(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Pass, detail: detail.into(), fix: None }
+    }
+
+    fn warn(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Warn, detail: detail.into(), fix: Some(fix.into()) }
+    }
+
+    fn fail(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Fail, detail: detail.into(), fix: Some(fix.into()) }
+    }
+}
+
+pub(super) async fn doctor(context: &Context, is_json: bool) -> Result<ExitCode, Failure> {
+    let mut items = Vec::new();
+    match context.load() {
+        Ok(loaded) => {
+            let file =
+                loaded.file.map_or_else(|| "no file".to_owned(), |f| f.display().to_string());
+            items.push(Item::pass("configuration", file));
+            examine(&loaded.settings, &mut items).await;
+        }
+        Err(problems) => {
+            let fix = "every setting is explained in config/agent-runtime.toml";
+            items.push(Item::fail("configuration", problems.to_string(), fix));
+        }
+    }
+    let is_good = items.iter().all(|i| i.verdict != Verdict::Fail);
+    if is_json {
+        out::json(&json!({ "ok": is_good, "items": items }));
+    } else {
+        show(&items, Paint::stdout(context.wants_no_colour()));
+    }
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn examine(settings: &Settings, items: &mut Vec<Item>) {
+    let running = running_daemon(settings).await;
+    items.push(rules(settings));
+    items.push(user());
+    items.push(data_dir(settings));
+    items.push(store(settings, running.is_some()).await);
+    items.push(secrets(settings));
+    items.push(models(settings));
+    items.push(port(settings, running.as_deref()));
+    items.push(match try_sandbox(settings).await {
+        Ok(status) => sandbox_item(settings, &status),
+        Err(why) => Item::fail("sandbox", why, "see docs/SANDBOX.md"),
+    });
+}
+
+/// The address of the daemon of this data directory, if one answers there.
+async fn running_daemon(settings: &Settings) -> Option<String> {
+    let address = fs::read_to_string(settings.address_file()).ok()?;
+    let client = Client::new(&format!("http://{}", address.trim()), None).ok()?;
+    client.get::<Value>("/healthz").await.ok()?;
+    Some(address.trim().to_owned())
+}
+
+fn rules(settings: &Settings) -> Item {
+    let mut problems = Problems::default();
+    // Being root is an item of its own.
+    config::gate(settings, Starter::User, &mut problems);
+    if problems.list().is_empty() {
+        return Item::pass("start rules", format!("{} may start", settings.mode.as_str()));
+    }
+    Item::fail("start rules", problems.to_string(), "change these settings; `serve` refuses them")
+}
+
+fn user() -> Item {
+    match starter(false) {
+        Starter::Root => Item::warn(
+            "user",
+            "you are root: `serve` needs --allow-root, and limits on processes hold for tools only",
+            "run the daemon as an ordinary user",
+        ),
+        Starter::User | Starter::RootAllowed => Item::pass("user", "not root"),
+    }
+}
+
+fn data_dir(settings: &Settings) -> Item {
+    let path = &settings.data_dir;
+    let shown = path.display();
+    let Ok(meta) = fs::metadata(path) else {
+        let parent = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+        let is_writable = fs::metadata(parent).is_ok_and(|m| !m.permissions().readonly());
+        return if is_writable {
+            Item::pass("data directory", format!("{shown} will be made at the first start"))
+        } else {
+            Item::fail(
+                "data directory",
+                format!("{shown} cannot be made"),
+                "choose another with --data-dir",
+            )
+        };
+    };
+    let uid = secret_file::effective_uid();
+    if !meta.is_dir() {
+        return Item::fail(
+            "data directory",
+            format!("{shown} is no directory"),
+            "choose another with --data-dir",
+        );
+    }
+    if meta.uid() != uid {
+        let what = format!("{shown} belongs to uid {}, you are {uid}", meta.uid());
+        return Item::fail("data directory", what, format!("chown -R {uid} {shown}"));
+    }
+    if meta.mode() & 0o077 != 0 {
+        let what = format!("{shown} is open to others (mode {:o})", meta.mode() & 0o777);
+        return Item::warn("data directory", what, format!("chmod 700 {shown}"));
+    }
+    Item::pass("data directory", format!("{shown}, yours alone"))
+}
+
+async fn store(settings: &Settings, is_running: bool) -> Item {
+    let file = database_file(&settings.data_dir);
+    if !file.exists() {
+        return Item::pass("store", "none yet");
+    }
+    let fix = "stop the daemon, keep a copy of the data directory, restore a backup";
+    let damage = match ReadOnlyStore::open(&settings.data_dir).await {
+        Ok(store) => store.damage().await.map_err(|e| build::fault(e).to_string()),
+        Err(error) => Err(build::fault(error).to_string()),
+    };
+    let user = if is_running { "in use by the running daemon" } else { "not in use" };
+    match damage {
+        Ok(None) => Item::pass("store", format!("{} is whole, {user}", file.display())),
+        Ok(Some(what)) => {
+            Item::fail("store", format!("{} is damaged: {what}", file.display()), fix)
+        }
+        Err(why) => Item::fail("store", why, fix),
+    }
+}
+
+fn secrets(settings: &Settings) -> Item {
+    let token = settings.bootstrap_token_file();
+    // Files named in the configuration were checked when it was read.
+    if settings.tokens.is_empty() && token.exists() {
+        if let Err(error) = secret_file::check(&token) {
+            return Item::fail(
+                "secrets",
+                error.to_string(),
+                format!("chmod 600 {}", token.display()),
+            );
+        }
+        return Item::pass(
+            "secrets",
+            format!("the generated token in {} is yours alone", token.display()),
+        );
+    }
+    if settings.tokens.is_empty() {
+        return Item::pass(
+            "secrets",
+            "no token is configured: one is generated at the first start",
+        );
+    }
+    Item::pass(
+        "secrets",
+        format!("{} configured, each readable by you alone", settings.tokens.len()),
+    )
+}
+
+fn models(settings: &Settings) -> Item {
+    let fix = "set AGENT_RUNTIME_LLM_PROVIDER, _MODEL and _API_KEY_FILE, or [models] in the file";
+    let llm = match Llm::new(build::llm_options(settings)) {
+        Ok(llm) => llm,
+        Err(error) => return Item::fail("models", build::fault(error).to_string(), fix),
+    };
+    if let Err(why) = llm.ready() {
+        return Item::fail("models", why, fix);
+    }
+    let is_stand_in = |m: &crate::llm::ModelOptions| m.provider == crate::llm::Provider::Builtin;
+    if settings.models.values().all(is_stand_in) {
+        let what = "only the built-in stand-in, which is no language model";
+        return Item::warn("models", what, fix);
+    }
+    Item::pass("models", settings.models.keys().cloned().collect::<Vec<_>>().join(", "))
+}
+
+fn port(settings: &Settings, running: Option<&str>) -> Item {
+    let wanted = settings.http_addr;
+    if let Some(address) = running {
+        return Item::pass("address", format!("the daemon answers at {address}"));
+    }
+    match TcpListener::bind(wanted) {
+        Ok(_) => Item::pass("address", format!("{wanted} is free")),
+        Err(error) => Item::fail(
+            "address",
+            format!("cannot listen on {wanted}: {error}"),
+            "stop what listens there, or choose another with AGENT_RUNTIME_HTTP_ADDR",
+        ),
+    }
+}
+
+fn sandbox_item(settings: &Settings, status: &Status) -> Item {
+    let level = status.level.as_str();
+    let reason =
+        status.reason.clone().unwrap_or_else(|| "every escape of the canary failed".to_owned());
+    let detail = format!("level {level}: {reason}");
+    if !settings.sandbox_enabled {
+        return Item::warn(
+            "sandbox",
+            "turned off: process tools are refused",
+            "sandbox.enabled = true",
+        );
+    }
+    if !status.usable {
+        let fix = "allow user namespaces and Landlock for this user, or lower sandbox.min_level; see docs/SANDBOX.md";
+        return Item::fail("sandbox", detail, fix);
+    }
+    if status.reason.is_some() {
+        return Item::warn(
+            "sandbox",
+            detail,
+            "nothing need be done; outside a container it is full",
+        );
+    }
+    Item::pass("sandbox", detail)
+}
+
+/// Measures the confinement in a directory that is removed again.
+async fn try_sandbox(settings: &Settings) -> Result<Status, String> {
+    let scratch = Scratch::new()?;
+    let tasks = Tasks::new(Stop::default());
+    let options = sandbox::Options {
+        enabled: settings.sandbox_enabled,
+        min_level: settings.sandbox_min_level,
+        data_dir: scratch.0.clone(),
+        processes_max: 1,
+    };
+    let sandbox = Box::pin(Sandbox::start(options, &tasks)).await.map_err(|e| e.to_string())?;
+    let status = sandbox.status();
+    tasks.stop().hard();
+    Ok(status)
+}
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, String> {
+        use std::os::unix::fs::DirBuilderExt;
+        let mut random = [0_u8; 6];
+        getrandom::fill(&mut random).map_err(|e| e.to_string())?;
+        let name = format!("agent-runtime-doctor-{}", data_encoding::HEXLOWER.encode(&random));
+        let path = std::env::temp_dir().join(name);
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
+
+fn show(items: &[Item], paint: Paint) {
+    let width = items.iter().map(|i| i.name.len()).max().unwrap_or(0);
+    for item in items {
+        let mark = match item.verdict {
+            Verdict::Pass => paint.good("pass"),
+            Verdict::Warn => paint.warn("warn"),
+            Verdict::Fail => paint.bad("FAIL"),
+        };
+        out::line(format_args!(
+            "{mark}  {:<width$}  {}",
+            item.name,
+            out::tame(&item.detail).replace('\n', "; ")
+        ));
+        if let Some(fix) = &item.fix {
+            out::line(format_args!("      {:<width$}  → {fix}", ""));
+        }
+    }
+}

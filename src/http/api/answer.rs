@@ -1,0 +1,73 @@
+//! How the result of a command becomes a response: fresh, or the stored answer of its first time.
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    http::kit::{Problem, problem::code},
+    orchestrator::Done,
+};
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// What a command gave, as JSON.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// The body.
+    pub(super) json: Value,
+    /// Whether it is the stored answer of an earlier request.
+    pub(super) is_replayed: bool,
+}
+
+impl Reply {
+    /// As `view` shows a fresh result. A stored answer is shown as it was stored.
+    pub(super) fn of<T, V: Serialize>(
+        done: Done<T>,
+        view: impl FnOnce(T) -> V,
+    ) -> Result<Self, Problem> {
+        match done {
+            Done::Fresh(value) => Ok(Self { json: to_json(&view(value))?, is_replayed: false }),
+            Done::Replayed(json) => Ok(Self { json, is_replayed: true }),
+        }
+    }
+
+    /// A field of the body as text.
+    pub(super) fn text(&self, field: &str) -> Option<&str> {
+        self.json.get(field).and_then(Value::as_str)
+    }
+
+    /// The body with this status.
+    pub(super) fn with(self, status: StatusCode) -> Response {
+        let mut response = (status, Json(self.json)).into_response();
+        if self.is_replayed {
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        response
+    }
+
+    /// The body of something new that is found below `base`.
+    pub(super) fn created(self, base: &str, status: StatusCode) -> Response {
+        let location = self.text("id").map(|id| format!("{base}/{id}"));
+        let mut response = self.with(status);
+        if let Some(location) = location.and_then(|l| HeaderValue::from_str(&l).ok()) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        response
+    }
+}
+
+/// A value as JSON.
+///
+/// # Errors
+/// When a type of ours does not serialise, which is a bug.
+pub(super) fn to_json<T: Serialize>(value: &T) -> Result<Value, Problem> {
+    serde_json::to_value(value).map_err(|error| {
+        tracing::error!(%error, "an answer does not serialise");
+        Problem::new(&code::INTERNAL, "the answer could not be written")
+    })
+}

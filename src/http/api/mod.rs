@@ -1,0 +1,303 @@
+//! The public API: its routes, what handlers share, and `openapi.json`.
+
+pub mod agents;
+mod answer;
+mod approvals;
+mod commands;
+mod conversations;
+pub mod dto;
+mod events;
+mod health;
+mod runs;
+pub mod schema;
+mod ws;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    http::{HeaderValue, Method, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
+use utoipa::{
+    Modify, OpenApi as _,
+    openapi::{
+        OpenApi,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use super::{
+    Options, Parts,
+    kit::{
+        Caller, Problem,
+        edge::{self, Access, Edge},
+        limit::{Gate, WAITERS_MAX, WEBSOCKETS_UNKNOWN_MAX},
+        problem::code,
+    },
+};
+use crate::{
+    auth::{Authorizer, TokenTable},
+    domain::{Timestamp, limits},
+    orchestrator::Orchestrator,
+    runtime::{Stop, Tasks},
+};
+
+pub use agents::{Info, ToolView};
+
+/// Every route of the API, held to the OpenAPI document by a test, so that other tests can go
+/// through all of them.
+pub static ROUTES: &[(Method, &str)] = &[
+    (Method::GET, "/health"),
+    (Method::GET, "/healthz"),
+    (Method::GET, "/live"),
+    (Method::GET, "/ready"),
+    (Method::GET, "/readyz"),
+    (Method::POST, "/api/v1/runs"),
+    (Method::GET, "/api/v1/runs"),
+    (Method::GET, "/api/v1/runs/{id}"),
+    (Method::POST, "/api/v1/runs/{id}/interrupt"),
+    (Method::POST, "/api/v1/runs/{id}/steer"),
+    (Method::POST, "/api/v1/runs/{id}/resume"),
+    (Method::POST, "/api/v1/runs/{id}/cancel"),
+    (Method::POST, "/api/v1/runs/{id}/retry"),
+    (Method::POST, "/api/v1/runs/{id}/fork"),
+    (Method::GET, "/api/v1/runs/{id}/events"),
+    (Method::GET, "/api/v1/runs/{id}/bundles"),
+    (Method::GET, "/api/v1/approvals"),
+    (Method::GET, "/api/v1/approvals/{id}"),
+    (Method::POST, "/api/v1/approvals/{id}/decision"),
+    (Method::POST, "/api/v1/conversations"),
+    (Method::GET, "/api/v1/conversations"),
+    (Method::GET, "/api/v1/conversations/{id}"),
+    (Method::DELETE, "/api/v1/conversations/{id}"),
+    (Method::GET, "/api/v1/conversations/{id}/messages"),
+    (Method::GET, "/api/v1/agents"),
+    (Method::GET, "/api/v1/tools"),
+    (Method::GET, "/api/v1/me"),
+    (Method::GET, "/api/v1/info"),
+    (Method::GET, "/api/v1/ws"),
+];
+
+/// Who may call a path. What is not known needs a token too, so that strangers learn nothing from
+/// the difference between 401 and 404.
+pub fn access(path: &str) -> Access {
+    match path {
+        "/health" | "/healthz" | "/live" | "/ready" | "/readyz" => Access::Probe,
+        "/openapi.json" | "/docs" => Access::Open,
+        "/api/v1/ws" => Access::Handshake,
+        path if path.starts_with("/docs/") => Access::Open,
+        _ => Access::Bearer,
+    }
+}
+
+/// What handlers share. Clones share it.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    tasks: Tasks,
+    edge: Edge,
+    started: Timestamp,
+    waiters: Gate,
+    streams: Gate,
+    sockets: Gate,
+    unknown_sockets: Gate,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("App")
+    }
+}
+
+impl App {
+    fn orchestrator(&self) -> &Orchestrator {
+        &self.0.parts.orchestrator
+    }
+
+    fn authorizer(&self) -> &Authorizer {
+        &self.0.parts.authorizer
+    }
+
+    fn tokens(&self) -> &TokenTable {
+        self.0.parts.authenticator.tokens()
+    }
+
+    fn tools(&self) -> &[ToolView] {
+        &self.0.parts.tools
+    }
+
+    fn info(&self) -> &Info {
+        &self.0.parts.info
+    }
+
+    fn uptime(&self) -> Duration {
+        self.0.parts.clock.now().since(self.0.started)
+    }
+
+    fn edge(&self) -> &Edge {
+        &self.0.edge
+    }
+
+    fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    fn stop(&self) -> &Stop {
+        self.0.tasks.stop()
+    }
+
+    fn waiters(&self) -> &Gate {
+        &self.0.waiters
+    }
+
+    fn streams(&self) -> &Gate {
+        &self.0.streams
+    }
+
+    fn sockets(&self) -> &Gate {
+        &self.0.sockets
+    }
+
+    fn unknown_sockets(&self) -> &Gate {
+        &self.0.unknown_sockets
+    }
+
+    /// Whether a caller's token still stands for the same person with the same role.
+    fn still_stands(&self, caller: &Caller) -> bool {
+        self.tokens().current(&caller.token).is_some_and(|now| {
+            (now.id, now.role) == (caller.cx.principal.id, caller.cx.principal.role)
+        })
+    }
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Agent Runtime",
+        description = "Runs, events, approvals and conversations. Errors are RFC 9457 problems.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    modifiers(&Bearer),
+    security(("bearer" = []))
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+    }
+}
+
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health::health))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::readyz))
+        .routes(routes!(runs::create, runs::list))
+        .routes(routes!(runs::get))
+        .routes(routes!(runs::interrupt))
+        .routes(routes!(runs::steer))
+        .routes(routes!(runs::resume))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(runs::retry))
+        .routes(routes!(runs::fork))
+        .routes(routes!(runs::bundles))
+        .routes(routes!(events::list))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::get))
+        .routes(routes!(approvals::decide))
+        .routes(routes!(conversations::create, conversations::list))
+        .routes(routes!(conversations::get, conversations::delete))
+        .routes(routes!(conversations::messages))
+        .routes(routes!(agents::agents))
+        .routes(routes!(agents::tools))
+        .routes(routes!(agents::me))
+        .routes(routes!(agents::info))
+        .routes(routes!(ws::connect))
+}
+
+/// The API's description, generated from the handlers.
+pub fn openapi() -> OpenApi {
+    documented().into_openapi()
+}
+
+/// The whole listener: routes, docs page, and the edge around them.
+pub fn router(options: Options, parts: Parts, tasks: &Tasks) -> Router {
+    let edge_options = edge::Options {
+        hosts: options.hosts,
+        cors_origins: options.cors_origins,
+        trusted_proxies: options.trusted_proxies,
+        requests_max: options.requests_max,
+        access,
+    };
+    let edge = Edge::new(edge_options, parts.authenticator.clone(), parts.ids.clone());
+    let app = App(Arc::new(Inner {
+        started: parts.clock.now(),
+        parts,
+        tasks: tasks.clone(),
+        edge: edge.clone(),
+        waiters: Gate::new(WAITERS_MAX),
+        streams: Gate::new(options.connections_max / 2),
+        sockets: Gate::new(limits::WEBSOCKETS_MAX),
+        unknown_sockets: Gate::new(WEBSOCKETS_UNKNOWN_MAX),
+    }));
+    let (router, document) = documented().split_for_parts();
+    let json = document.to_json().unwrap_or_default();
+    let openapi = move || std::future::ready(as_json(json.clone()));
+    router
+        .with_state(app)
+        .route("/openapi.json", get(openapi))
+        .merge(docs())
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(edge, edge::edge))
+}
+
+fn as_json(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// The docs page. Everything it needs is inside the binary; it asks no other server for anything.
+fn docs() -> Router {
+    let config = Config::new(["/openapi.json"]).validator_url("none");
+    let csp = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+               img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; \
+               form-action 'none'; frame-ancestors 'none'";
+    let pages: Router = SwaggerUi::new("/docs").config(config).into();
+    pages.layer(SetResponseHeaderLayer::overriding(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(csp),
+    ))
+}
+
+async fn no_route() -> Problem {
+    Problem::new(&code::NO_ROUTE, "GET /openapi.json lists the paths")
+}
+
+async fn no_method() -> Problem {
+    Problem::new(&code::METHOD, "the `Allow` header lists the methods of this path")
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    // The panic itself is logged by the process-wide hook.
+    tracing::error!("a handler panicked");
+    Problem::new(&code::INTERNAL, "the failure is in the log, under this request id")
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! The shapes of answers, for `openapi.json`. Domain types are what is really written; a test
+//! holds each shape here against the type that it describes.
+#![expect(missing_docs, reason = "the domain types and docs/API.md say what each field means")]
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use utoipa::ToSchema;
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, serde::Serialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($variant),+ }
+    };
+}
+
+choice!(RunState {
+    Queued,
+    Running,
+    AwaitingApproval,
+    Paused,
+    Cancelling,
+    Succeeded,
+    Failed,
+    Cancelled,
+    Expired,
+});
+choice!(WaitReason { Interrupted, EffectUnknown, Budget, Input, Operator, Backoff });
+choice!(OnBusy { Enqueue, Reject, Interrupt, Steer });
+choice!(InterruptMode { Graceful, Hard });
+choice!(ApprovalKind { Tool, UnknownEffect, Budget });
+choice!(ApprovalState { Pending, Approved, Denied, Expired, Voided });
+choice!(Decision { Approve, Deny });
+choice!(DecisionScope { Once, Run, Pattern });
+choice!(UnknownOutcome { Happened, Run, Skip, Abort });
+choice!(Risk { Low, Medium, High });
+choice!(Effect { Pure, Idempotent, Unsafe });
+choice!(Role { Viewer, Member, Operator, Admin, Overlord });
+choice!(Surface { Api, System });
+choice!(Author { User, Assistant, Tool });
+choice!(BundleKind { SafePoint, Final });
+
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confinement {
+    Full,
+    FullNoproc,
+    Landlock,
+    None,
+}
+
+/// Plain text, or a list of parts.
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Input {
+    Text(String),
+    Parts(Vec<InputPart>),
+}
+
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum InputPart {
+    Text { text: String },
+}
+
+#[derive(Debug, ToSchema)]
+pub struct Usage {
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    #[schema(example = "0.0125")]
+    pub cost_usd: String,
+    pub llm_calls: u32,
+    pub tool_calls: u32,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct RunError {
+    pub code: String,
+    pub message: String,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct RunLimits {
+    pub timeout_secs: u64,
+    pub max_steps: u32,
+    pub max_tool_calls: u32,
+    pub max_tokens: u64,
+    pub max_cost_usd: String,
+}
+
+/// One execution of an agent.
+#[derive(Debug, ToSchema)]
+pub struct Run {
+    #[schema(example = "run_01890a5d-ac96-774b-bcce-b302099a8057")]
+    pub id: String,
+    pub conversation_id: String,
+    pub agent: String,
+    pub state: RunState,
+    pub wait_reason: Option<WaitReason>,
+    pub input: Input,
+    pub output: Option<String>,
+    pub error: Option<RunError>,
+    pub seq: u64,
+    pub epoch: u64,
+    pub usage: Usage,
+    pub confinement: Option<Confinement>,
+    pub tainted: bool,
+    pub parent_run_id: Option<String>,
+    pub retry_of: Option<String>,
+    pub principal: String,
+    pub surface: Surface,
+    pub metadata: BTreeMap<String, String>,
+    pub limits: RunLimits,
+    pub base_bundle_id: Option<String>,
+    pub created_at: String,
+    pub started_at: Option<String>,
+    pub ended_at: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct RunPage {
+    pub items: Vec<Run>,
+    pub next_cursor: Option<String>,
+}
+
+/// A durable event; `data` depends on `type`.
+#[derive(Debug, ToSchema)]
+pub struct Event {
+    #[schema(example = "run.created")]
+    pub r#type: String,
+    pub run_id: String,
+    pub conversation_id: String,
+    pub seq: u64,
+    pub at: String,
+    pub epoch: u64,
+    #[schema(value_type = Object)]
+    pub data: Value,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct EventPage {
+    pub items: Vec<Event>,
+    pub next_after: u64,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct SteerAccepted {
+    pub steer_id: String,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct DecisionRecord {
+    pub principal: String,
+    pub decision: Decision,
+    pub reason: Option<String>,
+    pub at: String,
+    pub surface: Surface,
+    pub scope: DecisionScope,
+    pub outcome: Option<UnknownOutcome>,
+}
+
+/// A question to a person.
+#[derive(Debug, ToSchema)]
+pub struct Approval {
+    pub id: String,
+    pub run_id: String,
+    pub call_id: Option<String>,
+    pub kind: ApprovalKind,
+    pub tool: String,
+    #[schema(value_type = Object)]
+    pub args: Value,
+    pub args_hash: String,
+    pub policy_version: String,
+    pub cwd: String,
+    pub risk: Risk,
+    pub reasons: Vec<String>,
+    pub tainted: bool,
+    pub egress: Vec<String>,
+    pub required_role: Role,
+    pub quorum: u32,
+    pub state: ApprovalState,
+    pub decisions: Vec<DecisionRecord>,
+    pub created_at: String,
+    pub expires_at: String,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct ApprovalPage {
+    pub items: Vec<Approval>,
+    pub next_cursor: Option<String>,
+}
+
+/// A thread.
+#[derive(Debug, ToSchema)]
+pub struct Conversation {
+    pub id: String,
+    pub title: Option<String>,
+    pub principal: String,
+    pub last_seq: u64,
+    pub active_run_id: Option<String>,
+    pub head_bundle_id: Option<String>,
+    pub forked_from: Option<String>,
+    pub created_at: String,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct ConversationPage {
+    pub items: Vec<Conversation>,
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct Message {
+    pub id: String,
+    pub conversation_id: String,
+    pub seq: u64,
+    pub run_id: String,
+    pub role: Author,
+    #[schema(value_type = Vec<Object>)]
+    pub content: Vec<Value>,
+    pub at: String,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct MessagePage {
+    pub items: Vec<Message>,
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct HistoryRef {
+    pub conversation_id: String,
+    pub last_seq: u64,
+}
+
+/// A snapshot that a run can be continued or forked from.
+#[derive(Debug, ToSchema)]
+pub struct Bundle {
+    pub id: String,
+    pub run_id: String,
+    pub conversation_id: String,
+    pub parent_id: Option<String>,
+    pub kind: BundleKind,
+    #[schema(value_type = Object)]
+    pub environment: Value,
+    #[schema(value_type = Object)]
+    pub context: Value,
+    pub history: HistoryRef,
+    pub created_at: String,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct BundleList {
+    pub items: Vec<Bundle>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct FieldError {
+    #[schema(example = "/limits/timeout_secs")]
+    pub pointer: String,
+    pub detail: String,
+}
+
+/// RFC 9457.
+#[derive(Debug, ToSchema)]
+pub struct Problem {
+    #[schema(example = "urn:agent-runtime:problem:run.terminal")]
+    pub r#type: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    #[schema(example = "run.terminal")]
+    pub code: String,
+    pub request_id: String,
+    #[schema(required = false)]
+    pub errors: Vec<FieldError>,
+    #[schema(required = false)]
+    pub retry_after: u64,
+}

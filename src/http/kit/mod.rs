@@ -1,0 +1,14 @@
+//! What every listener needs and no resource: errors, limits, who is asking, and the accept loop.
+//!
+//! Invariants: knows no route and no resource. Every answer that leaves carries a request id; every
+//! error is a [`Problem`].
+
+pub mod auth;
+pub mod edge;
+pub mod extract;
+pub mod limit;
+pub mod problem;
+pub mod serve;
+
+pub use extract::{Caller, Command, Id, Query};
+pub use problem::Problem;

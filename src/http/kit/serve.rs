@@ -1,0 +1,141 @@
+//! The accept loop: HTTP/1.1 with bounds on connections, heads and time, and a clean end.
+//!
+//! On the first stop signal the listener closes, idle connections end, requests in progress
+//! finish; on the second, everything is dropped.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, extract::Request};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
+use tower::ServiceExt;
+
+use crate::runtime::{Stop, TaskKind, Tasks};
+
+use super::{
+    auth::Peer,
+    limit::{Gate, HEAD_WAIT},
+};
+
+/// Largest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Headers of a request.
+const HEADERS_MAX: usize = 64;
+/// Pause after a failed accept, such as when descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What a connection beyond the bound is told.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\n\
+    content-length: 175\r\n\r\n\
+    {\"type\":\"urn:agent-runtime:problem:request.overloaded\",\
+    \"title\":\"Too many connections\",\"status\":503,\
+    \"detail\":\"too many connections are open\",\"code\":\"request.overloaded\"}";
+
+/// Why the listener could not open.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {addr}")]
+pub struct ListenError {
+    /// The address.
+    pub addr: SocketAddr,
+    /// Why.
+    #[source]
+    pub source: std::io::Error,
+}
+
+/// Opens a listener; port 0 picks one.
+///
+/// # Errors
+/// When the address is in use or not ours.
+pub async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let failed = |source| ListenError { addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Serves `app` until the daemon is told to stop.
+pub fn serve(listener: TcpListener, app: Router, connections_max: usize, tasks: &Tasks) {
+    let connections = Gate::new(connections_max);
+    let tasks_of_connections = tasks.clone();
+    tasks.spawn(TaskKind::Listener, |stop| async move {
+        let app = Arc::new(app);
+        loop {
+            // Both branches are cancel-safe.
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.wait_soft() => return,
+            };
+            let (mut stream, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(place) = connections.enter() else {
+                metrics::counter!("agent_runtime_connections_refused_total").increment(1);
+                // A fresh socket has room for these few bytes; a client that is gone is no error.
+                drop(stream.try_write(FULL));
+                drop(stream.shutdown().await);
+                continue;
+            };
+            let local = stream.local_addr().unwrap_or(remote);
+            let (app, peer) = (Arc::clone(&app), Peer { remote, local });
+            tasks_of_connections.spawn(TaskKind::Connection, |stop| async move {
+                connection(stream, peer, app, stop).await;
+                drop(place);
+            });
+        }
+    });
+}
+
+async fn connection(stream: TcpStream, peer: Peer, app: Arc<Router>, stop: Stop) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request: Request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(peer);
+        Router::clone(&app).oneshot(request)
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WAIT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    // hyper's connection future may be polled again after another branch has won.
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.wait_soft() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.wait_hard() => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, remote = %peer.remote, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_a_full_house_is_well_formed() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+        serde_json::from_str::<serde_json::Value>(body).unwrap();
+    }
+}

@@ -1,0 +1,359 @@
+//! The store on a real file: what is kept, what is refused, what a crash or a neighbour does.
+
+use std::{path::Path, sync::Arc, sync::Mutex};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{audit::Verifier, *};
+use crate::{
+    domain::{
+        AuditKind, Author, ConversationId, EventBody, ManualClock, Part, PrincipalId, Run, RunId,
+        RunLimits, RunState, Surface, Timestamp, Usage, Usd, UserInput,
+    },
+    runtime::Stop,
+};
+
+fn random(bytes: &mut [u8; 10]) {
+    getrandom::fill(bytes).expect("randomness");
+}
+
+struct Fixture {
+    store: Store,
+    ids: IdSource,
+    seen: Arc<Mutex<Vec<u64>>>,
+    tasks: Tasks,
+    redactor: Redactor,
+}
+
+async fn open(dir: &Path) -> Result<Fixture, OpenError> {
+    let tasks = Tasks::new(Stop::default());
+    let clock = Arc::new(ManualClock::at_secs(1_800_000_000));
+    let ids = IdSource::new(clock.clone(), random);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let redactor = Redactor::default();
+    let heard = Arc::clone(&seen);
+    let options = Options {
+        data_dir: dir.to_owned(),
+        clock,
+        ids: ids.clone(),
+        redactor: redactor.clone(),
+        on_commit: Arc::new(move |events: &[Committed]| {
+            heard.lock().unwrap().extend(events.iter().map(|e| e.event.seq));
+        }),
+    };
+    let store = Store::open(options, &tasks).await?;
+    Ok(Fixture { store, ids, seen, tasks, redactor })
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn run(ids: &IdSource) -> (RunCore, Run) {
+    let at = Timestamp::from_micros(1_800_000_000_000_000);
+    let core = RunCore {
+        id: RunId::new(ids),
+        conversation_id: ConversationId::new(ids),
+        agent: "default".to_owned(),
+        agent_version: "1".to_owned(),
+        principal: PrincipalId::new(ids),
+        surface: Surface::Api,
+        state: RunState::Queued,
+        wait_reason: None,
+        epoch: 0,
+        owner: None,
+        seq: 0,
+        step: 0,
+        ready: true,
+        recoveries: 0,
+        backoffs: 0,
+        interrupt: None,
+        steers_waiting: 0,
+        usage: Usage::default(),
+        held_tokens: 0,
+        held_cost: Usd::ZERO,
+        limits: RunLimits::default(),
+        worked_ms: 0,
+        wake_at: None,
+        confinement: None,
+        tainted: false,
+        head_bundle_id: None,
+        created_at: at,
+        started_at: None,
+        ended_at: None,
+    };
+    let run = Run {
+        id: core.id,
+        conversation_id: core.conversation_id,
+        agent: core.agent.clone(),
+        state: core.state,
+        wait_reason: None,
+        input: UserInput::Text("hello".to_owned()),
+        output: None,
+        error: None,
+        seq: 0,
+        epoch: 0,
+        usage: core.usage,
+        confinement: None,
+        tainted: false,
+        parent_run_id: None,
+        retry_of: None,
+        principal: core.principal,
+        surface: core.surface,
+        metadata: std::collections::BTreeMap::from([("k".to_owned(), "v".to_owned())]),
+        limits: core.limits,
+        base_bundle_id: None,
+        created_at: at,
+        started_at: None,
+        ended_at: None,
+    };
+    (core, run)
+}
+
+async fn insert(f: &Fixture, fails: bool) -> Result<RunId, StoreError> {
+    let (mut core, run) = run(&f.ids);
+    f.store
+        .write(Durability::Normal, move |tx| {
+            Box::pin(async move {
+                let id = core.id;
+                let body = EventBody::RunCreated {
+                    agent: "a".to_owned(),
+                    input: "i".to_owned(),
+                    retry_of: None,
+                };
+                tx.event(&mut core, body)?;
+                tx.joined_queue();
+                tx.message(
+                    core.conversation_id,
+                    1,
+                    id,
+                    Author::User,
+                    vec![Part::Text { text: "hello".to_owned() }],
+                );
+                tx.audit(entry(json!({"run": id})));
+                tx.runs().insert(&core, &run).await?;
+                if fails { Err(StoreError::Stale { what: "test".to_owned() }) } else { Ok(id) }
+            })
+        })
+        .await
+}
+
+fn entry(data: serde_json::Value) -> AuditEntry {
+    AuditEntry {
+        kind: AuditKind::Control,
+        actor: "test".to_owned(),
+        surface: Surface::System,
+        run_id: None,
+        request_id: None,
+        data,
+    }
+}
+
+#[tokio::test]
+async fn a_run_comes_back_as_it_was_stored() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    let (mut core, run) = run(&f.ids);
+    let (id, expected) = (core.id, run.clone());
+    f.store
+        .write(Durability::Full, move |tx| {
+            Box::pin(async move {
+                tx.runs().insert(&core, &run).await?;
+                core.state = RunState::Running;
+                core.epoch = 1;
+                tx.runs().save(&core, 0).await
+            })
+        })
+        .await
+        .unwrap();
+    let found = f.store.read().await.unwrap().runs().get(id).await.unwrap();
+    assert_eq!(found, Some(Run { state: RunState::Running, epoch: 1, ..expected }));
+}
+
+#[tokio::test]
+async fn a_write_under_an_old_epoch_is_stale_and_changes_nothing() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    let id = insert(&f, false).await.unwrap();
+    let result: Result<(), StoreError> = f
+        .store
+        .write(Durability::Normal, move |tx| {
+            Box::pin(async move {
+                let mut core = tx.runs().core(id).await?.expect("the run");
+                core.state = RunState::Failed;
+                tx.runs().save(&core, 7).await
+            })
+        })
+        .await;
+    assert!(matches!(result, Err(StoreError::Stale { .. })));
+    let core = f.store.read().await.unwrap().runs().core(id).await.unwrap().unwrap();
+    assert_eq!(core.state, RunState::Queued);
+}
+
+#[tokio::test]
+async fn a_failing_job_leaves_nothing_behind_and_its_neighbours_stand() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    let jobs = (0..60).map(|n| insert(&f, n % 3 == 0));
+    let results = futures_util::future::join_all(jobs).await;
+    let kept: Vec<RunId> = results.iter().filter_map(|r| r.as_ref().ok().copied()).collect();
+    assert_eq!(kept.len(), 40);
+    let mut reader = f.store.read().await.unwrap();
+    let listed =
+        reader.runs().list(&RunFilter::default(), &Page::new(Some(500), None)).await.unwrap();
+    assert_eq!(listed.items.len(), 40);
+    for id in &kept {
+        assert_eq!(reader.events().of_run(*id, 0, 10).await.unwrap().len(), 1);
+    }
+    let rows = reader.audit().query(&AuditFilter::default(), 500).await.unwrap();
+    assert_eq!(rows.len(), 40);
+    let mut verifier = Verifier::default();
+    for row in &rows {
+        verifier.check(row).unwrap();
+    }
+    assert_eq!(f.seen.lock().unwrap().len(), 40, "only what was committed is announced");
+    let queued = f
+        .store
+        .write(Durability::Normal, |tx| Box::pin(async move { Ok::<_, StoreError>(tx.queued()) }));
+    assert_eq!(queued.await.unwrap(), 40);
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_restart_and_the_chain_goes_on() {
+    let dir = directory();
+    let first = open(dir.path()).await.unwrap();
+    insert(&first, false).await.unwrap();
+    let boot = first.store.boot_epoch();
+    first.tasks.stop().hard();
+    first.tasks.wait().await;
+    drop(first);
+    let second = open(dir.path()).await.unwrap();
+    assert_eq!(second.store.boot_epoch(), boot + 1);
+    insert(&second, false).await.unwrap();
+    let mut reader = second.store.read().await.unwrap();
+    let rows = reader.audit().query(&AuditFilter::default(), 10).await.unwrap();
+    let mut verifier = Verifier::default();
+    for row in &rows {
+        verifier.check(row).unwrap();
+    }
+    assert_eq!(verifier.end().0, 2);
+}
+
+#[tokio::test]
+async fn an_edited_dropped_or_reordered_audit_row_is_found() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    for n in 0..5 {
+        f.store.audit(entry(json!({"n": n}))).await.unwrap();
+    }
+    let mut reader = f.store.read().await.unwrap();
+    let rows = reader.audit().query(&AuditFilter::default(), 10).await.unwrap();
+    let verify = |rows: &[crate::domain::audit::AuditRow]| {
+        let mut verifier = Verifier::default();
+        rows.iter().try_for_each(|row| verifier.check(row))
+    };
+    assert_eq!(verify(&rows), Ok(()));
+    let mut edited = rows.clone();
+    edited[2].data = json!({"n": 7});
+    assert_eq!(verify(&edited), Err(audit::ChainError::Changed { n: 3 }));
+    let mut dropped = rows.clone();
+    dropped.remove(2);
+    assert_eq!(verify(&dropped), Err(audit::ChainError::Order { expected: 3, found: 4 }));
+    let mut swapped = rows;
+    swapped.swap(1, 2);
+    assert!(verify(&swapped).is_err());
+}
+
+#[tokio::test]
+async fn a_second_owner_of_the_directory_is_refused() {
+    let dir = directory();
+    let _first = open(dir.path()).await.unwrap();
+    let second = open(dir.path()).await.err().expect("refused");
+    assert!(matches!(second, OpenError::Locked { .. }), "{second}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_and_not_changed() {
+    let dir = directory();
+    let file = database_file(dir.path());
+    let rubbish = vec![0x42_u8; 8192];
+    std::fs::write(&file, &rubbish).unwrap();
+    let error = open(dir.path()).await.err().expect("refused");
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert_eq!(std::fs::read(&file).unwrap(), rubbish);
+}
+
+#[tokio::test]
+async fn pages_walk_every_row_once_newest_first() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    for _ in 0..7 {
+        insert(&f, false).await.unwrap();
+    }
+    let mut reader = f.store.read().await.unwrap();
+    let mut seen = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = Page::new(Some(3), cursor);
+        let paged = reader.runs().list(&RunFilter::default(), &page).await.unwrap();
+        seen.extend(paged.items.iter().map(|r| r.id.to_string()));
+        cursor = paged.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let mut sorted = seen.clone();
+    sorted.sort();
+    sorted.dedup();
+    sorted.reverse();
+    assert_eq!(seen, sorted);
+    assert_eq!(seen.len(), 7);
+}
+
+#[tokio::test]
+async fn a_registered_secret_reaches_no_event_and_no_audit_row() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    f.redactor.register("canary-secret-value");
+    let (mut core, run) = run(&f.ids);
+    let id = core.id;
+    f.store
+        .write(Durability::Normal, move |tx| {
+            Box::pin(async move {
+                let input = "my key is canary-secret-value".to_owned();
+                let body = EventBody::RunCreated { agent: "a".to_owned(), input, retry_of: None };
+                tx.event(&mut core, body)?;
+                tx.audit(entry(json!({"note": "canary-secret-value"})));
+                tx.runs().insert(&core, &run).await
+            })
+        })
+        .await
+        .unwrap();
+    let mut reader = f.store.read().await.unwrap();
+    let event = reader.events().of_run(id, 0, 1).await.unwrap().remove(0);
+    let row = reader.audit().query(&AuditFilter::default(), 1).await.unwrap().remove(0);
+    for text in [serde_json::to_string(&event).unwrap(), serde_json::to_string(&row).unwrap()] {
+        assert!(!text.contains("canary"), "{text}");
+        assert!(text.contains("[redacted]"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn each_hot_query_uses_an_index() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    let mut reader = f.store.read().await.unwrap();
+    for sql in [
+        "SELECT id FROM runs WHERE state = 'queued' AND ready = 1 ORDER BY id LIMIT 1",
+        "SELECT id FROM runs WHERE state IN ('running', 'cancelling') ORDER BY id LIMIT 1",
+        "SELECT id FROM runs WHERE wake_at IS NOT NULL AND wake_at <= 1 ORDER BY wake_at LIMIT 1",
+        "SELECT id FROM runs WHERE conversation_id = 'c' AND state = 'queued' AND ready = 0 ORDER BY id LIMIT 1",
+        "SELECT id FROM approvals WHERE state = 'pending' AND expires_at <= 1 ORDER BY expires_at LIMIT 1",
+        "SELECT body FROM events WHERE run_id = 'r' AND seq > 1 ORDER BY seq LIMIT 1",
+        "SELECT content FROM messages WHERE conversation_id = 'c' ORDER BY seq DESC LIMIT 1",
+    ] {
+        let plan = reader.plan(sql).await.unwrap();
+        assert!(!plan.contains("SCAN"), "{sql}: {plan}");
+    }
+}
