@@ -32,7 +32,7 @@ pub enum EventBody {
     #[serde(rename = "run.created")]
     RunCreated { agent: String, input: String, retry_of: Option<RunId> },
     #[serde(rename = "run.started")]
-    RunStarted { attempt: u32 },
+    RunStarted {},
     #[serde(rename = "run.recovered")]
     RunRecovered {
         from_epoch: u64,

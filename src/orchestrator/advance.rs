@@ -3,7 +3,7 @@
 //!
 //! That is the whole crash story: between two effects there is one commit, and it names the next.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -31,11 +31,8 @@ use crate::{
 };
 
 /// Waits for a provider that fails: three of them, then the run fails.
-const BACKOFF: RetryPolicy = RetryPolicy {
-    attempts: 4,
-    first: std::time::Duration::from_secs(10),
-    longest: std::time::Duration::from_secs(300),
-};
+const BACKOFF: RetryPolicy =
+    RetryPolicy { attempts: 4, first: Duration::from_secs(10), longest: Duration::from_secs(300) };
 
 /// A run in progress, as its task holds it. All of it can be rebuilt from the store.
 #[derive(Debug)]
@@ -43,6 +40,8 @@ pub(super) struct Work {
     pub(super) id: RunId,
     /// Number of its last event, as of the last commit.
     pub(super) seq: u64,
+    /// Working time that the run has left, as of the last commit.
+    pub(super) time_left: Duration,
     /// The epoch under which it was claimed; none before the claim.
     pub(super) epoch: Option<u64>,
     pub(super) input: UserInput,
@@ -115,6 +114,8 @@ pub(super) async fn advance(
     };
     let Turn { tx, run, mut work, .. } = turn;
     work.seq = run.seq;
+    let left_ms = run.limits.timeout_secs.saturating_mul(1_000).saturating_sub(run.worked_ms);
+    work.time_left = Duration::from_millis(left_ms);
     tx.runs().save(&run, believed).await?;
     Ok((work, next))
 }
@@ -129,8 +130,7 @@ async fn claim(
     run.owner = Some(inner.store.boot_epoch());
     run.wake_at = None;
     work.epoch = Some(run.epoch);
-    let attempt = u32::try_from(run.epoch).unwrap_or(u32::MAX);
-    change(tx, run, RunInput::Claim, EventBody::RunStarted { attempt }, &Actor::system())?;
+    change(tx, run, RunInput::Claim, EventBody::RunStarted {}, &Actor::system())?;
     if run.started_at.is_none() {
         run.started_at = Some(tx.now());
         let seq = tx.conversations().reserve(run.conversation_id, 1).await?;

@@ -67,9 +67,7 @@ impl RunTask {
         loop {
             let outcome = match next {
                 Next::Leave(ready) => return Ok(ready),
-                Next::CallModel(request) => {
-                    Outcome::Model(self.call_model(work.seq, request).await)
-                }
+                Next::CallModel(request) => Outcome::Model(self.call_model(&work, request).await),
                 Next::RunCall { index, call_id, invocation, grant } => {
                     let outcome = self.run_call(&work, call_id, &invocation, grant).await;
                     Outcome::Tool(index, outcome)
@@ -103,6 +101,7 @@ impl RunTask {
         Ok(Some(Work {
             id: self.id,
             seq: core.seq,
+            time_left: Duration::ZERO,
             epoch,
             input: run.input,
             schemas: agent.as_ref().map_or_else(|| Arc::from([]), |a| model::schemas(a)),
@@ -166,17 +165,16 @@ impl RunTask {
         }
     }
 
-    async fn call_model(&mut self, seq: u64, request: Request) -> Result<Completion, LlmError> {
+    async fn call_model(&mut self, work: &Work, request: Request) -> Result<Completion, LlmError> {
         let token = self.stop.hard_child();
         let (deltas, pieces) = mpsc::channel(LIVE_PIECES_MAX);
         let inner = Arc::clone(&self.inner);
         let deltas = inner.live.feed.has_listeners(self.id).then_some(deltas);
         let answer = inner.llm.complete(request, deltas, token.clone());
-        let forwarded = forward_deltas(&inner, self.id, seq, pieces);
-        let (answer, ()) = tokio::join!(
-            stop_when(answer, &token, &mut self.wishes, Wish::stops_model),
-            forwarded,
-        );
+        let forwarded = forward_deltas(&inner, self.id, work.seq, pieces);
+        let stopper =
+            Stopper { token: &token, time_left: work.time_left, stops: Wish::stops_model };
+        let (answer, ()) = tokio::join!(stopper.watch(answer, &mut self.wishes), forwarded);
         answer
     }
 
@@ -192,33 +190,40 @@ impl RunTask {
         let inner = Arc::clone(&self.inner);
         let output = inner.live.feed.has_listeners(self.id).then_some(output);
         let cx = CallContext { call_id, stop: token.clone(), output };
+        let effect = inner.tools.invoke(invocation, grant, cx);
+        let stopper = Stopper { token: &token, time_left: work.time_left, stops: Wish::stops_tool };
         let (outcome, ()) = tokio::join!(
-            stop_when(
-                inner.tools.invoke(invocation, grant, cx),
-                &token,
-                &mut self.wishes,
-                Wish::stops_tool
-            ),
+            stopper.watch(effect, &mut self.wishes),
             forward_output(&inner, self.id, work.seq, call_id, pieces),
         );
         outcome
     }
 }
 
-/// Waits for an effect, and tells it to stop as soon as somebody wishes so; it still answers.
-async fn stop_when<T: Send>(
-    effect: impl Future<Output = T> + Send,
-    token: &CancellationToken,
-    wishes: &mut watch::Receiver<Wish>,
-    is_stop: fn(Wish) -> bool,
-) -> T {
-    tokio::pin!(effect);
-    // `wait_for` is cancel-safe; the effect is only polled here.
-    tokio::select! {
-        result = &mut effect => return result,
-        _ = wishes.wait_for(|wish| is_stop(*wish)) => token.cancel(),
+/// What makes an effect stop before its end.
+struct Stopper<'a> {
+    token: &'a CancellationToken,
+    time_left: Duration,
+    stops: fn(Wish) -> bool,
+}
+
+impl Stopper<'_> {
+    /// Waits for an effect, and tells it to stop as soon as somebody wishes so or the run's time
+    /// is over; it still answers.
+    async fn watch<T: Send>(
+        self,
+        effect: impl Future<Output = T> + Send,
+        wishes: &mut watch::Receiver<Wish>,
+    ) -> T {
+        tokio::pin!(effect);
+        // `wait_for` and the timer are cancel-safe; the effect is only polled here.
+        tokio::select! {
+            result = &mut effect => return result,
+            _ = wishes.wait_for(|wish| (self.stops)(*wish)) => self.token.cancel(),
+            () = tokio::time::sleep(self.time_left) => self.token.cancel(),
+        }
+        effect.await
     }
-    effect.await
 }
 
 async fn forward_deltas(inner: &Inner, id: RunId, seq: u64, mut pieces: mpsc::Receiver<String>) {

@@ -320,7 +320,7 @@ impl Orchestrator {
     }
 
     /// How tools are confined.
-    pub fn sandbox_status(&self) -> crate::sandbox::Status {
+    pub fn sandbox_status(&self) -> crate::tools::SandboxStatus {
         self.inner.tools.sandbox_status()
     }
 

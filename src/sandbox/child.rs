@@ -98,6 +98,8 @@ fn read_plan(file: OwnedFd) -> Result<Plan, Failure> {
 fn map_ids(shared: &Shared) -> Result<(), Failure> {
     let (uid, gid) = (shared.uid, shared.gid);
     set_dumpable_behavior(DumpableBehavior::Dumpable).at("dumpable")?;
+    // When memory runs out, tools go first and the daemon last.
+    std::fs::write("/proc/self/oom_score_adj", "1000").at("be killed first")?;
     std::fs::write("/proc/self/setgroups", "deny").at("deny setgroups")?;
     std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).at("map uid")?;
     std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).at("map gid")?;

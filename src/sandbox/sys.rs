@@ -133,6 +133,23 @@ pub(super) fn execve(program: &CStr, argv: &ExecStrings, env: &ExecStrings) -> i
     io::Error::last_os_error()
 }
 
+/// Closes every descriptor from 3 up except one.
+pub(super) fn close_all_but(kept: &OwnedFd) -> io::Result<()> {
+    let kept = kept.as_raw_fd().cast_unsigned();
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept.saturating_add(1), u32::MAX)] {
+        if first > last {
+            continue;
+        }
+        // SAFETY: takes no pointers. The helper calls this first thing, when the only descriptor
+        // that any of its values owns is the one that is kept.
+        let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        if done != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Marks every descriptor from `first` up close-on-exec.
 pub(super) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: changes only flags of descriptors; takes no pointers.

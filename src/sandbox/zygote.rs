@@ -154,7 +154,9 @@ fn take_socket() -> Result<OwnedFd, Failure> {
     rustix::stdio::dup2_stdin(&null).at("replace standard input")?;
     rustix::stdio::dup2_stdout(&null).at("replace standard output")?;
     rustix::stdio::dup2_stderr(&null).at("replace standard error")?;
-    sys::close_on_exec_from(3).at("close_range")?;
+    drop(null);
+    // Whatever the daemon leaked by mistake ends here.
+    sys::close_all_but(&socket).at("close_range")?;
     Ok(socket)
 }
 

@@ -15,6 +15,8 @@ mod parse;
 mod place;
 mod search;
 
+/// Whether and how well process tools are confined; who uses tools need not know the sandbox.
+pub use crate::sandbox::Status as SandboxStatus;
 pub use catalog::{ToolSpec, spec, specs};
 pub use hash::args_hash;
 pub use invoke::{CallContext, Tools};

@@ -3,8 +3,20 @@
 //! Every attempt has a negative control: the same program, run without the sandbox, succeeds, so
 //! that a probe which could never work proves nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::future_not_send,
+    reason = "a test's helpers fail by panicking and run on one thread, as its tests do"
+)]
 
+mod attempt;
 mod basics;
+mod crash;
+mod escape_files;
+mod escape_processes;
 mod latency;
 mod support;
+mod swap_race;
+mod tool_calls;

@@ -32,17 +32,15 @@ impl Lab {
         Self::at(base, 16).await
     }
 
+    /// A new daemon on what an old one has left.
+    pub(crate) async fn reopen(base: tempfile::TempDir) -> Self {
+        Self::at(base, 16).await
+    }
+
     pub(crate) async fn at(base: tempfile::TempDir, processes_max: usize) -> Self {
         let data_dir = base.path().join("data");
         let stop = Stop::default();
-        let tasks = Tasks::new(stop.clone());
-        let options = Options {
-            enabled: true,
-            min_level: Confinement::FullNoproc,
-            data_dir: data_dir.clone(),
-            processes_max,
-        };
-        let sandbox = Sandbox::start_with_helper(options, HELPER.into(), &tasks).await.unwrap();
+        let sandbox = start(&data_dir, processes_max, &stop).await.unwrap();
         let status = sandbox.status();
         assert!(status.usable, "these tests must not be skipped: {status:?}");
         let workspace = data_dir.join("workspaces/one");
@@ -74,6 +72,21 @@ impl Lab {
     pub(crate) async fn run_job(&self, job: Job) -> Result<Outcome, SandboxError> {
         self.sandbox.run(job, CancellationToken::new()).await
     }
+}
+
+/// Starts a sandbox as a daemon would.
+pub(crate) async fn start(
+    data_dir: &Path,
+    processes_max: usize,
+    stop: &Stop,
+) -> Result<Sandbox, SandboxError> {
+    let options = Options {
+        enabled: true,
+        min_level: Confinement::FullNoproc,
+        data_dir: data_dir.to_owned(),
+        processes_max,
+    };
+    Sandbox::start_with_helper(options, HELPER.into(), &Tasks::new(stop.clone())).await
 }
 
 impl Drop for Lab {

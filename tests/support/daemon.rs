@@ -308,7 +308,6 @@ impl Daemon {
     }
 
     /// Waits until the run is in one of these states.
-    #[track_caller]
     pub(crate) async fn wait_for(&self, id: &str, states: &[&str]) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {

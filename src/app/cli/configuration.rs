@@ -16,7 +16,9 @@ pub(super) fn configuration(context: &Context, command: args::Config) -> Result<
                 out::json(&config::show_json(&loaded.effective));
             } else {
                 let mut rows = config::show_table(&loaded.effective);
-                rows.iter_mut().for_each(|[_, value, _]| *value = out::short(value, VALUE_CHARS));
+                for [_, value, _] in &mut rows {
+                    *value = out::short(value, VALUE_CHARS);
+                }
                 out::table(["KEY", "VALUE", "FROM"], &rows);
             }
         }

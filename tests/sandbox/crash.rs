@@ -1,0 +1,114 @@
+//! The daemon dies in the middle of a call: nothing of it may live on.
+
+use std::{path::Path, process::Child, time::Duration};
+
+use agent_runtime::{
+    runtime::Stop,
+    sandbox::{self, SandboxError},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Lab, eventually, good, job, start};
+
+/// Makes this test binary an old daemon on the directory that it names.
+const OLD_DAEMON: &str = "SANDBOX_TEST_OLD_DAEMON";
+
+const SCRIPT: &str =
+    "setsid sh -c 'while :; do date +%N > beat; sleep 0.02; done' & trap '' TERM; sleep 100";
+
+/// Not a test by itself: the other process of the tests below.
+#[tokio::test]
+async fn old_daemon() {
+    let Some(base) = std::env::var_os(OLD_DAEMON) else { return };
+    let data_dir = Path::new(&base).join("data");
+    let sandbox = start(&data_dir, 4, &Stop::default()).await.unwrap();
+    let workspace = data_dir.join("workspaces/one");
+    sandbox::prepare_workspace(&workspace).unwrap();
+    let grant = agent_runtime::domain::Grant {
+        workspace,
+        paths: Vec::new(),
+        commands: agent_runtime::domain::CommandRule::Any,
+        limits: agent_runtime::domain::ToolLimits::default(),
+    };
+    let call = sandbox.run(job(grant, &["sh", "-c", SCRIPT]), CancellationToken::new());
+    drop(call.await);
+}
+
+/// An old daemon with a call under way.
+struct Old(Child);
+
+impl Old {
+    async fn new(base: &Path) -> Self {
+        std::fs::create_dir(base.join("data")).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the daemon that will be killed")]
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::old_daemon"])
+            .env(OLD_DAEMON, base)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let beat = base.join("data/workspaces/one/beat");
+        eventually("the old daemon's call runs", || beat.exists()).await;
+        Self(child)
+    }
+}
+
+impl Drop for Old {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+async fn beats(base: &Path) -> bool {
+    let read = || std::fs::read(base.join("data/workspaces/one/beat")).unwrap();
+    let first = read();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    first != read()
+}
+
+/// The recorded helper.
+fn helper(base: &Path) -> rustix::process::Pid {
+    let record = std::fs::read_to_string(base.join("data/tools.lock")).unwrap();
+    let pid = record.split(' ').next().unwrap().parse().unwrap();
+    rustix::process::Pid::from_raw(pid).unwrap()
+}
+
+#[tokio::test]
+async fn a_killed_daemon_leaves_nothing_and_the_next_one_starts() {
+    let base = tempfile::tempdir().unwrap();
+    let mut old = Old::new(base.path()).await;
+    assert!(beats(base.path()).await, "the control: the call is alive");
+    old.0.kill().unwrap();
+    old.0.wait().unwrap();
+    let lab = Lab::reopen(base).await;
+    assert!(!beats(lab.base.path()).await, "a survivor");
+    assert_eq!(good(lab.sh("echo new").await), "new\n");
+}
+
+#[tokio::test]
+async fn a_helper_that_is_stuck_is_killed_by_the_next_daemon() {
+    let base = tempfile::tempdir().unwrap();
+    let mut old = Old::new(base.path()).await;
+    rustix::process::kill_process(helper(base.path()), rustix::process::Signal::STOP).unwrap();
+    old.0.kill().unwrap();
+    old.0.wait().unwrap();
+    // The sandbox itself notices its daemon's death; only the stopped helper is left, and holds
+    // the lock.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!beats(base.path()).await, "a survivor");
+    let begin = tokio::time::Instant::now();
+    let lab = Lab::reopen(base).await;
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert_eq!(good(lab.sh("echo new").await), "new\n");
+}
+
+#[tokio::test]
+async fn a_second_daemon_neither_starts_nor_harms_the_first() {
+    let base = tempfile::tempdir().unwrap();
+    let old = Old::new(base.path()).await;
+    let second = start(&base.path().join("data"), 4, &Stop::default()).await;
+    assert!(matches!(second, Err(SandboxError::Lock(_))), "{second:?}");
+    assert!(beats(base.path()).await, "the first daemon's call was harmed");
+    drop(old);
+}
