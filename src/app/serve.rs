@@ -13,7 +13,7 @@ use crate::{
     domain::{AuditEntry, AuditKind, Surface},
     runtime::{
         Redactor, Stop, TaskKind, Tasks,
-        lifecycle::{self, StopCause, watch_signals},
+        lifecycle::{self, Signals, StopCause, watch_signals},
         telemetry::{self, LogFormat, Telemetry},
     },
 };
@@ -56,6 +56,8 @@ async fn run(
     telemetry: Telemetry,
 ) -> Result<ExitCode, Failure> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), mode = settings.mode.as_str(), "starting");
+    let signals =
+        Signals::install().map_err(|e| Failure::fault(format!("cannot watch for signals: {e}")))?;
     let stop = Stop::default();
     let tasks = Tasks::new(stop.clone());
     let built = Box::pin(build::daemon(settings, redactor, &tasks)).await;
@@ -77,11 +79,10 @@ async fn run(
         daemon.trail.flush().await;
         record(&daemon, "stopped").await;
     };
-    let cause = watch_signals(&stop, settings.stop_grace, finished, || {
+    let cause = watch_signals(signals, &stop, settings.stop_grace, finished, || {
         reload(context, &daemon, &telemetry, &tasks);
     })
-    .await
-    .map_err(|e| Failure::fault(format!("cannot watch for signals: {e}")))?;
+    .await;
     if tokio::time::timeout(LAST_MOMENT, tasks.wait()).await.is_err() {
         tracing::warn!("some tasks did not end in time");
     }

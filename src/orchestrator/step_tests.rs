@@ -218,12 +218,10 @@ impl World {
     fn obey(&mut self, command: Command) {
         let is_active = self.state == RunState::Running;
         match command {
-            Command::Claim => {
-                if self.state == RunState::Queued {
-                    self.facts.is_stopping = false;
-                    assert!(self.go(RunInput::Claim));
-                    self.work();
-                }
+            Command::Claim if self.state == RunState::Queued => {
+                self.facts.is_stopping = false;
+                assert!(self.go(RunInput::Claim));
+                self.work();
             }
             Command::Work if is_active || self.state == RunState::Cancelling => self.work(),
             Command::Crash => self.crash(),

@@ -2,7 +2,7 @@
 
 use std::{os::unix::net::UnixDatagram, path::PathBuf, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// How far stopping has gone.
@@ -76,21 +76,40 @@ pub enum StopCause {
     Fault,
 }
 
+/// The handlers of SIGTERM, SIGINT and SIGHUP. From [`Signals::install`] on, a signal waits to be
+/// watched for instead of ending the process: install them before saying that the daemon is ready.
+#[derive(Debug)]
+pub struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    /// Installs the handlers.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Watches SIGTERM and SIGINT: the first asks for a soft stop; a second one, or the end of
 /// `grace`, for a hard one. SIGHUP calls `reload`. Returns once the hard stage begins or `done`
 /// ends, with what began it.
-///
-/// # Errors
-/// When the signal handlers cannot be installed.
 pub async fn watch_signals(
+    signals: Signals,
     stop: &Stop,
     grace: Duration,
     done: impl Future<Output = ()>,
     mut reload: impl FnMut(),
-) -> std::io::Result<StopCause> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    let mut hup = signal(SignalKind::hangup())?;
+) -> StopCause {
+    let Signals { mut term, mut int, mut hup } = signals;
     // Every branch is cancel-safe: signal streams and tokens lose nothing when dropped.
     let cause = loop {
         tokio::select! {
@@ -113,7 +132,7 @@ pub async fn watch_signals(
         () = done => {}
     }
     stop.hard();
-    Ok(cause)
+    cause
 }
 
 /// The service manager's socket (`sd_notify(3)`), read once at start from `NOTIFY_SOCKET`.

@@ -312,6 +312,7 @@ async fn measure(helper: &Helper, data_dir: &Path) -> Result<Confinement, String
     match try_plan(helper, &plan, &bait).await {
         Ok(()) => return Ok(Confinement::Full),
         Err(SandboxError::Setup { failure }) if failure.step.ends_with("proc") => {}
+        Err(SandboxError::Lost) => return Err(helper.failure()),
         Err(error) => return Err(error.to_string()),
     }
     plan.has_proc = false;

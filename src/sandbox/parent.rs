@@ -147,6 +147,7 @@ impl Keeper {
         let status = process.wait().at("reap the helper")?;
         tracing::warn!(pid = process.id(), %status, "the sandbox helper died; starting another");
         let last_words = wire::receive(&link.socket, RecvFlags::DONTWAIT).unwrap_or_default();
+        *lock(&self.failure) = Some(format!("the sandbox helper died ({status})"));
         match serde_json::from_slice(&last_words.bytes) {
             Ok(Report::Failed(failure)) => Err(failure),
             _ => ended,

@@ -13,7 +13,7 @@ use std::{
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
     net::{RecvFlags, SocketType, sockopt::socket_type},
-    process::{DumpableBehavior, Gid, Uid, geteuid, getgid, getuid, set_dumpable_behavior},
+    process::{DumpableBehavior, Gid, Uid, geteuid, getgid, getuid, set_dumpable_behavior, setsid},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 use seccompiler::BpfProgram;
@@ -77,6 +77,8 @@ fn serve(daemon: OwnedFd) -> Result<(), Failure> {
     let Message { bytes, mut descriptors } =
         wire::receive(&daemon, RecvFlags::empty()).at("hello")?;
     let Some(lock) = descriptors.pop().filter(|_| bytes == HELLO) else { return Ok(()) };
+    // Ctrl-C in the daemon's terminal is for the daemon alone: it lets its calls finish.
+    setsid().at("own session")?;
     become_unprivileged()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("not dumpable")?;
     sys::ignore_child_exits().at("ignore exits")?;

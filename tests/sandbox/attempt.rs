@@ -41,7 +41,7 @@ pub(crate) struct Attempt {
     control: Option<Vec<String>>,
     reset: Box<dyn Fn()>,
     has_escaped: Judge,
-    /// Only root can do it even unconfined; for others the control is that it fails.
+    /// Only root can do it for certain even unconfined.
     needs_root: bool,
     grant: Option<Grant>,
 }
@@ -107,8 +107,13 @@ pub(crate) async fn judge(lab: &Lab, attempts: Vec<Attempt>) {
         }
         (attempt.reset)();
         let free = unconfined(lab, &outside, attempt);
-        let can = is_root() || !attempt.needs_root;
-        if (attempt.has_escaped)(&free) != can {
+        let works = (attempt.has_escaped)(&free);
+        // Where only root can, another user's control at least fails for that very reason.
+        let reason = || {
+            let codes = [libc::EPERM, libc::EACCES].map(|code| format!("errno {code}"));
+            codes.iter().any(|code| free.output.contains(code))
+        };
+        if !works && !(attempt.needs_root && !is_root() && reason()) {
             wrong.push(format!("{}: the control proves nothing: {free:?}", attempt.name));
         }
         println!("{:<40} confined: {:<24} free: {}", attempt.name, short(&confined), short(&free));

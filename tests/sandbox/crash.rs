@@ -104,6 +104,19 @@ async fn a_helper_that_is_stuck_is_killed_by_the_next_daemon() {
 }
 
 #[tokio::test]
+async fn an_interrupt_at_the_terminal_does_not_reach_the_helper() {
+    let lab = Lab::new().await;
+    let helper = lab.sandbox.helper_pid().unwrap();
+    let session = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        fields.split(' ').nth(3).unwrap().to_owned()
+    };
+    assert_eq!(session(helper), helper.to_string());
+    assert_ne!(session(helper), session(std::process::id()));
+}
+
+#[tokio::test]
 async fn a_second_daemon_neither_starts_nor_harms_the_first() {
     let base = tempfile::tempdir().unwrap();
     let old = Old::new(base.path()).await;

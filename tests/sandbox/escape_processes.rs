@@ -153,7 +153,7 @@ async fn the_kernels_wider_surface_is_closed() {
     let attempts = vec![
         attempt("set up io_uring", &[&"io_uring"]),
         attempt("load a BPF map", &[&"bpf"]).needs_root(),
-        attempt("open a performance counter", &[&"perf"]),
+        attempt("open a performance counter", &[&"perf"]).needs_root(),
         attempt("add a key", &[&"keyctl"]),
         attempt("open a userfaultfd", &[&"userfaultfd"]).needs_root(),
         attempt("enter a new user namespace", &[&"unshare-user"]),
@@ -229,6 +229,69 @@ async fn resources_are_bounded() {
     let bombed = lab.sh(":(){ :|:& };: ; sleep 0.3; exit 0").await;
     assert!(matches!(bombed.end, End::Exited(_)), "{bombed:?}");
     assert_eq!(good(lab.sh("echo fine").await), "fine\n");
+}
+
+#[tokio::test]
+async fn the_process_is_as_bare_as_it_should_be() {
+    // Layers that stand behind others: no attempt shows them missing while the first one holds.
+    let lab = Lab::new().await;
+    let status = good(lab.sh("cat /proc/self/status").await);
+    let field = |name: &str| {
+        status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+    };
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1".to_owned(), "2".to_owned()));
+    if is_root() {
+        // Another user cannot give up its groups; docs/SANDBOX.md says so.
+        assert_eq!(field("Groups:"), "", "a group of the daemon's is left");
+    }
+    let mounts = good(lab.sh("cat /proc/self/mounts").await);
+    let options = |path: &str| {
+        let mut fields = mounts.lines().map(|l| l.split(' ').collect::<Vec<_>>());
+        let found = fields.find(|f| f.get(1) == Some(&path)).unwrap();
+        found[3].split(',').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let workspace = lab.workspace.to_str().unwrap().to_owned();
+    for (path, wanted) in [
+        ("/", &["ro", "nosuid", "nodev"][..]),
+        ("/usr", &["ro", "nosuid", "nodev"]),
+        ("/proc", &["nosuid", "nodev", "noexec"]),
+        ("/tmp", &["rw", "nosuid", "nodev"]),
+        ("/dev/null", &["nosuid", "noexec"]),
+        (workspace.as_str(), &["rw", "nosuid", "nodev"]),
+    ] {
+        let options = options(path);
+        assert!(wanted.iter().all(|w| options.iter().any(|o| o == w)), "{path}: {options:?}");
+    }
+    let own = good(lab.sh("cut -d' ' -f1,6 /proc/$$/stat; cat /proc/$$/oom_score_adj").await);
+    assert_eq!(own, "2 2\n1000\n", "leads its own session, goes first when memory is out");
+    assert_eq!(
+        good(lab.sh("hostname 2>/dev/null || cat /proc/sys/kernel/hostname").await),
+        "sandbox\n"
+    );
+}
+
+#[tokio::test]
+async fn a_link_in_a_workspace_directs_no_mount() {
+    let lab = Lab::new().await;
+    let tree = lab.base.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    let target = lab.workspace.join("vendor");
+    let grant = || {
+        let mut grant = lab.grant();
+        grant.paths = vec![crate::support::allow(&target, agent_runtime::domain::Access::Ro)];
+        grant
+    };
+    // The control: a directory is mounted over itself, read-only.
+    std::fs::create_dir(&target).unwrap();
+    let script = ["sh", "-c", "ls vendor && ! mkdir vendor/x"];
+    good(lab.run_job(crate::support::job(grant(), &script)).await.unwrap());
+    std::fs::remove_dir(&target).unwrap();
+    std::os::unix::fs::symlink("/etc", &target).unwrap();
+    let refused = lab.run_job(crate::support::job(grant(), &script)).await;
+    assert!(matches!(refused, Err(sandbox::SandboxError::Setup { .. })), "{refused:?}");
 }
 
 #[tokio::test]

@@ -103,17 +103,16 @@ impl Daemon {
                 "[llm]\nprovider = \"openai\"\nbase_url = \"{llm_url}\"\nmodel = \"fake\"\napi_key = \"sk-fake-key-0123456789\"\ntimeout_secs = 20\n"
             )
         };
-        let tokens: String = [
-            ("operator", OPERATOR, "operator"),
-            ("alice", ALICE, "member"),
-            ("bob", BOB, "member"),
-            ("viewer", VIEWER, "viewer"),
+        let entry = |name: &str, token: &str, role: &str| {
+            format!("[[auth.tokens]]\nname = {name:?}\nrole = {role:?}\ntoken = {token:?}\n")
+        };
+        let tokens = [
+            entry("operator", OPERATOR, "operator"),
+            entry("alice", ALICE, "member"),
+            entry("bob", BOB, "member"),
+            entry("viewer", VIEWER, "viewer"),
         ]
-        .iter()
-        .map(|(name, token, role)| {
-            format!("[[auth.tokens]]\nname = \"{name}\"\nrole = \"{role}\"\ntoken = \"{token}\"\n")
-        })
-        .collect();
+        .concat();
         let config = format!(
             "[auth]\ntoken = \"{ADMIN}\"\ntoken_role = \"admin\"\n{tokens}\n{llm}\n{AGENTS}\n{more}\n"
         );

@@ -78,7 +78,8 @@ pub(super) async fn chat(context: &Context, options: args::Chat) -> Result<ExitC
     if chat.is_terminal {
         let info: serde_json::Value = chat.client.get("/api/v1/me").await?;
         let text = |key: &str| info.get(key).and_then(|v| v.as_str()).unwrap_or("?").to_owned();
-        let who = format!("{} ({})", text("name"), text("role"));
+        let name = info["principal"]["name"].as_str().unwrap_or("?");
+        let who = format!("{name} ({})", text("role"));
         out::line(chat.paint.dim(format_args!(
             "{} as {who}, agent {}. /help lists the commands.",
             chat.client.base(),
@@ -260,7 +261,8 @@ impl Chat {
     ) -> Result<Option<Next>, ClientError> {
         match body {
             EventBody::ApprovalRequested { approval } => self.decide(approval).await,
-            EventBody::RunPaused { reason, .. } => match reason {
+            EventBody::RunPaused { reason, .. }
+            | EventBody::RunRecovered { paused: Some(reason), .. } => match reason {
                 WaitReason::Interrupted | WaitReason::Operator => {
                     self.is_paused = true;
                     out::line("type a message or /resume to go on, /cancel to end it");

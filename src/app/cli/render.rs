@@ -21,14 +21,15 @@ pub(crate) struct Renderer {
     prefix: &'static str,
     /// Pieces of the answer were printed, and the line is still open.
     is_open: bool,
-    /// The answer was printed piece by piece; its whole must not be printed again.
-    has_streamed: bool,
+    /// What was printed of the answer so far. Pieces can be lost on the way; the whole that
+    /// follows tells.
+    streamed: String,
 }
 
 impl Renderer {
     /// Every line begins with `prefix`.
     pub(crate) const fn new(paint: Paint, prefix: &'static str) -> Self {
-        Self { paint, prefix, is_open: false, has_streamed: false }
+        Self { paint, prefix, is_open: false, streamed: String::new() }
     }
 
     /// Prints what came.
@@ -39,7 +40,7 @@ impl Renderer {
                     out::part(self.prefix);
                 }
                 self.is_open = true;
-                self.has_streamed = true;
+                self.streamed.push_str(text);
                 out::part(tame(text).replace('\n', &format!("\n{}", self.prefix)));
             }
             Live::Piece(EphemeralBody::ToolOutput { text, stream, .. }) => {
@@ -71,14 +72,11 @@ impl Renderer {
         let paint = self.paint;
         match body {
             EventBody::MessageCompleted { message } if message.role == Author::Assistant => {
-                let was_shown = std::mem::take(&mut self.has_streamed);
+                let shown = std::mem::take(&mut self.streamed);
                 self.close();
-                for part in &message.content {
-                    if let Part::Text { text } = part
-                        && !was_shown
-                    {
-                        tame(text).lines().for_each(|l| self.line(l));
-                    }
+                let text = text_of(&message.content);
+                if text != shown {
+                    tame(&text).lines().for_each(|l| self.line(l));
                 }
             }
             EventBody::ToolRequested { tool, args, .. } => self.line(call_line(paint, tool, args)),
@@ -101,9 +99,13 @@ impl Renderer {
             EventBody::ApprovalExpired { .. } => {
                 self.line(paint.warn("  nobody answered in time: denied"));
             }
-            EventBody::RunRecovered { from_epoch, to_epoch, .. } => {
+            EventBody::RunRecovered { from_epoch, to_epoch, paused, .. } => {
+                let next = paused.map_or_else(
+                    || "goes on".to_owned(),
+                    |reason| format!("waits ({})", reason.as_str()),
+                );
                 let text =
-                    format!("↻ taken up again after a crash (epoch {from_epoch} → {to_epoch})");
+                    format!("↻ found after a crash (epoch {from_epoch} → {to_epoch}), {next}");
                 self.line(paint.warn(text));
             }
             EventBody::RunPaused { reason, detail } => {
@@ -174,6 +176,14 @@ impl Renderer {
             self.line(self.paint.warn(line));
         }
     }
+}
+
+fn text_of(content: &[Part]) -> String {
+    let texts = content.iter().filter_map(|part| match part {
+        Part::Text { text } => Some(text.as_str()),
+        Part::ToolCall { .. } | Part::ToolResult { .. } => None,
+    });
+    texts.collect()
 }
 
 /// A call on one line.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     app::{
         cli::{Failure, Renderer, decision, out, question},
-        client::{Client, ClientError, Live, run_body},
+        client::{Client, Live, run_body},
     },
     domain::{Approval, ApprovalKind, Event, EventBody, RunId, ToolStatus},
 };
@@ -119,38 +119,6 @@ impl Story {
                 _ => {}
             }
         }
-    }
-
-    /// Waits for the live output of the call that runs to contain `text`.
-    pub(super) async fn await_output(
-        &mut self,
-        client: &Client,
-        renderer: &mut Renderer,
-        text: &str,
-    ) -> Result<bool, ClientError> {
-        let after = self.events.last().map_or(0, |e| e.seq);
-        let mut follow = client.follow(self.id, after);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let mut seen = String::new();
-        while let Ok(live) = timeout_at(deadline, follow.next()).await {
-            let live = live?;
-            renderer.show(&live);
-            match live {
-                Live::Event(event) => self.events.push(*event),
-                Live::Piece(piece) => {
-                    if let crate::domain::event::EphemeralBody::ToolOutput { text: piece, .. } =
-                        piece
-                    {
-                        seen.push_str(&piece);
-                    }
-                    if seen.contains(text) {
-                        renderer.close();
-                        return Ok(true);
-                    }
-                }
-            }
-        }
-        Ok(false)
     }
 
     /// The outcomes of the calls of a tool: status and output.

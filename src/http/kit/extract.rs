@@ -1,6 +1,6 @@
 //! What handlers take: the caller, ids, queries and bodies, checked before a handler runs.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use axum::{
     body::Body,
@@ -103,7 +103,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Command<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let key = idempotency_key(&parts.headers)?;
-        let bytes = read(&parts.headers, body).await?;
+        let bytes = read(&parts.headers, body, limit::BODY_WAIT).await?;
         if !bytes.is_empty() && !is_json(&parts.headers) {
             let detail = "send the body as JSON, with `Content-Type: application/json`";
             return Err(Problem::new(&code::MEDIA_TYPE, detail));
@@ -118,7 +118,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Command<T> {
 }
 
 /// Reads a body within its bounds of size and time.
-async fn read(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Problem> {
+async fn read(headers: &HeaderMap, body: Body, wait: Duration) -> Result<bytes::Bytes, Problem> {
     let too_large = || {
         let detail = format!("a body has at most {} bytes", limits::BODY_BYTES_MAX);
         Problem::new(&code::TOO_LARGE, detail)
@@ -128,7 +128,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, Problem> 
         return Err(too_large());
     }
     let collected = Limited::new(body, limits::BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(limit::BODY_WAIT, collected).await {
+    match tokio::time::timeout(wait, collected).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::new(&code::MALFORMED, "the body ended early")),
@@ -212,7 +212,7 @@ fn of_json(pointer: &str, error: &serde_json::Error) -> Problem {
             // serde_json adds " at line 1 column 9", which a pointer says better.
             let detail = text.split_once(" at line ").map_or(text.as_str(), |(head, _)| head);
             let pointer = match named_field(detail) {
-                Some(field) if !pointer.ends_with(&format!("/{field}")) => {
+                Some(field) if !pointer.ends_with(&format!("/{}", escaped(field))) => {
                     format!("{pointer}/{}", escaped(field))
                 }
                 Some(_) | None => pointer.to_owned(),

@@ -30,7 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a connection beyond the bound is told.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\n\
-    content-length: 175\r\n\r\n\
+    content-length: 168\r\n\r\n\
     {\"type\":\"urn:agent-runtime:problem:request.overloaded\",\
     \"title\":\"Too many connections\",\"status\":503,\
     \"detail\":\"too many connections are open\",\"code\":\"request.overloaded\"}";

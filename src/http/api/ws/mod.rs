@@ -60,15 +60,11 @@ pub(super) async fn connect(
         .on_failed_upgrade(|error| tracing::debug!(%error, "a WebSocket did not open"));
     Ok(upgrade.on_upgrade(move |socket| {
         let tasks = app.tasks().clone();
-        // axum starts a task of its own; the session runs in one that the daemon waits for.
+        // axum's own task only waits for the upgrade; the session is one that the daemon waits for.
         let caller = caller.map(|Extension(caller)| caller);
         let visitor = Visitor { app, request_id, client, caller };
-        let session = tasks.spawn(TaskKind::Connection, |_| visitor.welcome(socket));
-        async move {
-            if session.await.is_err() {
-                tracing::debug!("a WebSocket session ended early");
-            }
-        }
+        drop(tasks.spawn(TaskKind::Connection, |_| visitor.welcome(socket)));
+        std::future::ready(())
     }))
 }
 

@@ -76,22 +76,23 @@ const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
 async fn a_body_is_json_and_within_bounds() {
     let good = "{\"name\":\"a\"}";
     assert_eq!(taken(request(&[JSON], good)).await.unwrap().body.name, "a");
-    for wrong in [&[][..], &[("content-type", "text/plain")], &[("content-type", "\u{7f}x")]] {
-        if let Err(answer) = taken(request(wrong, good)).await {
-            assert_eq!(answer, (415, "request.media_type"));
-        }
+    for wrong in ["text/plain", "application/jsonx", ""] {
+        let answer = taken(request(&[("content-type", wrong)], good)).await.unwrap_err();
+        assert_eq!(answer, (415, "request.media_type"), "{wrong}");
     }
+    assert_eq!(taken(request(&[], good)).await.unwrap_err(), (415, "request.media_type"));
     let huge = format!("{{\"name\":\"{}\"}}", "x".repeat(limits::BODY_BYTES_MAX));
     assert_eq!(taken(request(&[JSON], huge)).await.unwrap_err(), (413, "request.too_large"));
     let announced = request(&[JSON, ("content-length", "9999999")], good);
     assert_eq!(taken(announced).await.unwrap_err(), (413, "request.too_large"));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_body_that_does_not_arrive_is_given_up() {
-    let never =
-        Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
-    assert_eq!(taken(request(&[JSON], never)).await.unwrap_err(), (408, "request.too_slow"));
+    let never = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+    let body = Body::from_stream(never);
+    let answer = read(&HeaderMap::new(), body, Duration::from_millis(1)).await.unwrap_err();
+    assert_eq!((answer.status().as_u16(), answer.code()), (408, "request.too_slow"));
 }
 
 #[tokio::test]

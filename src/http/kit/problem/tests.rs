@@ -43,8 +43,7 @@ fn a_long_detail_is_cut() {
 
 /// Codes that sources give as text, such as `code: "run.stale"` or `conflict("run.stale", …)`.
 fn codes_in(dir: &Path, found: &mut BTreeSet<String>) {
-    let pattern =
-        r#"(?:code: |conflict\(\s*|Conflict\(\s*|RunError::new\(\s*)"([a-z_]+\.[a-z_]+)""#;
+    let pattern = r#"(?:code: |conflict\(\s*|failed\(\s*|not_in_state\(\w+, )"([a-z_]+\.[a-z_]+)""#;
     let pattern = regex::Regex::new(pattern).unwrap();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

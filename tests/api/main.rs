@@ -1,0 +1,9 @@
+//! The wire contract, held against the real daemon over real sockets.
+#![cfg(test)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod live;
+mod rest;
+mod socket;
