@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -18,12 +19,22 @@ use crate::{
     fake::Fake,
 };
 
-/// The program under test.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_agent-runtime");
+/// The program under test, unless another build of it is named.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// What the daemon's clients present.
 pub(crate) const TOKEN: &str = "bench-token-0123456789-0123456789-0123456789";
 /// How often a start is looked at.
 const LOOK: Duration = Duration::from_micros(200);
+
+/// The program under test: this build's, or the one that was chosen first.
+pub(crate) fn program() -> &'static Path {
+    PROGRAM.get_or_init(|| PathBuf::from(env!("CARGO_BIN_EXE_agent-runtime")))
+}
+
+/// Measures another build, to compare two in turn on a noisy machine.
+pub(crate) fn choose(program: PathBuf) {
+    PROGRAM.get_or_init(|| program);
+}
 
 /// A daemon and its directory.
 pub(crate) struct Daemon {
@@ -84,7 +95,7 @@ impl Daemon {
         drop(fs::remove_file(&address));
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file())?;
         let errors = log.try_clone()?;
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command
             .arg("--config")
             .arg(self.dir.path().join("bench.toml"))
@@ -204,7 +215,7 @@ fn memory_of(pid: u32, field: &str) -> u64 {
 /// Time of `agent-runtime --version`: what starting the program costs before it does anything.
 pub(crate) fn bare_start(dir: &Path) -> anyhow::Result<Duration> {
     let began = Instant::now();
-    let status = Command::new(PROGRAM)
+    let status = Command::new(program())
         .arg("--version")
         .current_dir(dir)
         .stdout(Stdio::null())

@@ -163,10 +163,9 @@ async fn latencies(daemon: &Daemon, seen: &[Sight]) -> anyhow::Result<Times> {
 }
 
 pub(crate) async fn measure(report: &mut Report, fake: &Fake, plan: Plan) -> anyhow::Result<()> {
-    let daemon = Daemon::start(fake).await?;
     let small = Shape { sockets: 200, runs_each: 1, ticks: plan.pick(4, 2), millis: 800 };
-    one(report, &daemon, &small).await?;
+    one(report, &Daemon::start(fake).await?, &small).await?;
     // 500 sockets are the daemon's bound; two runs each make a thousand listeners.
     let large = Shape { sockets: 480, runs_each: 2, ticks: plan.pick(2, 1), millis: 4_000 };
-    one(report, &daemon, &large).await
+    one(report, &Daemon::start(fake).await?, &large).await
 }

@@ -1,4 +1,4 @@
-//! `cargo bench --bench load -- [--quick] [--only NAME]`: the real daemon under load on loopback,
+//! `cargo bench --bench load -- [--quick] [--only NAME] [--program PATH]`: the real daemon under load on loopback,
 //! next to floors measured in the same run. See `docs/PERFORMANCE.md`.
 #![expect(
     clippy::print_stdout,
@@ -55,6 +55,9 @@ fn main() -> anyhow::Result<()> {
             // Cargo adds it to every bench.
             "--bench" => {}
             "--quick" => plan.is_quick = true,
+            "--program" => {
+                daemon::choose(args.next().context("--program needs a path")?.into());
+            }
             "--only" => {
                 let name = args.next().context("--only needs a name")?;
                 if !PARTS.contains(&name.as_str()) {
@@ -62,7 +65,7 @@ fn main() -> anyhow::Result<()> {
                 }
                 only.push(name);
             }
-            other => bail!("unknown argument {other:?}: [--quick] [--only NAME]…"),
+            other => bail!("unknown argument {other:?}: [--quick] [--only NAME]… [--program PATH]"),
         }
     }
     let parts: Vec<&str> =

@@ -76,7 +76,7 @@ async fn copy(tx: &mut agent_runtime::store::Tx, sample: &Sample) -> Result<(), 
         sample.core.created_at,
     );
     conversation.last_seq = u64::try_from(sample.messages.len()).unwrap_or(0);
-    tx.conversations().insert(&conversation).await?;
+    tx.conversations().put(&conversation).await?;
     let mut core = RunCore { id, conversation_id: conversation.id, seq: 0, ..sample.core.clone() };
     for event in &sample.events {
         tx.event(&mut core, event.body.clone())?;

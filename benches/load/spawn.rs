@@ -1,6 +1,6 @@
 //! A confined process next to a plain one, turn by turn, through the library.
 
-use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use agent_runtime::{
     domain::{CommandRule, Confinement, Grant, ToolLimits},
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Plan,
-    daemon::PROGRAM,
+    daemon::program,
     report::{Met, Report, Times, millis},
 };
 
@@ -27,7 +27,7 @@ pub(crate) async fn measure(report: &mut Report, plan: Plan) -> anyhow::Result<(
     let tasks = Tasks::new(stop.clone());
     let options =
         Options { enabled: true, min_level: Confinement::FullNoproc, data_dir, processes_max: 4 };
-    let sandbox = Sandbox::start_with_helper(options, PathBuf::from(PROGRAM), &tasks).await?;
+    let sandbox = Sandbox::start_with_helper(options, program().to_owned(), &tasks).await?;
     let status = sandbox.status();
     ensure!(status.usable, "the sandbox is not usable: {:?}", status.reason);
     let grant = Arc::new(Grant {
