@@ -45,11 +45,14 @@ pub(super) async fn finish(
 ) -> Result<Option<RunId>, CommandError> {
     run.held_tokens = 0;
     run.held_cost = Usd::ZERO;
-    settle_calls(tx, run).await?;
+    // A task that ends its own run knows its calls.
+    if snapshot.as_ref().is_none_or(|s| !s.calls.is_empty()) {
+        settle_calls(tx, run).await?;
+    }
     void_approvals(tx, run, actor).await?;
     let end = match (end, snapshot) {
         (End::Succeeded { output }, Some(snapshot)) => {
-            match bundles::commit(tx, run, BundleKind::Final, snapshot).await? {
+            match bundles::commit(tx, run, BundleKind::Final, snapshot)? {
                 bundles::Committed::Stored => End::Succeeded { output },
                 bundles::Committed::SecretFound => secret_found(),
             }
@@ -75,7 +78,7 @@ pub(super) async fn finish(
     } else {
         None
     };
-    tx.conversations().save(&conversation).await?;
+    tx.conversations().put(&conversation).await?;
     let steered = return_steers(tx, inner, run, actor).await?;
     record(tx, run, end, actor).await?;
     Ok(next.or(steered))

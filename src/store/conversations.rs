@@ -68,12 +68,15 @@ macro_rules! columns {
 }
 
 impl Conversations<'_> {
-    /// Stores a new thread.
-    pub async fn insert(&mut self, c: &Conversation) -> Result<(), StoreError> {
+    /// Stores a thread, new or changed.
+    pub async fn put(&mut self, c: &Conversation) -> Result<(), StoreError> {
         const SQL: &str = concat!(
             "INSERT INTO conversations (",
             columns!(),
-            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO UPDATE SET \
+             title = excluded.title, last_seq = excluded.last_seq, \
+             active_run_id = excluded.active_run_id, waiting = excluded.waiting, \
+             head_bundle_id = excluded.head_bundle_id, deleted_at = excluded.deleted_at"
         );
         sqlx::query(SQL)
             .bind(c.id.to_string())
@@ -90,25 +93,6 @@ impl Conversations<'_> {
             .await
             .map(drop)
             .map_err(StoreError::unavailable("store a conversation"))
-    }
-
-    /// Saves what changes about a thread.
-    pub async fn save(&mut self, c: &Conversation) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE conversations SET title = $1, last_seq = $2, active_run_id = $3, waiting = $4, \
-             head_bundle_id = $5, deleted_at = $6 WHERE id = $7",
-        )
-        .bind(c.title.clone())
-        .bind(cols::int(c.last_seq))
-        .bind(c.active_run_id.map(|id| id.to_string()))
-        .bind(cols::int(c.waiting))
-        .bind(c.head_bundle_id.map(|id| id.to_string()))
-        .bind(c.deleted_at.map(Timestamp::as_micros))
-        .bind(c.id.to_string())
-        .execute(&mut *self.conn)
-        .await
-        .map(drop)
-        .map_err(StoreError::unavailable("save a conversation"))
     }
 
     /// Reserves numbers for `count` messages; the number of the last one.

@@ -37,7 +37,7 @@ pub use idempotency::{IdempotencyKeys, StoredAnswer};
 pub use page::{Page, Paged};
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use steers::{Steer, Steers};
-pub use steps::{StepRow, Steps};
+pub use steps::StepRow;
 pub use tx::{Committed, Tx};
 pub use writer::{CommitHook, JobFuture};
 

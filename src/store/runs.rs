@@ -235,6 +235,11 @@ impl Runs<'_> {
 
     /// A whole run.
     pub async fn get(&mut self, id: RunId) -> Result<Option<Run>, StoreError> {
+        Ok(self.with_core(id).await?.map(|(_, run)| run))
+    }
+
+    /// A whole run, and the part of it that its transitions need.
+    pub async fn with_core(&mut self, id: RunId) -> Result<Option<(RunCore, Run)>, StoreError> {
         const SQL: &str = concat!("SELECT ", all_columns!(), " FROM runs WHERE id = $1");
         let row = sqlx::query(SQL)
             .bind(id.to_string())
@@ -298,7 +303,8 @@ impl Runs<'_> {
             .fetch_all(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("list runs"))?;
-        let items = rows.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
+        let items =
+            rows.iter().map(|row| Ok(whole(row)?.1)).collect::<Result<Vec<_>, StoreError>>()?;
         Ok(page.cut(items, |run| run.id.to_string()))
     }
 
@@ -407,14 +413,14 @@ fn core(c: &mut Cols<'_>) -> Result<RunCore, StoreError> {
     })
 }
 
-fn whole(row: &SqliteRow) -> Result<Run, StoreError> {
+fn whole(row: &SqliteRow) -> Result<(RunCore, Run), StoreError> {
     let mut c = Cols::new(row);
     let core = core(&mut c)?;
     let input: UserInput = c.json()?;
-    Ok(Run {
+    let run = Run {
         id: core.id,
         conversation_id: core.conversation_id,
-        agent: core.agent,
+        agent: core.agent.clone(),
         state: core.state,
         wait_reason: core.wait_reason,
         input,
@@ -435,7 +441,8 @@ fn whole(row: &SqliteRow) -> Result<Run, StoreError> {
         created_at: core.created_at,
         started_at: core.started_at,
         ended_at: core.ended_at,
-    })
+    };
+    Ok((core, run))
 }
 
 fn interrupt(text: &str) -> Result<InterruptMode, StoreError> {

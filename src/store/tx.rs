@@ -1,7 +1,8 @@
 //! One unit of work inside a group commit.
 //!
-//! Rows that are only ever appended (messages, events, audit) are gathered and written in bulk at
-//! the end of the group: the same transaction, a fraction of the statements.
+//! Rows that are only ever appended (messages, events, steps, bundles, audit) are gathered and
+//! written in bulk at the end of the group: the same transaction, a fraction of the statements. A
+//! statement costs a trip to the connection's thread and back, far more than SQLite itself.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use sqlx::{AssertSqlSafe, SqliteConnection, query::Query, sqlite::SqliteArgument
 use super::{
     approvals::Approvals,
     audit::Chain,
-    bundles::Bundles,
+    backend,
+    bundles::{Bundle, Bundles},
     calls::Calls,
     cols,
     conversations::Conversations,
@@ -18,7 +20,7 @@ use super::{
     idempotency::IdempotencyKeys,
     runs::{RunCore, Runs},
     steers::Steers,
-    steps::Steps,
+    steps::StepRow,
 };
 use crate::{
     domain::{
@@ -28,7 +30,7 @@ use crate::{
     runtime::Redactor,
 };
 
-/// Rows of one bulk insert; also the width of its cached statement.
+/// Rows of one bulk insert at most; each width is a statement that stays prepared.
 const BULK: usize = 16;
 
 /// A transaction in progress. Only the writer makes one.
@@ -42,6 +44,18 @@ pub struct Tx {
     mark: Mark,
     chain: Chain,
     queued: Counter,
+    savepoint: Savepoint,
+}
+
+/// Where the group's savepoint stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Savepoint {
+    /// There is none.
+    None,
+    /// It was set before a job that stands, or is under way.
+    BeforeJob,
+    /// Everything since was undone.
+    AtEnd,
 }
 
 impl std::fmt::Debug for Tx {
@@ -63,6 +77,8 @@ pub struct Committed {
 struct Pending {
     messages: Vec<Message>,
     events: Vec<(Arc<Event>, String)>,
+    steps: Vec<StepRow>,
+    bundles: Vec<(Bundle, String)>,
     audit: Vec<(Timestamp, AuditEntry)>,
     committed: Vec<Committed>,
 }
@@ -72,6 +88,8 @@ struct Pending {
 struct Mark {
     messages: usize,
     events: usize,
+    steps: usize,
+    bundles: usize,
     audit: usize,
     queued: i64,
 }
@@ -95,7 +113,8 @@ impl Tx {
         let now = clock.now();
         let queued = Counter { stored: queued, added: 0 };
         let (pending, mark) = (Pending::default(), Mark::default());
-        Self { conn, clock, ids, redactor, now, pending, mark, chain, queued }
+        let savepoint = Savepoint::None;
+        Self { conn, clock, ids, redactor, now, pending, mark, chain, queued, savepoint }
     }
 
     /// The moment of this job; the same for everything that it writes.
@@ -128,11 +147,6 @@ impl Tx {
         Steers { conn: &mut self.conn }
     }
 
-    /// Model calls and what they used.
-    pub const fn steps(&mut self) -> Steps<'_> {
-        Steps { conn: &mut self.conn }
-    }
-
     /// Questions to people.
     pub const fn approvals(&mut self) -> Approvals<'_> {
         Approvals { conn: &mut self.conn }
@@ -143,7 +157,7 @@ impl Tx {
         Conversations { conn: &mut self.conn }
     }
 
-    /// Snapshots.
+    /// Snapshots. A job that reads them calls [`flush`](Self::flush) first.
     pub const fn bundles(&mut self) -> Bundles<'_> {
         Bundles { conn: &mut self.conn }
     }
@@ -193,6 +207,18 @@ impl Tx {
         message
     }
 
+    /// Stores a finished model call.
+    pub fn step(&mut self, step: StepRow) {
+        self.pending.steps.push(step);
+    }
+
+    /// Stores a snapshot.
+    pub fn bundle(&mut self, bundle: Bundle) -> Result<(), StoreError> {
+        let body = cols::json(&bundle)?;
+        self.pending.bundles.push((bundle, body));
+        Ok(())
+    }
+
     /// Records something in the audit trail.
     pub fn audit(&mut self, entry: AuditEntry) {
         self.pending.audit.push((self.now, entry));
@@ -213,10 +239,6 @@ impl Tx {
         self.queued.added -= 1;
     }
 
-    pub(super) const fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.conn
-    }
-
     pub(super) async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
         sqlx::query(sql)
             .execute(&mut self.conn)
@@ -225,50 +247,86 @@ impl Tx {
             .map_err(StoreError::unavailable("write to the store"))
     }
 
-    pub(super) fn begin_job(&mut self) {
+    /// Begins a job; one that `can_fail_alone` gets a savepoint to go back to.
+    pub(super) async fn begin_job(&mut self, can_fail_alone: bool) -> Result<(), StoreError> {
         self.now = self.clock.now();
         self.mark = Mark {
             messages: self.pending.messages.len(),
             events: self.pending.events.len(),
+            steps: self.pending.steps.len(),
+            bundles: self.pending.bundles.len(),
             audit: self.pending.audit.len(),
             queued: self.queued.added,
         };
+        if can_fail_alone { self.set_savepoint().await } else { Ok(()) }
     }
 
-    pub(super) fn abandon_job(&mut self) {
+    async fn set_savepoint(&mut self) -> Result<(), StoreError> {
+        match self.savepoint {
+            Savepoint::None => self.execute(backend::FIRST_JOB).await?,
+            Savepoint::BeforeJob => self.execute(backend::NEXT_JOB).await?,
+            Savepoint::AtEnd => {}
+        }
+        self.savepoint = Savepoint::BeforeJob;
+        Ok(())
+    }
+
+    /// Undoes the job alone.
+    pub(super) async fn abandon_job(&mut self) -> Result<(), StoreError> {
         self.pending.messages.truncate(self.mark.messages);
         self.pending.events.truncate(self.mark.events);
+        self.pending.steps.truncate(self.mark.steps);
+        self.pending.bundles.truncate(self.mark.bundles);
         self.pending.audit.truncate(self.mark.audit);
         self.queued.added = self.mark.queued;
+        self.execute(backend::UNDO_JOB).await?;
+        self.savepoint = Savepoint::AtEnd;
+        Ok(())
     }
 
     pub(super) fn abandon_group(&mut self) {
         self.pending = Pending::default();
         self.queued.added = 0;
+        self.savepoint = Savepoint::None;
         self.chain.abandon();
     }
 
-    /// What became durable, for the live feed. Call once after the commit.
-    pub(super) fn committed(&mut self) -> Vec<Committed> {
-        self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
-        self.chain.keep();
-        std::mem::take(&mut self.pending.committed)
-    }
-
-    /// Writes the gathered rows. A job that reads messages in SQL calls it first.
-    pub async fn flush(&mut self) -> Result<(), StoreError> {
-        self.flush_messages().await?;
-        self.flush_events().await?;
-        self.flush_audit().await?;
-        if self.queued.added != 0 {
-            sqlx::query("UPDATE counters SET value = $1 WHERE name = 'queued'")
+    /// Writes what was gathered and commits; what became durable, for the live feed.
+    pub(super) async fn commit(&mut self) -> Result<Vec<Committed>, StoreError> {
+        self.write_gathered().await?;
+        if self.queued.added == 0 {
+            self.execute(backend::COMMIT).await?;
+        } else {
+            sqlx::query(backend::COUNT_AND_COMMIT)
                 .bind(self.queued.stored + self.queued.added)
                 .execute(&mut self.conn)
                 .await
-                .map_err(StoreError::unavailable("count the queue"))?;
+                .map_err(StoreError::unavailable("write to the store"))?;
+        }
+        self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
+        self.savepoint = Savepoint::None;
+        self.chain.keep();
+        Ok(std::mem::take(&mut self.pending.committed))
+    }
+
+    /// Writes the rows that earlier jobs of the group gathered. A job that reads messages or
+    /// bundles calls it first, before it writes anything itself.
+    pub async fn flush(&mut self) -> Result<(), StoreError> {
+        self.write_gathered().await?;
+        if self.savepoint != Savepoint::None {
+            // Those rows are not this job's: they must stand even when it fails.
+            self.set_savepoint().await?;
         }
         self.mark = Mark { queued: self.queued.added, ..Mark::default() };
         Ok(())
+    }
+
+    async fn write_gathered(&mut self) -> Result<(), StoreError> {
+        self.flush_messages().await?;
+        self.flush_events().await?;
+        self.flush_steps().await?;
+        self.flush_bundles().await?;
+        self.flush_audit().await
     }
 
     async fn flush_messages(&mut self) -> Result<(), StoreError> {
@@ -308,6 +366,41 @@ impl Tx {
         Ok(())
     }
 
+    async fn flush_steps(&mut self) -> Result<(), StoreError> {
+        const INSERT: &str = "INSERT INTO steps (run_id, n, model, input_tokens, output_tokens, \
+            cost_nanos, reported, at) VALUES ";
+        let rows = std::mem::take(&mut self.pending.steps);
+        bulk(&mut self.conn, INSERT, 8, &rows, |query, step| {
+            Ok(query
+                .bind(step.run_id.to_string())
+                .bind(i64::from(step.n))
+                .bind(step.model.clone())
+                .bind(cols::int(step.input_tokens))
+                .bind(cols::int(step.output_tokens))
+                .bind(step.cost.as_nanos())
+                .bind(i64::from(step.reported))
+                .bind(step.at.as_micros()))
+        })
+        .await
+    }
+
+    async fn flush_bundles(&mut self) -> Result<(), StoreError> {
+        const INSERT: &str = "INSERT INTO bundles (id, run_id, conversation_id, parent_id, kind, \
+            body, created_at) VALUES ";
+        let rows = std::mem::take(&mut self.pending.bundles);
+        bulk(&mut self.conn, INSERT, 7, &rows, |query, (bundle, body)| {
+            Ok(query
+                .bind(bundle.id.to_string())
+                .bind(bundle.run_id.to_string())
+                .bind(bundle.conversation_id.to_string())
+                .bind(bundle.parent_id.map(|id| id.to_string()))
+                .bind(bundle.kind.as_str())
+                .bind(body.clone())
+                .bind(bundle.created_at.as_micros()))
+        })
+        .await
+    }
+
     async fn flush_audit(&mut self) -> Result<(), StoreError> {
         const INSERT: &str = "INSERT INTO audit (n, id, at, kind, actor, surface, run_id, \
             request_id, data, prev_hash, hash) VALUES ";
@@ -336,8 +429,8 @@ impl Tx {
 
 type Bound<'q> = Query<'q, sqlx::Sqlite, SqliteArguments>;
 
-/// Inserts rows, [`BULK`] to a statement and the rest one by one, so that both statements stay in
-/// the connection's cache.
+/// Inserts rows, up to [`BULK`] to a statement: few enough widths for all of them to stay in the
+/// connection's cache.
 async fn bulk<R: Sync>(
     conn: &mut SqliteConnection,
     insert: &str,
@@ -345,12 +438,8 @@ async fn bulk<R: Sync>(
     rows: &[R],
     mut bind: impl for<'q> FnMut(Bound<'q>, &R) -> Result<Bound<'q>, StoreError> + Send,
 ) -> Result<(), StoreError> {
-    let mut chunks = rows.chunks_exact(BULK);
-    for chunk in &mut chunks {
+    for chunk in rows.chunks(BULK) {
         insert_rows(conn, insert, columns, chunk, &mut bind).await?;
-    }
-    for row in chunks.remainder() {
-        insert_rows(conn, insert, columns, std::slice::from_ref(row), &mut bind).await?;
     }
     Ok(())
 }
