@@ -209,6 +209,44 @@ async fn silence_too_much_and_too_often_are_told_by_their_close_codes() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_loses_its_place_but_no_event() {
+    let daemon = Daemon::start("").await;
+    let mut socket = signed_in(&daemon, ADMIN).await;
+    let run = daemon.submit("careful", "run echo hi").await;
+    daemon.wait_for(&run, &["awaiting_approval"]).await;
+    let mut events = Vec::new();
+    let frame = json!({"id": "c1", "type": "subscribe", "run_id": run});
+    ask(&mut socket, &frame, &mut events).await;
+    // More than the kernel's buffers hold, from runs that have ended: the daemon waits for us.
+    let body = json!({"agent": "open", "input": "x".repeat(400_000)});
+    let mut unread = Vec::new();
+    for _ in 0..40 {
+        let other = daemon.post("/api/v1/runs?wait=20", &body).await.expect(200);
+        unread.push(other["id"].clone());
+    }
+    for id in &unread {
+        send(&mut socket, &json!({"id": "more", "type": "subscribe", "run_id": id})).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // More than the bytes that one subscription may lag behind.
+    for _ in 0..5 {
+        let steer = json!({"input": "y".repeat(300_000)});
+        daemon.post(&format!("/api/v1/runs/{run}/steer"), &steer).await.expect(202);
+    }
+    let last = daemon.run_of(&run).await["seq"].as_u64();
+    while events.iter().all(|e| e["run_id"] != run.as_str() || e["seq"].as_u64() != last) {
+        events.push(next(&mut socket).await);
+    }
+    let resync = |e: &&Value| e["type"] == "resync" && e["run_id"] == run.as_str();
+    let after = events.iter().find(resync).expect("a resync")["after"].as_u64();
+    assert!(after < last, "{after:?} < {last:?}");
+    let own = events.iter().filter(|e| e["run_id"] == run.as_str());
+    let seqs: Vec<u64> = own.filter_map(|e| e["seq"].as_u64()).collect();
+    let count = u64::try_from(seqs.len()).unwrap();
+    assert_eq!(seqs, (1..=count).collect::<Vec<_>>(), "no gap, no repeat");
+}
+
+#[tokio::test]
 async fn the_five_hundred_and_first_socket_is_told_to_come_back() {
     let daemon = Daemon::start("").await;
     let mut sockets = Vec::new();

@@ -78,7 +78,7 @@ pub(super) async fn chat(context: &Context, options: args::Chat) -> Result<ExitC
     if chat.is_terminal {
         let info: serde_json::Value = chat.client.get("/api/v1/me").await?;
         let text = |key: &str| info.get(key).and_then(|v| v.as_str()).unwrap_or("?").to_owned();
-        let name = info["principal"]["name"].as_str().unwrap_or("?");
+        let name = info.pointer("/principal/name").and_then(|v| v.as_str()).unwrap_or("?");
         let who = format!("{name} ({})", text("role"));
         out::line(chat.paint.dim(format_args!(
             "{} as {who}, agent {}. /help lists the commands.",
