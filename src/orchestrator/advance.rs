@@ -133,7 +133,7 @@ async fn claim(
     change(tx, run, RunInput::Claim, EventBody::RunStarted {}, &Actor::system())?;
     if run.started_at.is_none() {
         run.started_at = Some(tx.now());
-        let seq = tx.conversations().reserve(run.conversation_id, 1).await?;
+        let seq = tx.reserve(run.conversation_id).await?;
         let parts = work.input.parts();
         let message = tx.message(run.conversation_id, seq, run.id, Author::User, parts);
         work.history.push(Arc::new(message));
@@ -227,7 +227,7 @@ impl Turn<'_> {
         self.tx.event(&mut self.run, EventBody::MessageCompleted { message })?;
         self.say(Author::Assistant, parts).await?;
         for call in &self.work.calls {
-            self.tx.calls().insert(call).await?;
+            self.tx.calls().insert(call);
             let body = EventBody::ToolRequested {
                 call_id: call.id,
                 tool: call.tool.clone(),
@@ -266,7 +266,7 @@ impl Turn<'_> {
     /// Appends a message to the conversation.
     async fn say(&mut self, role: Author, parts: Vec<Part>) -> Result<(), StoreError> {
         let conversation = self.run.conversation_id;
-        let seq = self.tx.conversations().reserve(conversation, 1).await?;
+        let seq = self.tx.reserve(conversation).await?;
         let message = self.tx.message(conversation, seq, self.run.id, role, parts);
         self.work.history.push(Arc::new(message));
         Ok(())

@@ -123,8 +123,7 @@ async fn create(
         visible_conversation(tx, permit.scope(), id).await?
     } else {
         // Stored together with its run.
-        let id = ConversationId::new(tx.ids());
-        Conversation::new(id, permit.context().principal.id, tx.now())
+        tx.new_conversation(permit.context().principal.id)
     };
     if let Some(bundle) = new.bundle_id {
         check_continuation(&conversation, bundle)?;
@@ -275,6 +274,7 @@ fn rows(
         created_at: now,
         started_at: None,
         ended_at: None,
+        ending: None,
     };
     let run = Run {
         id: core.id,

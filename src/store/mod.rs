@@ -14,6 +14,7 @@ mod conversations;
 mod error;
 mod events;
 mod idempotency;
+mod known;
 mod page;
 mod runs;
 mod steers;
@@ -188,12 +189,12 @@ impl Reader {
 
     /// Runs.
     pub fn runs(&mut self) -> Runs<'_> {
-        Runs { conn: &mut self.conn }
+        Runs { conn: &mut self.conn, known: None }
     }
 
     /// Tool calls.
     pub fn calls(&mut self) -> Calls<'_> {
-        Calls { conn: &mut self.conn }
+        Calls { conn: &mut self.conn, new: None }
     }
 
     /// Questions to people.

@@ -15,9 +15,10 @@ use super::{
     bundles::{Bundle, Bundles},
     calls::Calls,
     cols,
-    conversations::Conversations,
+    conversations::{Conversation, Conversations},
     error::StoreError,
     idempotency::IdempotencyKeys,
+    known::Known,
     runs::{RunCore, Runs},
     steers::Steers,
     steps::StepRow,
@@ -25,7 +26,7 @@ use super::{
 use crate::{
     domain::{
         AuditEntry, Author, Clock, ConversationId, Event, EventBody, EventId, IdSource, Message,
-        MessageId, Part, RunId, Timestamp,
+        MessageId, Part, PrincipalId, RunId, Timestamp, ToolCall,
     },
     runtime::Redactor,
 };
@@ -45,6 +46,9 @@ pub struct Tx {
     chain: Chain,
     queued: Counter,
     savepoint: Savepoint,
+    known: Known,
+    /// Calls that this job has inserted; written when it ends, as it leaves them.
+    new_calls: Vec<ToolCall>,
 }
 
 /// Where the group's savepoint stands.
@@ -114,7 +118,21 @@ impl Tx {
         let queued = Counter { stored: queued, added: 0 };
         let (pending, mark) = (Pending::default(), Mark::default());
         let savepoint = Savepoint::None;
-        Self { conn, clock, ids, redactor, now, pending, mark, chain, queued, savepoint }
+        let (known, new_calls) = (Known::default(), Vec::new());
+        Self {
+            conn,
+            clock,
+            ids,
+            redactor,
+            now,
+            pending,
+            mark,
+            chain,
+            queued,
+            savepoint,
+            known,
+            new_calls,
+        }
     }
 
     /// The moment of this job; the same for everything that it writes.
@@ -134,12 +152,12 @@ impl Tx {
 
     /// Runs.
     pub const fn runs(&mut self) -> Runs<'_> {
-        Runs { conn: &mut self.conn }
+        Runs { conn: &mut self.conn, known: Some(&mut self.known) }
     }
 
     /// Tool calls.
     pub const fn calls(&mut self) -> Calls<'_> {
-        Calls { conn: &mut self.conn }
+        Calls { conn: &mut self.conn, new: Some(&mut self.new_calls) }
     }
 
     /// Messages that wait to be injected.
@@ -192,7 +210,24 @@ impl Tx {
         Ok(())
     }
 
-    /// Appends a message; `seq` comes from the conversation's row, which the caller saves.
+    /// A new, empty thread. The caller puts it, with its first run or alone.
+    pub fn new_conversation(&mut self, principal: PrincipalId) -> Conversation {
+        let id = ConversationId::new(&self.ids);
+        self.known.set_last_seq(id, 0, false);
+        Conversation::new(id, principal, self.now)
+    }
+
+    /// The number of a thread's next message.
+    pub async fn reserve(&mut self, id: ConversationId) -> Result<u64, StoreError> {
+        let last = match self.known.last_seq(id) {
+            Some(last) => last,
+            None => self.conversations().last_seq(id).await?,
+        };
+        self.known.set_last_seq(id, last + 1, true);
+        Ok(last + 1)
+    }
+
+    /// Appends a message; `seq` comes from [`reserve`](Self::reserve).
     pub fn message(
         &mut self,
         conversation_id: ConversationId,
@@ -258,7 +293,13 @@ impl Tx {
             audit: self.pending.audit.len(),
             queued: self.queued.added,
         };
+        self.known.begin_job();
         if can_fail_alone { self.set_savepoint().await } else { Ok(()) }
+    }
+
+    /// Ends a job that succeeded.
+    pub(super) async fn end_job(&mut self) -> Result<(), StoreError> {
+        self.calls().write_new().await
     }
 
     async fn set_savepoint(&mut self) -> Result<(), StoreError> {
@@ -279,6 +320,8 @@ impl Tx {
         self.pending.bundles.truncate(self.mark.bundles);
         self.pending.audit.truncate(self.mark.audit);
         self.queued.added = self.mark.queued;
+        self.known.abandon_job();
+        self.new_calls.clear();
         self.execute(backend::UNDO_JOB).await?;
         self.savepoint = Savepoint::AtEnd;
         Ok(())
@@ -288,6 +331,8 @@ impl Tx {
         self.pending = Pending::default();
         self.queued.added = 0;
         self.savepoint = Savepoint::None;
+        self.known.abandon_group();
+        self.new_calls.clear();
         self.chain.abandon();
     }
 
@@ -305,6 +350,7 @@ impl Tx {
         }
         self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
         self.savepoint = Savepoint::None;
+        self.known.committed();
         self.chain.keep();
         Ok(std::mem::take(&mut self.pending.committed))
     }
@@ -318,11 +364,13 @@ impl Tx {
             self.set_savepoint().await?;
         }
         self.mark = Mark { queued: self.queued.added, ..Mark::default() };
+        self.known.begin_job();
         Ok(())
     }
 
     async fn write_gathered(&mut self) -> Result<(), StoreError> {
         self.flush_messages().await?;
+        self.flush_last_seqs().await?;
         self.flush_events().await?;
         self.flush_steps().await?;
         self.flush_bundles().await?;
@@ -344,6 +392,28 @@ impl Tx {
                 .bind(m.at.as_micros()))
         })
         .await
+    }
+
+    /// One statement for each width, as [`bulk`] does it.
+    async fn flush_last_seqs(&mut self) -> Result<(), StoreError> {
+        let rows = self.known.take_new_seqs();
+        for chunk in rows.chunks(BULK) {
+            let sql = format!(
+                "UPDATE conversations SET last_seq = v.column2 FROM (VALUES {}) AS v \
+                 WHERE conversations.id = v.column1",
+                places(2, chunk.len())
+            );
+            // Only our own constant text and place holders: every value is bound.
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for (id, last) in chunk {
+                query = query.bind(id.to_string()).bind(cols::int(*last));
+            }
+            query
+                .execute(&mut self.conn)
+                .await
+                .map_err(StoreError::unavailable("number messages"))?;
+        }
+        Ok(())
     }
 
     async fn flush_events(&mut self) -> Result<(), StoreError> {
@@ -451,17 +521,21 @@ async fn insert_rows<R: Sync>(
     rows: &[R],
     bind: &mut (impl for<'q> FnMut(Bound<'q>, &R) -> Result<Bound<'q>, StoreError> + Send),
 ) -> Result<(), StoreError> {
-    let tuple = |row: usize| {
-        let places: Vec<String> =
-            (1..=columns).map(|c| format!("${}", row * columns + c)).collect();
-        format!("({})", places.join(", "))
-    };
-    let tuples: Vec<String> = (0..rows.len()).map(tuple).collect();
     // Only our own constant text and place holders: every value is bound.
-    let sql = AssertSqlSafe(format!("{insert}{}", tuples.join(", ")));
+    let sql = AssertSqlSafe(format!("{insert}{}", places(columns, rows.len())));
     let mut query = sqlx::query(sql);
     for row in rows {
         query = bind(query, row)?;
     }
     query.execute(conn).await.map(drop).map_err(StoreError::unavailable("append to the store"))
+}
+
+/// `($1, $2), ($3, $4)` for two columns and two rows.
+fn places(columns: usize, rows: usize) -> String {
+    let tuple = |row: usize| {
+        let places: Vec<String> =
+            (1..=columns).map(|c| format!("${}", row * columns + c)).collect();
+        format!("({})", places.join(", "))
+    };
+    (0..rows).map(tuple).collect::<Vec<_>>().join(", ")
 }

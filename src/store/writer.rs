@@ -152,6 +152,7 @@ async fn commit(
             let ran = (job.run)(tx).await;
             answers.push(ran.answer);
             if ran.is_ok {
+                tx.end_job().await?;
                 continue;
             }
             if is_alone {
