@@ -63,26 +63,28 @@ const VERBS: [(&str, &str); 8] = [
 /// from the code.
 fn promised(scene: Scene, verb: &str, body: &Value) -> (u16, &'static str) {
     use Scene as S;
-    let accepted = (202, "");
+    let refused = |code| (409, code);
     let is_over = matches!(scene, S::Succeeded | S::Failed | S::Cancelled | S::Expired);
-    match (verb, scene) {
-        ("retry", S::Failed | S::Expired) => accepted,
-        ("retry", _) => (409, "run.not_failed"),
-        // What has reached a safe point has a bundle.
-        ("fork", S::Awaiting | S::Interrupted | S::Input | S::Budget | S::Succeeded) => accepted,
-        ("fork", _) => (409, "run.no_bundle"),
-        _ if is_over => (409, "run.terminal"),
-        ("interrupt", S::InModel | S::InTool) => accepted,
-        ("interrupt", _) => (409, "run.not_running"),
-        ("steer", S::Cancelling) => (409, "run.cancelling"),
-        ("resume", S::Interrupted) => accepted,
-        ("resume", S::Input) if body.get("input").is_some() => accepted,
-        ("resume", S::Input) => (422, "run.input_required"),
-        ("resume", S::Budget) => (409, "run.awaiting_decision"),
-        ("resume", _) => (409, "run.not_paused"),
-        ("steer" | "cancel", _) => accepted,
-        _ => panic!("no such verb: {verb}"),
-    }
+    // What has reached a safe point has a bundle to begin from.
+    let is_safe =
+        matches!(scene, S::Awaiting | S::Interrupted | S::Input | S::Budget | S::Succeeded);
+    let answer = match verb {
+        "retry" if !matches!(scene, S::Failed | S::Expired) => refused("run.not_failed"),
+        "fork" if !is_safe => refused("run.no_bundle"),
+        "retry" | "fork" => (202, ""),
+        _ if is_over => refused("run.terminal"),
+        "interrupt" if !matches!(scene, S::InModel | S::InTool) => refused("run.not_running"),
+        "steer" if scene == S::Cancelling => refused("run.cancelling"),
+        "resume" => match scene {
+            S::Input if body.get("input").is_none() => (422, "run.input_required"),
+            S::Input | S::Interrupted => (202, ""),
+            S::Budget => refused("run.awaiting_decision"),
+            _ => refused("run.not_paused"),
+        },
+        _ => (202, ""),
+    };
+    assert!(VERBS.iter().any(|(known, _)| *known == verb), "no such verb: {verb}");
+    answer
 }
 
 struct Stage<'a> {
