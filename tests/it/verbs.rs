@@ -252,12 +252,20 @@ struct Anchor {
 impl Anchor {
     fn hold(marker: &str) -> Self {
         let tool = pid_of(marker).expect("the tool lives").to_string();
-        let inside = format!("{marker}.1");
         #[expect(clippy::disallowed_methods, reason = "no tool: the test holds a namespace open")]
         let mut command = std::process::Command::new("nsenter");
-        let args = ["--target", &tool, "--pid", "sleep", &inside];
+        let args = ["--target", &tool, "--pid", "/bin/sleep", "5000"];
         let child = command.args(args).spawn().expect("nsenter starts");
         Self { child }
+    }
+
+    /// Whether the process inside lives: nsenter's only child.
+    fn is_set(&self) -> bool {
+        let own = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        let child = children.unwrap_or_default().trim().to_owned();
+        let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        line.starts_with(b"/bin/sleep\0")
     }
 
     fn signal(&self, signal: Signal) {
@@ -280,7 +288,7 @@ async fn every_verb_while_the_cancelled_work_is_being_stopped() {
     let mut stage = Stage { daemon: &daemon, fake: &fake, scenes: 0 };
     let (id, marker) = stage.sleeper().await;
     let anchor = Anchor::hold(&marker);
-    until_alive(&format!("{marker}.1"), true).await;
+    until("the anchor", || anchor.is_set().then_some(())).await;
     anchor.signal(Signal::STOP);
     assert_eq!(verb(&daemon, &id, "cancel", &json!({})).await.0, 202);
     until_alive(&marker, false).await;
