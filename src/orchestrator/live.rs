@@ -34,11 +34,19 @@ impl Wish {
     }
 }
 
+/// A run with a task here.
+#[derive(Debug)]
+struct Active {
+    wishes: watch::Sender<Wish>,
+    /// Somebody said that the run is ready while its task was still leaving: look again after.
+    is_hinted: bool,
+}
+
 /// Live state, made before the store because the store's commits feed it.
 #[derive(Debug, Default)]
 pub struct Live {
     pub(super) feed: Arc<Feed>,
-    active: Mutex<HashMap<RunId, watch::Sender<Wish>>>,
+    active: Mutex<HashMap<RunId, Active>>,
     hints: Mutex<VecDeque<RunId>>,
     pub(super) wake: Notify,
 }
@@ -86,28 +94,33 @@ impl Live {
     }
 
     fn wish(&self, run_id: RunId, change: impl FnOnce(&mut Wish)) {
-        if let Some(sender) = lock(&self.active).get(&run_id) {
-            sender.send_modify(change);
+        if let Some(active) = lock(&self.active).get(&run_id) {
+            active.wishes.send_modify(change);
         }
     }
 
     /// Registers a task for a run; `None` when there is one already or there is no room.
     pub(super) fn enter(&self, run_id: RunId, active_max: usize) -> Entered {
         let mut active = lock(&self.active);
-        if active.contains_key(&run_id) {
+        if let Some(there) = active.get_mut(&run_id) {
+            there.is_hinted = true;
             return Entered::Already;
         }
         if active.len() >= active_max {
             return Entered::Full;
         }
         let (sender, wishes) = watch::channel(Wish::default());
-        active.insert(run_id, sender);
+        active.insert(run_id, Active { wishes: sender, is_hinted: false });
         Entered::New(wishes)
     }
 
     pub(super) fn leave(&self, run_id: RunId) {
-        lock(&self.active).remove(&run_id);
-        self.wake.notify_one();
+        let left = lock(&self.active).remove(&run_id);
+        if left.is_some_and(|active| active.is_hinted) {
+            self.hint(run_id);
+        } else {
+            self.wake.notify_one();
+        }
     }
 
     /// Runs with a task here.
