@@ -42,6 +42,8 @@ pub struct Tx {
     mark: Mark,
     chain: Chain,
     queued: Counter,
+    /// Whether the job at work has a savepoint of its own.
+    has_savepoint: bool,
 }
 
 impl std::fmt::Debug for Tx {
@@ -95,7 +97,8 @@ impl Tx {
         let now = clock.now();
         let queued = Counter { stored: queued, added: 0 };
         let (pending, mark) = (Pending::default(), Mark::default());
-        Self { conn, clock, ids, redactor, now, pending, mark, chain, queued }
+        let has_savepoint = false;
+        Self { conn, clock, ids, redactor, now, pending, mark, chain, queued, has_savepoint }
     }
 
     /// The moment of this job; the same for everything that it writes.
@@ -225,7 +228,8 @@ impl Tx {
             .map_err(StoreError::unavailable("write to the store"))
     }
 
-    pub(super) fn begin_job(&mut self) {
+    pub(super) fn begin_job(&mut self, has_savepoint: bool) {
+        self.has_savepoint = has_savepoint;
         self.now = self.clock.now();
         self.mark = Mark {
             messages: self.pending.messages.len(),
@@ -255,8 +259,21 @@ impl Tx {
         std::mem::take(&mut self.pending.committed)
     }
 
-    /// Writes the gathered rows. A job that reads messages in SQL calls it first.
+    /// Writes the rows that earlier jobs of the group gathered. A job that reads messages in SQL
+    /// calls it before it writes anything: the rows must stand even when the job then fails, so
+    /// its savepoint begins anew behind them.
     pub async fn flush(&mut self) -> Result<(), StoreError> {
+        if self.has_savepoint {
+            self.execute("RELEASE job").await?;
+        }
+        self.write_gathered().await?;
+        if self.has_savepoint {
+            self.execute("SAVEPOINT job").await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write_gathered(&mut self) -> Result<(), StoreError> {
         self.flush_messages().await?;
         self.flush_events().await?;
         self.flush_audit().await?;

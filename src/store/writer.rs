@@ -154,7 +154,7 @@ async fn commit(
             if !is_alone {
                 tx.execute("SAVEPOINT job").await?;
             }
-            tx.begin_job();
+            tx.begin_job(!is_alone);
             let ran = (job.run)(tx).await;
             answers.push(ran.answer);
             if ran.is_ok {
@@ -172,7 +172,7 @@ async fn commit(
                 tx.execute("RELEASE job").await?;
             }
         }
-        tx.flush().await?;
+        tx.write_gathered().await?;
         tx.execute("COMMIT").await?;
         Ok(tx.committed())
     }
