@@ -454,7 +454,7 @@ pub struct Run {
     pub metadata: BTreeMap<String, String>,
     /// Its bounds.
     pub limits: RunLimits,
-    /// The bundle it continues from, if it was said.
+    /// The bundle that it was asked to continue, or else its conversation's newest at that time.
     pub base_bundle_id: Option<BundleId>,
     /// When it was created.
     pub created_at: Timestamp,
