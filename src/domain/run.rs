@@ -61,7 +61,8 @@ pub enum RunInput {
     Expire,
     /// Its owner died; it goes back to the queue.
     Recover,
-    /// Its owner died with an unsafe effect undecided, or too often: a person must look.
+    /// Its owner died with an unsafe effect undecided, after an interrupt, or too often: a person
+    /// must look.
     RecoverPaused,
 }
 
