@@ -134,6 +134,9 @@ fn check_outcome(approval: &Approval, new: &NewDecision) -> Result<(), CommandEr
         (ApprovalKind::UnknownEffect, Decision::Approve, None) => {
             "say what happened: `outcome` is happened, run, skip or abort"
         }
+        (ApprovalKind::UnknownEffect, Decision::Deny, Some(UnknownOutcome::Run)) => {
+            "`deny` with outcome `run` contradicts itself; approve to run the call, or deny to skip it"
+        }
         (ApprovalKind::Tool | ApprovalKind::Budget, _, Some(_)) => {
             "`outcome` is only for an approval of kind unknown_effect"
         }
