@@ -57,14 +57,11 @@ impl Orchestrator {
         }
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
-        let done = self
-            .inner
+        self.inner
             .command(&cx, idempotency, move |tx| {
                 Box::pin(async move { decide(tx, &inner, &permit, id, decision).await })
             })
-            .await?;
-        self.inner.live.wake.notify_one();
-        Ok(done)
+            .await
     }
 }
 

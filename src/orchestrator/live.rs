@@ -3,7 +3,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::{Notify, watch};
@@ -34,12 +37,21 @@ impl Wish {
     }
 }
 
+/// The place of a run that has a task.
+#[derive(Debug)]
+struct Place {
+    wishes: watch::Sender<Wish>,
+    /// It became ready again before its task had left: look at it afterwards.
+    is_wanted: bool,
+}
+
 /// Live state, made before the store because the store's commits feed it.
 #[derive(Debug, Default)]
 pub struct Live {
     pub(super) feed: Arc<Feed>,
-    active: Mutex<HashMap<RunId, watch::Sender<Wish>>>,
+    active: Mutex<HashMap<RunId, Place>>,
     hints: Mutex<VecDeque<RunId>>,
+    shall_look: AtomicBool,
     pub(super) wake: Notify,
 }
 
@@ -62,6 +74,11 @@ impl Live {
                 EventBody::InterruptRequested { mode } => {
                     self.wish(event.run_id, |wish| wish.interrupt = Some(*mode));
                 }
+                // Ended by a person or a timer: the run that waited behind it is ready, and no event
+                // of its own says so. Of the runs that it ends itself, a task names the next.
+                EventBody::RunFailed { .. }
+                | EventBody::RunCancelled { .. }
+                | EventBody::RunExpired { .. } => self.look(),
                 EventBody::CancelRequested { .. } => {
                     self.wish(event.run_id, |wish| wish.is_cancelled = true);
                 }
@@ -85,10 +102,29 @@ impl Live {
         lock(&self.hints).pop_front()
     }
 
+    /// Says that runs may be ready which nobody named.
+    fn look(&self) {
+        self.shall_look.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether somebody said so since the last time.
+    pub(super) fn take_look(&self) -> bool {
+        self.shall_look.swap(false, Ordering::AcqRel)
+    }
+
     fn wish(&self, run_id: RunId, change: impl FnOnce(&mut Wish)) {
-        if let Some(sender) = lock(&self.active).get(&run_id) {
-            sender.send_modify(change);
+        if let Some(place) = lock(&self.active).get(&run_id) {
+            place.wishes.send_modify(change);
         }
+    }
+
+    /// Says that a run which has a task shall be looked at once that has left; false when it has
+    /// none any more.
+    pub(super) fn want(&self, run_id: RunId) -> bool {
+        let mut active = lock(&self.active);
+        let place = active.get_mut(&run_id);
+        place.map(|place| place.is_wanted = true).is_some()
     }
 
     /// Registers a task for a run; `None` when there is one already or there is no room.
@@ -101,13 +137,17 @@ impl Live {
             return Entered::Full;
         }
         let (sender, wishes) = watch::channel(Wish::default());
-        active.insert(run_id, sender);
+        active.insert(run_id, Place { wishes: sender, is_wanted: false });
         Entered::New(wishes)
     }
 
     pub(super) fn leave(&self, run_id: RunId) {
-        lock(&self.active).remove(&run_id);
-        self.wake.notify_one();
+        let place = lock(&self.active).remove(&run_id);
+        if place.is_some_and(|place| place.is_wanted) {
+            self.hint(run_id);
+        } else {
+            self.wake.notify_one();
+        }
     }
 
     /// Runs with a task here.
@@ -125,4 +165,50 @@ pub(super) enum Entered {
     Already,
     /// No room now.
     Full,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ConversationId, Event, IdSource, ManualClock, RunError, Timestamp, Usage};
+
+    fn ids() -> IdSource {
+        IdSource::new(Arc::new(ManualClock::at_secs(1)), |bytes| bytes.fill(7))
+    }
+
+    fn committed(run_id: RunId, body: EventBody) -> Committed {
+        let conversation_id = ConversationId::new(&ids());
+        let at = Timestamp::from_micros(0);
+        let event = Event { body, run_id, conversation_id, seq: 1, at, epoch: 0 };
+        Committed { event: Arc::new(event), bytes: 0 }
+    }
+
+    #[test]
+    fn a_run_that_is_ready_before_its_task_left_is_looked_at_afterwards() {
+        let (live, id) = (Live::default(), RunId::new(&ids()));
+        assert!(matches!(live.enter(id, 8), Entered::New(_)));
+        assert!(matches!(live.enter(id, 8), Entered::Already));
+        assert!(live.want(id), "it has a task");
+        assert_eq!(live.take_hint(), None);
+        live.leave(id);
+        assert_eq!(live.take_hint(), Some(id));
+        assert!(!live.want(id), "it has none any more");
+    }
+
+    #[test]
+    fn an_end_that_no_task_brought_about_makes_the_supervisor_look() {
+        let (live, id) = (Live::default(), RunId::new(&ids()));
+        assert!(!live.take_look());
+        let error = RunError { code: "run.expired".to_owned(), message: String::new() };
+        let usage = Usage::default();
+        for body in [
+            EventBody::RunCancelled { reason: None, unknown_effects: Vec::new(), usage },
+            EventBody::RunFailed { error: error.clone(), usage },
+            EventBody::RunExpired { error, usage },
+        ] {
+            live.committed(&[committed(id, body)]);
+            assert!(live.take_look());
+        }
+        assert!(!live.take_look());
+    }
 }

@@ -34,8 +34,14 @@ pub(super) async fn supervise(inner: Arc<Inner>, stop: Stop) {
     let mut looks_again = true;
     loop {
         while let Some(run_id) = inner.live.take_hint() {
-            looks_again |= !try_start(&inner, run_id);
+            looks_again |= match try_start(&inner, run_id) {
+                Started::Yes => false,
+                // It is ready although its task is still here: that one is about to leave.
+                Started::Already => !inner.live.want(run_id),
+                Started::Full => true,
+            };
         }
+        looks_again |= inner.live.take_look();
         if looks_again && inner.live.active_count() < inner.options.active_max {
             match claim(&inner).await {
                 Ok(found_all) => looks_again = !found_all,
@@ -66,17 +72,27 @@ async fn claim(inner: &Arc<Inner>) -> Result<bool, StoreError> {
     let is_all = ready.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
     let mut has_room = true;
     for run_id in ready {
-        has_room &= try_start(inner, run_id);
+        has_room &= try_start(inner, run_id) != Started::Full;
     }
     Ok(is_all && has_room)
 }
 
-/// Starts a task for a run; false when there was no room.
-fn try_start(inner: &Arc<Inner>, run_id: RunId) -> bool {
+/// Whether a run has a task now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Started {
+    Yes,
+    /// It had one.
+    Already,
+    /// No: there was no room.
+    Full,
+}
+
+/// Starts a task for a run.
+fn try_start(inner: &Arc<Inner>, run_id: RunId) -> Started {
     let wishes = match inner.live.enter(run_id, inner.options.active_max) {
         Entered::New(wishes) => wishes,
-        Entered::Already => return true,
-        Entered::Full => return false,
+        Entered::Already => return Started::Already,
+        Entered::Full => return Started::Full,
     };
     let shared = Arc::clone(inner);
     let span = tracing::info_span!("run", run.id = %run_id);
@@ -91,7 +107,7 @@ fn try_start(inner: &Arc<Inner>, run_id: RunId) -> bool {
         }
         .instrument(span)
     });
-    true
+    Started::Yes
 }
 
 /// Frees the run's place even when its task panics.

@@ -135,8 +135,7 @@ impl Orchestrator {
         check_reason(reason.as_deref())?;
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
-        let done = self
-            .inner
+        self.inner
             .command(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let mut run = visible_run(tx, permit.scope(), id).await?;
@@ -144,10 +143,7 @@ impl Orchestrator {
                     whole(tx, id).await
                 })
             })
-            .await?;
-        // A run that waited behind this one is ready now.
-        self.inner.live.wake.notify_one();
-        Ok(done)
+            .await
     }
 
     /// Starts a new run with the input of one that failed or expired.
