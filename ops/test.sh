@@ -59,18 +59,19 @@ install_tools() {
     fi
 }
 
-# Each check prints one result line at its end; the first that fails ends the script.
-checks=0
+# Each check prints one result line at its end. All of them run; one that fails fails the script.
+passed=0
+failed=()
 check() {
     local name=$1 begin=$SECONDS
     shift
     say "$name"
     if "$@"; then
-        checks=$((checks + 1))
+        passed=$((passed + 1))
         printf 'check %s ... ok (%s s)\n' "$name" $((SECONDS - begin))
     else
+        failed+=("$name")
         printf 'check %s ... FAILED (%s s)\n' "$name" $((SECONDS - begin))
-        exit 1
     fi
 }
 
@@ -81,9 +82,13 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 check formatting cargo fmt --all --check
 check licences-and-sources cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 check lints cargo clippy --locked --all-targets -- -D warnings
-check tests cargo test --locked
+check tests cargo test --locked --no-fail-fast
 if [ "$quick" = false ]; then
     check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
     check demonstration cargo run --locked --quiet -- demo --yes
 fi
-printf '\nall %s checks passed in %s s\n' "$checks" "$SECONDS"
+printf '\n%s checks passed, %s failed in %s s\n' "$passed" "${#failed[@]}" "$SECONDS"
+if [ ${#failed[@]} -gt 0 ]; then
+    printf '  failed: %s\n' "${failed[@]}"
+    exit 1
+fi

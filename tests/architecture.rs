@@ -1,12 +1,8 @@
 //! The shape of the code, held against its sources: who may import whom, where each outside crate
 //! lives, where `unsafe` may stand. See docs/ARCHITECTURE.md.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    reason = "a test's helpers fail by panicking, as its tests do"
-)]
+#![cfg(test)]
+#![expect(clippy::string_slice, reason = "the scanner cuts only at characters it has seen")]
 
 use std::{
     collections::BTreeSet,
@@ -91,6 +87,27 @@ fn the_sources_keep_the_shape() {
     let known: BTreeSet<String> = IMPORTS.iter().map(|(module, _)| (*module).to_owned()).collect();
     assert_eq!(modules, known, "a module without a row, or a row without a module");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_document_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap();
+    let mut files = Vec::new();
+    collect(&root.join("src"), &mut files);
+    collect(&root.join("tests"), &mut files);
+    let code: String = files.iter().map(|f| fs::read_to_string(f).unwrap()).collect();
+    // Names of tests are sentences; nothing else in the document has three underscores.
+    let named = document.split('`').filter(|word| {
+        word.matches('_').count() >= 3
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    });
+    let mut count = 0;
+    for name in named {
+        assert!(code.contains(&format!("fn {name}(")), "no test is called {name}");
+        count += 1;
+    }
+    assert!(count >= 20, "only {count} tests are named");
 }
 
 #[test]

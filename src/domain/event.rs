@@ -60,7 +60,11 @@ pub enum EventBody {
         confinement: Option<Confinement>,
     },
     #[serde(rename = "approval.requested")]
-    ApprovalRequested { approval: Box<Approval> },
+    ApprovalRequested {
+        // `data` is the approval itself (API.md).
+        #[serde(flatten)]
+        approval: Box<Approval>,
+    },
     #[serde(rename = "approval.decided")]
     ApprovalDecided {
         approval_id: ApprovalId,

@@ -37,19 +37,19 @@ impl Wish {
     }
 }
 
-/// The place of a run that has a task.
+/// A run with a task here.
 #[derive(Debug)]
-struct Place {
+struct Active {
     wishes: watch::Sender<Wish>,
-    /// It became ready again before its task had left: look at it afterwards.
-    is_wanted: bool,
+    /// Somebody said that the run is ready while its task was still leaving: look again after.
+    is_hinted: bool,
 }
 
 /// Live state, made before the store because the store's commits feed it.
 #[derive(Debug, Default)]
 pub struct Live {
     pub(super) feed: Arc<Feed>,
-    active: Mutex<HashMap<RunId, Place>>,
+    active: Mutex<HashMap<RunId, Active>>,
     hints: Mutex<VecDeque<RunId>>,
     shall_look: AtomicBool,
     pub(super) wake: Notify,
@@ -114,36 +114,29 @@ impl Live {
     }
 
     fn wish(&self, run_id: RunId, change: impl FnOnce(&mut Wish)) {
-        if let Some(place) = lock(&self.active).get(&run_id) {
-            place.wishes.send_modify(change);
+        if let Some(active) = lock(&self.active).get(&run_id) {
+            active.wishes.send_modify(change);
         }
     }
 
-    /// Says that a run which has a task shall be looked at once that has left; false when it has
-    /// none any more.
-    pub(super) fn want(&self, run_id: RunId) -> bool {
-        let mut active = lock(&self.active);
-        let place = active.get_mut(&run_id);
-        place.map(|place| place.is_wanted = true).is_some()
-    }
-
-    /// Registers a task for a run; `None` when there is one already or there is no room.
+    /// Registers a task for a run, unless there is one already or there is no room.
     pub(super) fn enter(&self, run_id: RunId, active_max: usize) -> Entered {
         let mut active = lock(&self.active);
-        if active.contains_key(&run_id) {
+        if let Some(there) = active.get_mut(&run_id) {
+            there.is_hinted = true;
             return Entered::Already;
         }
         if active.len() >= active_max {
             return Entered::Full;
         }
         let (sender, wishes) = watch::channel(Wish::default());
-        active.insert(run_id, Place { wishes: sender, is_wanted: false });
+        active.insert(run_id, Active { wishes: sender, is_hinted: false });
         Entered::New(wishes)
     }
 
     pub(super) fn leave(&self, run_id: RunId) {
-        let place = lock(&self.active).remove(&run_id);
-        if place.is_some_and(|place| place.is_wanted) {
+        let left = lock(&self.active).remove(&run_id);
+        if left.is_some_and(|active| active.is_hinted) {
             self.hint(run_id);
         } else {
             self.wake.notify_one();
@@ -188,11 +181,9 @@ mod tests {
         let (live, id) = (Live::default(), RunId::new(&ids()));
         assert!(matches!(live.enter(id, 8), Entered::New(_)));
         assert!(matches!(live.enter(id, 8), Entered::Already));
-        assert!(live.want(id), "it has a task");
         assert_eq!(live.take_hint(), None);
         live.leave(id);
         assert_eq!(live.take_hint(), Some(id));
-        assert!(!live.want(id), "it has none any more");
     }
 
     #[test]

@@ -34,12 +34,7 @@ pub(super) async fn supervise(inner: Arc<Inner>, stop: Stop) {
     let mut looks_again = true;
     loop {
         while let Some(run_id) = inner.live.take_hint() {
-            looks_again |= match try_start(&inner, run_id) {
-                Started::Yes => false,
-                // It is ready although its task is still here: that one is about to leave.
-                Started::Already => !inner.live.want(run_id),
-                Started::Full => true,
-            };
+            looks_again |= !try_start(&inner, run_id);
         }
         looks_again |= inner.live.take_look();
         if looks_again && inner.live.active_count() < inner.options.active_max {
@@ -72,27 +67,17 @@ async fn claim(inner: &Arc<Inner>) -> Result<bool, StoreError> {
     let is_all = ready.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
     let mut has_room = true;
     for run_id in ready {
-        has_room &= try_start(inner, run_id) != Started::Full;
+        has_room &= try_start(inner, run_id);
     }
     Ok(is_all && has_room)
 }
 
-/// Whether a run has a task now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Started {
-    Yes,
-    /// It had one.
-    Already,
-    /// No: there was no room.
-    Full,
-}
-
-/// Starts a task for a run.
-fn try_start(inner: &Arc<Inner>, run_id: RunId) -> Started {
+/// Starts a task for a run; false when there was no room.
+fn try_start(inner: &Arc<Inner>, run_id: RunId) -> bool {
     let wishes = match inner.live.enter(run_id, inner.options.active_max) {
         Entered::New(wishes) => wishes,
-        Entered::Already => return Started::Already,
-        Entered::Full => return Started::Full,
+        Entered::Already => return true,
+        Entered::Full => return false,
     };
     let shared = Arc::clone(inner);
     let span = tracing::info_span!("run", run.id = %run_id);
@@ -107,7 +92,7 @@ fn try_start(inner: &Arc<Inner>, run_id: RunId) -> Started {
         }
         .instrument(span)
     });
-    Started::Yes
+    true
 }
 
 /// Frees the run's place even when its task panics.

@@ -6,6 +6,7 @@
 use std::{
     io::Write,
     os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -27,7 +28,7 @@ use super::{
     End, SandboxError, mounts,
     output::{Capture, Flow},
     parent::Helper,
-    plan::Plan,
+    plan::{Plan, PlanError},
     sys,
     wire::{self, AtStep, Failure, Message, Report},
 };
@@ -51,6 +52,8 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) plan: Plan,
+    /// What no tree may show.
+    pub(super) data_dir: PathBuf,
     pub(super) stdin: Vec<u8>,
     pub(super) wall: Duration,
     pub(super) capture: Capture,
@@ -62,9 +65,9 @@ pub(super) async fn run(
     request: Request,
     stop: &CancellationToken,
 ) -> Result<Ended, SandboxError> {
-    let Request { mut plan, stdin, wall, capture } = request;
+    let Request { mut plan, data_dir, stdin, wall, capture } = request;
     let started = Instant::now();
-    let trees = trees(&mut plan)?;
+    let trees = trees(&mut plan, &data_dir)?;
     let (status, theirs) = wire::pair().at("socketpair")?;
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
@@ -281,10 +284,14 @@ fn memory_file(name: &str, content: &[u8]) -> Result<OwnedFd, Failure> {
 /// Makes the sources real (without links), and clones them if this is root: root's helper has
 /// become somebody who may not be able to walk to them. Without the capability to clone, the
 /// sandbox opens them itself.
-fn trees(plan: &mut Plan) -> Result<Vec<OwnedFd>, SandboxError> {
+fn trees(plan: &mut Plan, data_dir: &Path) -> Result<Vec<OwnedFd>, SandboxError> {
     for tree in &mut plan.trees {
         tree.source =
             std::fs::canonicalize(&tree.source).at(format!("find {}", tree.source.display()))?;
+    }
+    // The plan has looked at the names; a link may have led elsewhere.
+    if let Some(tree) = plan.trees.iter().find(|t| data_dir.starts_with(&t.source)) {
+        return Err(PlanError::ShowsDataDir(tree.target.clone()).into());
     }
     if !geteuid().is_root() {
         return Ok(Vec::new());

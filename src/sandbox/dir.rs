@@ -21,7 +21,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::workspace::give_to_tools;
+use super::workspace::{give_to, give_to_tools};
 
 /// Times that a resolution is tried again after a concurrent rename (`EAGAIN`, openat2(2)).
 const TRIES: u32 = 128;
@@ -178,23 +178,26 @@ impl Dir {
     }
 
     /// Puts content in the place of a file in one step: readers see the old or the new, a crash
-    /// leaves the old or the new. Keeps the mode of what it replaces; makes missing directories.
-    /// A link in the last place is replaced, not followed.
+    /// leaves the old or the new. Keeps the mode of what it replaces, and its owner unless that is
+    /// root, whose file goes to the tools; makes missing directories. A link in the last place is replaced, not followed.
     pub fn replace(&self, path: &Path, content: &[u8]) -> Result<(), DirError> {
         let (parent, name) = self.parent(path)?;
-        let mode = match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let (mode, owner) = match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Mode::from_raw_mode(stat.st_mode & 0o777),
-                FileType::Symlink => Mode::from_raw_mode(FILE_MODE),
+                FileType::RegularFile => {
+                    let owner = (stat.st_uid != 0).then_some((stat.st_uid, stat.st_gid));
+                    (Mode::from_raw_mode(stat.st_mode & 0o777), owner)
+                }
+                FileType::Symlink => (Mode::from_raw_mode(FILE_MODE), None),
                 _ => return Err(DirError::NotAFile(path.to_owned())),
             },
-            Err(Errno::NOENT) => Mode::from_raw_mode(FILE_MODE),
+            Err(Errno::NOENT) => (Mode::from_raw_mode(FILE_MODE), None),
             Err(error) => return Err(failed(path, error)),
         };
         let (temporary, mut file) = new_file(parent.as_fd(), path)?;
         let written = fchmod(&file, mode)
             .map_err(io::Error::from)
-            .and_then(|()| give_to_tools(&file))
+            .and_then(|()| give_to(&file, owner))
             .and_then(|()| file.write_all(content))
             .and_then(|()| file.sync_all())
             .and_then(|()| Ok(renameat(&parent, &temporary, &parent, name)?));

@@ -16,6 +16,7 @@ mod output;
 mod parent;
 mod plan;
 mod sys;
+mod syscall_lists;
 mod syscalls;
 mod wire;
 mod workspace;
@@ -195,10 +196,13 @@ impl Sandbox {
     /// As [`Sandbox::start`], with another program as helper: one whose `main` begins with
     /// [`helper_requested`] and [`helper_main`].
     pub async fn start_with_helper(
-        options: Options,
+        mut options: Options,
         helper: PathBuf,
         tasks: &Tasks,
     ) -> Result<Self, SandboxError> {
+        // Real and absolute, so that it can be compared with what a grant names.
+        options.data_dir = std::fs::canonicalize(&options.data_dir)
+            .map_err(|source| LockError::File { path: options.data_dir.clone(), source })?;
         // Tools share no user namespace with us, but other processes of our user might.
         if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
             tracing::warn!(%error, "the daemon's memory stays readable for its own user");
@@ -219,9 +223,13 @@ impl Sandbox {
         Ok(Self { inner: Arc::new(Inner { options, status, helper, permits, _lock: lock }) })
     }
 
-    /// What was measured at start.
+    /// What was measured at start; not usable while the helper cannot be started again.
     pub fn status(&self) -> Status {
-        self.inner.status.clone()
+        let Inner { status, helper, .. } = &*self.inner;
+        match helper.as_ref().and_then(Helper::trouble) {
+            Some(reason) if status.usable => unusable(reason),
+            _ => status.clone(),
+        }
     }
 
     /// The helper's process id, while there is one; for `doctor` and tests.
@@ -248,6 +256,7 @@ impl Sandbox {
         plan.has_proc = status.level == Confinement::Full;
         let request = call::Request {
             plan,
+            data_dir: options.data_dir.clone(),
             stdin: job.stdin,
             wall: job.wall,
             capture: Capture::new(job.grant.limits.output_bytes, job.output),
@@ -309,20 +318,26 @@ async fn measure(helper: &Helper, data_dir: &Path) -> Result<Confinement, String
     let bait = Bait::new(&directory).map_err(|e| format!("the canary cannot be prepared: {e}"))?;
     let program = Program::Canary(bait.attempts().clone());
     let mut plan = plan::with_program(&grant, data_dir, "", program).map_err(|e| e.to_string())?;
-    match try_plan(helper, &plan, &bait).await {
+    match try_plan(helper, &plan, data_dir, &bait).await {
         Ok(()) => return Ok(Confinement::Full),
         Err(SandboxError::Setup { failure }) if failure.step.ends_with("proc") => {}
         Err(SandboxError::Lost) => return Err(helper.failure()),
         Err(error) => return Err(error.to_string()),
     }
     plan.has_proc = false;
-    let without = try_plan(helper, &plan, &bait).await;
+    let without = try_plan(helper, &plan, data_dir, &bait).await;
     without.map(|()| Confinement::FullNoproc).map_err(|e| e.to_string())
 }
 
-async fn try_plan(helper: &Helper, plan: &Plan, bait: &Bait) -> Result<(), SandboxError> {
+async fn try_plan(
+    helper: &Helper,
+    plan: &Plan,
+    data_dir: &Path,
+    bait: &Bait,
+) -> Result<(), SandboxError> {
     let request = call::Request {
         plan: plan.clone(),
+        data_dir: data_dir.to_owned(),
         stdin: Vec::new(),
         wall: CANARY_WALL,
         capture: Capture::new(16 << 10, None),

@@ -40,7 +40,9 @@ const NOEXEC: u64 = 0x8;
 /// Directories of the host with programs and libraries; links among them are copied as links.
 const SYSTEM_TREES: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
 /// Pieces of `/etc` that programs need and that hold nothing private.
-const ETC_PIECES: [&str; 3] = ["/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl"];
+/// Of `/etc/ssl` only the public part: its `private` may be readable for a group of the daemon's.
+const ETC_PIECES: [&str; 4] =
+    ["/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/ssl/openssl.cnf"];
 /// Devices that give and take nothing.
 const DEVICES: [&str; 4] = ["null", "zero", "full", "urandom"];
 /// A directory that exists on every machine where a tool could run; the new root is mounted over
@@ -62,6 +64,8 @@ impl View {
         let (mut trees, mut links) = (Vec::new(), Vec::new());
         for path in SYSTEM_TREES.iter().chain(&ETC_PIECES).map(PathBuf::from) {
             match std::fs::symlink_metadata(&path) {
+                // A link deeper down would need its directory, and nothing depends on one.
+                Ok(found) if found.is_symlink() && path.parent() != Some(Path::new("/")) => {}
                 Ok(found) if found.is_symlink() => {
                     if let Ok(target) = std::fs::read_link(&path) {
                         links.push((path, target));

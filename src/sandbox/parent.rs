@@ -72,6 +72,12 @@ impl Helper {
         self.link.borrow().as_ref().map(|l| l.pid)
     }
 
+    /// Why there is no helper, if there is none and it does not simply start.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let has_link = self.link.borrow().is_some();
+        if has_link { None } else { lock(&self.failure).clone() }
+    }
+
     /// Why there is no helper, as far as known.
     pub(super) fn failure(&self) -> String {
         lock(&self.failure)

@@ -56,9 +56,15 @@ fn prepare(path: &Path) -> io::Result<()> {
 /// Gives an open file or directory to the tools' uid, so that a tool can change what a file tool
 /// or an operator's command has made. Does nothing unless the daemon is root.
 pub fn give_to_tools(file: impl AsFd) -> io::Result<()> {
+    give_to(file, None)
+}
+
+/// As [`give_to_tools`], to this uid and gid if there is one to be kept.
+pub(super) fn give_to(file: impl AsFd, owner: Option<(u32, u32)>) -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
-    fchown(file, Some(Uid::from_raw(TOOL_UID)), Some(Gid::from_raw(TOOL_UID)))?;
+    let (uid, gid) = owner.unwrap_or((TOOL_UID, TOOL_UID));
+    fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     Ok(())
 }

@@ -94,6 +94,16 @@ pub(super) async fn set_durability(
         .map_err(StoreError::unavailable("set the durability of a commit"))
 }
 
+/// Moves the write-ahead log into the database file, so that after an orderly stop the one file
+/// holds everything. Whoever copies only that file would otherwise lose the newest commits.
+pub(super) async fn fold_log(conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+        .execute(conn)
+        .await
+        .map(drop)
+        .map_err(StoreError::unavailable("move the log into the database"))
+}
+
 /// Begins a write. `IMMEDIATE`, because a deferred transaction that reads and then writes fails
 /// under load instead of waiting.
 pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";

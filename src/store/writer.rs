@@ -133,6 +133,12 @@ async fn work(mut tx: Tx, mut waiting: mpsc::Receiver<Job>, hook: CommitHook, st
             answer(is_committed);
         }
     }
+    if let Err(error) = backend::fold_log(tx.connection()).await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the log stays beside the database"
+        );
+    }
 }
 
 async fn commit(

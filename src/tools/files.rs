@@ -26,6 +26,8 @@ pub(super) const ENTRIES_MAX: usize = 10_000;
 const LISTED_MAX: usize = 1_000;
 /// Directories and files that one walk visits.
 pub(super) const VISITED_MAX: usize = 50_000;
+/// Entries that one walk holds in memory.
+const PENDING_MAX: usize = 100_000;
 /// Nesting that one walk follows.
 pub(super) const DEPTH_MAX: usize = 64;
 /// Bytes at the beginning of a file in which a NUL byte means that it is no text.
@@ -251,7 +253,8 @@ impl<'d> Walk<'d> {
             return Ok(None);
         }
         let depth = entry.path.components().count().saturating_sub(self.base_depth);
-        if entry.kind == Kind::Directory && depth <= self.depth_max {
+        let may_enter = depth <= self.depth_max && self.pending.len() < PENDING_MAX;
+        if entry.kind == Kind::Directory && may_enter {
             // A directory that vanished or may not be read is shown without content.
             if let Ok((entries, has_more)) = self.dir.list_no_links(&entry.path, ENTRIES_MAX) {
                 self.is_cut |= has_more;

@@ -1,10 +1,6 @@
 //! The command line and the daemon's life, on the real binary.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test's helpers fail by panicking, as its tests do"
-)]
+#![cfg(test)]
 
 mod commands;
 mod life;

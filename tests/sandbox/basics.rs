@@ -132,20 +132,20 @@ async fn time_stop_and_drop_kill_everything_at_once() {
     let lab = Lab::new().await;
     let script = "touch started; setsid sh -c 'while :; do date +%N > beat; sleep 0.02; done' & \
                   trap '' TERM INT HUP; while :; do sleep 1; done";
+    let beat = || std::fs::read(lab.workspace.join("beat")).unwrap_or_default();
     let beats = || async {
-        let read = || std::fs::read(lab.workspace.join("beat")).unwrap_or_default();
-        let first = read();
+        let first = beat();
         tokio::time::sleep(Duration::from_millis(200)).await;
-        first != read()
+        first != beat()
     };
     let started = || lab.workspace.join("started").exists() && lab.workspace.join("beat").exists();
     // Time.
     let mut timed = lab.job(&["sh", "-c", script]);
-    timed.wall = Duration::from_millis(400);
+    timed.wall = Duration::from_millis(1_500);
     let begin = Instant::now();
     let outcome = lab.run_job(timed).await.unwrap();
     assert_eq!(outcome.end, End::TimedOut);
-    assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_millis(2_500), "{:?}", begin.elapsed());
     assert!(started() && !beats().await, "a survivor of the timeout");
     // Stop; the beat meanwhile is the control that the script does what it should.
     for name in ["started", "beat"] {
@@ -155,13 +155,14 @@ async fn time_stop_and_drop_kill_everything_at_once() {
     let run = lab.sandbox.run(lab.job(&["sh", "-c", script]), stop.clone());
     let stopper = async {
         eventually("the script starts", started).await;
-        assert!(beats().await);
+        let first = std::fs::read(lab.workspace.join("beat")).unwrap();
+        eventually("the script beats", || beat() != first).await;
         stop.cancel();
         Instant::now()
     };
     let (outcome, since) = tokio::join!(run, stopper);
     assert_eq!(outcome.unwrap().end, End::Stopped);
-    assert!(since.elapsed() < Duration::from_millis(500), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
     assert!(!beats().await, "a survivor of the stop");
     // Drop.
     std::fs::remove_file(lab.workspace.join("started")).unwrap();

@@ -78,7 +78,9 @@ fn helper(base: &Path) -> rustix::process::Pid {
 async fn a_killed_daemon_leaves_nothing_and_the_next_one_starts() {
     let base = tempfile::tempdir().unwrap();
     let mut old = Old::new(base.path()).await;
-    assert!(beats(base.path()).await, "the control: the call is alive");
+    let first = std::fs::read(base.path().join("data/workspaces/one/beat")).unwrap();
+    let beat = || std::fs::read(base.path().join("data/workspaces/one/beat")).unwrap();
+    eventually("the control: the call is alive", || beat() != first).await;
     old.0.kill().unwrap();
     old.0.wait().unwrap();
     let lab = Lab::reopen(base).await;
@@ -95,7 +97,7 @@ async fn a_helper_that_is_stuck_is_killed_by_the_next_daemon() {
     old.0.wait().unwrap();
     // The sandbox itself notices its daemon's death; only the stopped helper is left, and holds
     // the lock.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!beats(base.path()).await, "a survivor");
     let begin = tokio::time::Instant::now();
     let lab = Lab::reopen(base).await;
@@ -122,6 +124,8 @@ async fn a_second_daemon_neither_starts_nor_harms_the_first() {
     let old = Old::new(base.path()).await;
     let second = start(&base.path().join("data"), 4, &Stop::default()).await;
     assert!(matches!(second, Err(SandboxError::Lock(_))), "{second:?}");
-    assert!(beats(base.path()).await, "the first daemon's call was harmed");
+    let first = std::fs::read(base.path().join("data/workspaces/one/beat")).unwrap();
+    let beat = || std::fs::read(base.path().join("data/workspaces/one/beat")).unwrap();
+    eventually("the first daemon's call goes on", || beat() != first).await;
     drop(old);
 }

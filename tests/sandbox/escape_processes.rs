@@ -81,7 +81,7 @@ async fn other_processes_are_neither_seen_nor_touched() {
 #[tokio::test]
 async fn pid_1_and_the_sandbox_itself_cannot_be_turned() {
     let lab = Lab::new().await;
-    let script = "kill -9 1; kill -9 -1; cat /proc/1/environ /proc/1/mem /proc/1/maps; \
+    let script = "exec 2>&1; kill -9 1; kill -9 -1; cat /proc/1/environ /proc/1/mem /proc/1/maps; \
                   ls -l /proc/1/root /proc/1/fd; echo still here";
     let output = text(&lab.sh(script).await);
     assert!(output.ends_with("still here\n"), "{output}");

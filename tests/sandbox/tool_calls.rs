@@ -179,6 +179,43 @@ async fn without_a_sandbox_nothing_runs_and_file_tools_still_work() {
 }
 
 #[tokio::test]
+async fn a_link_to_the_data_directory_does_not_show_it() {
+    let lab = Lab::new().await;
+    let alias = lab.base.path().join("alias");
+    let harmless = lab.base.path().join("harmless");
+    std::fs::create_dir(&harmless).unwrap();
+    for (target, is_shown) in [(lab.base.path().join("data"), false), (harmless, true)] {
+        drop(std::fs::remove_file(&alias));
+        std::os::unix::fs::symlink(target, &alias).unwrap();
+        let mut grant = lab.grant();
+        grant.paths = vec![allow(&alias, Access::Ro)];
+        let listed = lab.run_job(job(grant, &["ls", alias.to_str().unwrap()])).await;
+        assert_eq!(listed.is_ok(), is_shown, "{listed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_keeps_its_owner_unless_that_is_root() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let bench = Bench::new().await;
+    let path = bench.lab.workspace.join("f");
+    std::fs::write(&path, "old").unwrap();
+    let own = path.metadata().unwrap().uid();
+    let owners = if own == 0 {
+        vec![(0, agent_runtime::sandbox::TOOL_UID), (1_234, 1_234)]
+    } else {
+        vec![(own, own)]
+    };
+    for (before, after) in owners {
+        std::fs::write(&path, "old").unwrap();
+        chown(&path, Some(before), None).unwrap();
+        let edit = json!({"path": "f", "old": "old", "new": "new"});
+        assert_eq!(bench.call("edit_file", edit).await.status, ToolStatus::Ok);
+        assert_eq!(path.metadata().unwrap().uid(), after);
+    }
+}
+
+#[tokio::test]
 async fn a_tree_below_a_private_directory_is_reached_and_a_build_works() {
     // As `cargo` set it at compile time: usually below a home directory of mode 0700.
     let cargo = Path::new(env!("CARGO"));

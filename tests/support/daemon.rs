@@ -58,6 +58,24 @@ pub(crate) struct Daemon {
     child: Option<Child>,
     http: reqwest::Client,
     base: String,
+    env: Vec<(String, String)>,
+}
+
+/// What a command of our program said.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Told {
+    /// Its output as JSON, after it succeeded.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("not JSON ({e}): {self:?}"))
+    }
 }
 
 /// An answer over HTTP.
@@ -129,7 +147,7 @@ impl Daemon {
             .timeout(Duration::from_secs(70))
             .build()
             .expect("a client");
-        Self { dir, child: None, http, base: String::new() }
+        Self { dir, child: None, http, base: String::new(), env: Vec::new() }
     }
 
     /// A started daemon.
@@ -189,8 +207,42 @@ impl Daemon {
             .args(args)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir.path());
         command
+    }
+
+    /// Sets a variable of every process that is started from now on.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Runs a command of our program to its end.
+    pub(crate) async fn cli(&self, args: &[&str]) -> Told {
+        let (out, err) = (self.dir.path().join("cli.out"), self.dir.path().join("cli.err"));
+        let file = |path: &Path| fs::File::create(path).expect("a file");
+        let mut command = self.command(args);
+        command.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
+        let mut child = command.spawn().expect("the program starts");
+        let deadline = Instant::now() + PATIENCE;
+        let code = loop {
+            if let Some(status) = child.try_wait().expect("it can be waited for") {
+                break status.code();
+            }
+            if Instant::now() > deadline {
+                child.kill().expect("it can be killed");
+                child.wait().expect("it can be waited for");
+                panic!("{args:?} does not end");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        Told { code, out: text(&out), err: text(&err) }
+    }
+
+    /// Starts a daemon that must not start; what it said.
+    pub(crate) async fn refused(&self) -> Told {
+        self.cli(&["serve", "--http-addr", "127.0.0.1:0", "--allow-root"]).await
     }
 
     fn assert_alive(&mut self) {

@@ -224,6 +224,8 @@ impl FakeLlm {
             .route("/chat/completions", post(openai))
             .route("/v1/chat/completions", post(openai))
             .route("/v1/messages", post(anthropic))
+            // Real providers take long conversations; axum's own bound is 2 MiB.
+            .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(Arc::clone(&shared));
         #[expect(clippy::disallowed_methods, reason = "the fake must not share the test's runtime")]
         let thread = std::thread::spawn(move || serve(listener, app, stopped));

@@ -5,3 +5,4 @@ pub(crate) mod checker;
 pub(crate) mod daemon;
 pub(crate) mod fake_llm;
 pub(crate) mod fake_wire;
+pub(crate) mod live;

@@ -19,8 +19,8 @@ pub(super) async fn approval(
     match command {
         args::Approval::List(list) => self::list(context, list).await,
         args::Approval::Show(one) => {
-            let client = connect::client(context, &one.connect)?;
-            show(&client.approval(one.id).await?, one.output.json)
+            let client = connect::client(context, &one.client.connect)?;
+            show(&client.approval(one.id).await?, one.client.output.json)
         }
         args::Approval::Approve(decide) => self::decide(context, decide, "approve").await,
         args::Approval::Deny(decide) => self::decide(context, decide, "deny").await,
@@ -34,8 +34,8 @@ async fn list(context: &Context, list: args::ApprovalList) -> Result<ExitCode, F
         format!("state={}&", encoded(&list.state))
     };
     let path = format!("/api/v1/approvals?{filter}limit=200");
-    let client = connect::client(context, &list.connect)?;
-    if list.output.json {
+    let client = connect::client(context, &list.client.connect)?;
+    if list.client.output.json {
         out::json(&client.get(&path).await?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -65,9 +65,9 @@ async fn decide(
         body.extend(decide.reason.map(|r| ("reason".to_owned(), json!(r))));
         body.extend(decide.outcome.map(|o| ("outcome".to_owned(), json!(o.as_str()))));
     }
-    let client = connect::client(context, &decide.connect)?;
+    let client = connect::client(context, &decide.client.connect)?;
     let approval = client.decide(decide.id, &body).await?;
-    if decide.output.json {
+    if decide.client.output.json {
         return show(&approval, true);
     }
     out::line(format_args!("{} {}", approval.id, approval.state.as_str()));

@@ -77,6 +77,15 @@ pub(super) struct Connect {
     pub(super) token_file: Option<PathBuf>,
 }
 
+/// Whom to speak to, and for whom to print.
+#[derive(Debug, Args, Clone)]
+pub(super) struct Client {
+    #[command(flatten)]
+    pub(super) connect: Connect,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
 /// For people or for programs.
 #[derive(Debug, Args, Clone, Copy)]
 pub(super) struct Output {
@@ -206,9 +215,7 @@ pub(super) struct Submit {
     #[arg(long)]
     pub(super) detach: bool,
     #[command(flatten)]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(super) client: Client,
 }
 
 /// What a new message does to a busy conversation.
@@ -253,9 +260,7 @@ pub(super) struct List {
     #[arg(long)]
     pub(super) cursor: Option<String>,
     #[command(flatten)]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(super) client: Client,
 }
 
 #[derive(Debug, Args)]
@@ -263,9 +268,7 @@ pub(super) struct One {
     /// The run
     pub(super) id: RunId,
     #[command(flatten)]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(super) client: Client,
 }
 
 #[derive(Debug, Args)]
@@ -276,9 +279,7 @@ pub(super) struct Tail {
     #[arg(long, default_value_t = 0)]
     pub(super) after: u64,
     #[command(flatten)]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(super) client: Client,
 }
 
 #[derive(Debug, Args)]
@@ -291,9 +292,7 @@ pub(super) struct Steer {
     #[arg(long)]
     pub(super) or_start: bool,
     #[command(flatten)]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(super) client: Client,
 }
 
 #[derive(Debug, Args)]
@@ -304,9 +303,7 @@ pub(super) struct Interrupt {
     #[arg(long)]
     pub(super) hard: bool,
     #[command(flatten)]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(super) client: Client,
 }
 
 #[derive(Debug, Args)]
@@ -316,9 +313,7 @@ pub(super) struct Resume {
     /// The answer to its question
     pub(super) input: Option<String>,
     #[command(flatten)]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(super) client: Client,
 }
 
 #[derive(Debug, Args)]
@@ -329,9 +324,7 @@ pub(super) struct Cancel {
     #[arg(long)]
     pub(super) reason: Option<String>,
     #[command(flatten)]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(super) client: Client,
 }
 
 #[derive(Debug, Subcommand)]
@@ -359,9 +352,7 @@ pub(super) struct ApprovalList {
     #[arg(long, default_value = "pending")]
     pub(super) state: String,
     #[command(flatten)]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(super) client: Client,
 }
 
 #[derive(Debug, Args)]
@@ -369,9 +360,7 @@ pub(super) struct ApprovalOne {
     /// The approval
     pub(super) id: ApprovalId,
     #[command(flatten)]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(super) client: Client,
 }
 
 #[derive(Debug, Args)]
@@ -388,9 +377,7 @@ pub(super) struct Decide {
     #[arg(long, value_enum)]
     pub(super) outcome: Option<Outcome>,
     #[command(flatten)]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) connect: Connect,
+    pub(super) client: Client,
 }
 
 /// How far a yes reaches.

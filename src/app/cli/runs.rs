@@ -19,19 +19,19 @@ pub(super) async fn run(context: &Context, command: args::Run) -> Result<ExitCod
         args::Run::Submit(submit) => self::submit(context, submit).await,
         args::Run::List(list) => self::list(context, list).await,
         args::Run::Show(one) => {
-            let client = connect::client(context, &one.connect)?;
-            show(&client.run(one.id).await?, one.output.json)
+            let client = connect::client(context, &one.client.connect)?;
+            show(&client.run(one.id).await?, one.client.output.json)
         }
         args::Run::Tail(tail) => {
-            let client = connect::client(context, &tail.connect)?;
-            watch(context, &client, tail.id, tail.after, tail.output.json).await
+            let client = connect::client(context, &tail.client.connect)?;
+            watch(context, &client, tail.id, tail.after, tail.client.output.json).await
         }
         args::Run::Steer(steer) => {
             let if_ended = if steer.or_start { "start_new_run" } else { "fail" };
             let body = json!({ "input": steer.input, "if_ended": if_ended });
-            let client = connect::client(context, &steer.connect)?;
+            let client = connect::client(context, &steer.client.connect)?;
             let accepted = client.control(steer.id, "steer", &body).await?;
-            if steer.output.json {
+            if steer.client.output.json {
                 out::json(&accepted);
             } else {
                 out::line(accepted.get("steer_id").and_then(Value::as_str).unwrap_or("accepted"));
@@ -40,30 +40,30 @@ pub(super) async fn run(context: &Context, command: args::Run) -> Result<ExitCod
         }
         args::Run::Interrupt(interrupt) => {
             let mode = if interrupt.hard { "hard" } else { "graceful" };
-            let client = connect::client(context, &interrupt.connect)?;
+            let client = connect::client(context, &interrupt.client.connect)?;
             control(
                 &client,
                 interrupt.id,
                 "interrupt",
                 &json!({ "mode": mode }),
-                interrupt.output.json,
+                interrupt.client.output.json,
             )
             .await
         }
         args::Run::Resume(resume) => {
             let body = resume.input.map_or_else(|| json!({}), |input| json!({ "input": input }));
-            let client = connect::client(context, &resume.connect)?;
-            control(&client, resume.id, "resume", &body, resume.output.json).await
+            let client = connect::client(context, &resume.client.connect)?;
+            control(&client, resume.id, "resume", &body, resume.client.output.json).await
         }
         args::Run::Cancel(cancel) => {
             let body =
                 cancel.reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
-            let client = connect::client(context, &cancel.connect)?;
-            control(&client, cancel.id, "cancel", &body, cancel.output.json).await
+            let client = connect::client(context, &cancel.client.connect)?;
+            control(&client, cancel.id, "cancel", &body, cancel.client.output.json).await
         }
         args::Run::Retry(one) => {
-            let client = connect::client(context, &one.connect)?;
-            control(&client, one.id, "retry", &json!({}), one.output.json).await
+            let client = connect::client(context, &one.client.connect)?;
+            control(&client, one.id, "retry", &json!({}), one.client.output.json).await
         }
     }
 }
@@ -77,19 +77,19 @@ async fn submit(context: &Context, submit: args::Submit) -> Result<ExitCode, Fai
             body.insert("conversation_id".to_owned(), json!(conversation));
         }
     }
-    let client = connect::client(context, &submit.connect)?;
+    let client = connect::client(context, &submit.client.connect)?;
     let run = client.create_run(&body).await?;
     if submit.detach {
-        if submit.output.json {
+        if submit.client.output.json {
             return show(&run, true);
         }
         out::line(run.id);
         return Ok(ExitCode::SUCCESS);
     }
-    if !submit.output.json {
+    if !submit.client.output.json {
         out::note(format_args!("{}", run.id));
     }
-    watch(context, &client, run.id, 0, submit.output.json).await
+    watch(context, &client, run.id, 0, submit.client.output.json).await
 }
 
 fn standard_input() -> Result<String, Failure> {
@@ -168,8 +168,8 @@ async fn list(context: &Context, list: args::List) -> Result<ExitCode, Failure> 
             path.push_str(&encoded(value));
         }
     }
-    let client = connect::client(context, &list.connect)?;
-    if list.output.json {
+    let client = connect::client(context, &list.client.connect)?;
+    if list.client.output.json {
         out::json(&client.get(&path).await?);
         return Ok(ExitCode::SUCCESS);
     }

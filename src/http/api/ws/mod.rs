@@ -1,6 +1,7 @@
 //! `GET /api/v1/ws`: the handshake, and who gets in.
 
 mod frames;
+mod listening;
 mod session;
 
 use axum::{

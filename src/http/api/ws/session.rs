@@ -3,13 +3,12 @@
 //! While a client does not read, nothing is taken from its subscriptions: their bounded queues
 //! fill, the feed lets go of them, and they read on from the store behind a `resync`.
 
-use std::{pin::Pin, time::Duration};
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
-use futures_util::{FutureExt, SinkExt, Stream, StreamExt, stream};
+use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
-use tokio_stream::StreamMap;
 use tokio_tungstenite::tungstenite;
 
 use super::{
@@ -20,6 +19,7 @@ use super::{
         runs::{no_run, refused},
     },
     frames::{self, Kind, Request},
+    listening::{Listening, Live},
 };
 use crate::{
     domain::{ApprovalId, RunId, limits},
@@ -29,11 +29,11 @@ use crate::{
         limit::{PING_EVERY, SEND_WAIT, SILENCE_MAX},
         problem::code,
     },
-    orchestrator::{Frame, Idempotency, Subscription},
+    orchestrator::{Frame, Idempotency},
 };
 
 /// Frames written before the socket is flushed, so that a replay is not one packet per event.
-const BATCH: usize = 32;
+const BATCH: usize = 16;
 /// How long to wait for the client's half of a close.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// The window of the message rate.
@@ -84,19 +84,11 @@ pub(super) async fn close(socket: &mut WebSocket, app: &App, goodbye: Goodbye) {
     }
 }
 
-type Frames = Pin<Box<dyn Stream<Item = Live> + Send>>;
-
-/// What a subscription gives.
-enum Live {
-    Frame(Frame),
-    Failed { after: u64 },
-}
-
 /// A recognised client's connection.
 pub(super) struct Session {
     app: App,
     caller: Caller,
-    subscriptions: StreamMap<RunId, Frames>,
+    listening: Listening,
     messages: u32,
     window_began: Instant,
     last_heard: Instant,
@@ -105,8 +97,8 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(app: App, caller: Caller) -> Self {
         let now = Instant::now();
-        let subscriptions = StreamMap::new();
-        Self { app, caller, subscriptions, messages: 0, window_began: now, last_heard: now }
+        let listening = Listening::new(app.tasks().clone());
+        Self { app, caller, listening, messages: 0, window_began: now, last_heard: now }
     }
 
     pub(super) async fn run(mut self, mut socket: WebSocket) {
@@ -127,17 +119,14 @@ impl Session {
         let mut tokens = self.app.tokens().watch();
         let mut ping = pinger();
         loop {
-            // Every branch is cancel-safe: socket and subscriptions keep what they have read.
+            // Every branch is cancel-safe: the socket and the queue keep what they have.
             let step = tokio::select! {
                 message = socket.recv() => match message {
                     Some(Ok(message)) => self.hear(socket, message).await,
                     Some(Err(error)) => Err(of_error(error)),
                     None => Err(Goodbye::GONE),
                 },
-                live = self.subscriptions.next(), if !self.subscriptions.is_empty() => match live {
-                    Some((run_id, live)) => self.pass_on(socket, run_id, live).await,
-                    None => Ok(()),
-                },
+                (run_id, live) = self.listening.next() => self.pass_on(socket, run_id, live).await,
                 changed = tokens.changed() => {
                     if changed.is_ok() && self.app.still_stands(&self.caller) {
                         Ok(())
@@ -174,8 +163,8 @@ impl Session {
                 bounded(socket.feed(Message::text(text))).await?;
             }
             written += 1;
-            if written < BATCH && !self.subscriptions.is_empty() {
-                next = self.subscriptions.next().now_or_never().flatten();
+            if written < BATCH {
+                next = self.listening.ready();
             }
         }
         bounded(socket.flush()).await
@@ -269,7 +258,7 @@ impl Session {
     async fn subscribe(&mut self, request: &mut Request) -> Result<Value, Problem> {
         let frames::Subscribe { run_id, after } = request.body()?;
         let max = limits::WEBSOCKET_SUBSCRIPTIONS_MAX;
-        if self.subscriptions.len() >= max && !self.subscriptions.contains_key(&run_id) {
+        if !self.listening.has_room_for(run_id) {
             let detail = format!("a connection has at most {max} subscriptions; unsubscribe first");
             return Err(Problem::new(&code::OVERLOADED, detail));
         }
@@ -277,13 +266,13 @@ impl Session {
         let subscription = self.app.orchestrator().subscribe(&permit, run_id, after).await;
         let subscription = subscription.map_err(refused)?.ok_or_else(no_run)?;
         // Subscribing again moves the cursor: the older subscription is dropped.
-        self.subscriptions.insert(run_id, as_stream(subscription));
+        self.listening.add(subscription);
         Ok(json!({ "run_id": run_id, "after": after }))
     }
 
     fn unsubscribe(&mut self, request: &mut Request) -> Result<Value, Problem> {
         let frames::OneRun { run_id } = request.body()?;
-        let was_subscribed = self.subscriptions.remove(&run_id).is_some();
+        let was_subscribed = self.listening.remove(run_id);
         Ok(json!({ "run_id": run_id, "was_subscribed": was_subscribed }))
     }
 }
@@ -299,25 +288,12 @@ fn key_of(kind: Kind, request: &Request) -> Result<Option<Idempotency>, Problem>
     Ok(Some(Idempotency { key: key.clone(), fingerprint }))
 }
 
-fn as_stream(subscription: Subscription) -> Frames {
-    Box::pin(stream::unfold(Some(subscription), |subscription| async {
-        let mut subscription = subscription?;
-        match subscription.next().await {
-            Ok(Some(frame)) => Some((Live::Frame(frame), Some(subscription))),
-            Ok(None) => None,
-            Err(error) => {
-                tracing::warn!(%error, "a subscription ended early");
-                Some((Live::Failed { after: subscription.last_seq() }, None))
-            }
-        }
-    }))
-}
-
 fn written_frame(run_id: RunId, live: &Live) -> Option<String> {
     match live {
         Live::Frame(Frame::Event(event)) => frames::event(event),
         Live::Frame(Frame::Ephemeral(frame)) => frames::ephemeral(frame),
         Live::Frame(Frame::Resync { after }) => Some(frames::resync(run_id, *after)),
+        Live::Ended => None,
         Live::Failed { after } => Some(frames::ended(run_id, *after, code::UNAVAILABLE.name)),
     }
 }

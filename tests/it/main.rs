@@ -1,0 +1,19 @@
+//! The daemon as its clients see it: the real binary over real sockets, with a fake model
+//! provider that plays scripts. One file per area.
+#![cfg(test)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod approvals;
+mod auth;
+mod bad_input;
+mod bundles;
+mod faults;
+mod lifecycle;
+mod runs;
+mod scenes;
+mod streams;
+mod tools;
+mod unknown;
+mod verbs;
