@@ -11,9 +11,10 @@ use crate::{
     auth::{AuditSink, CallContext, Verb, authn::principal_id_of, authorize},
     domain::{
         AgentDef, AgentName, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditEntry,
-        ConversationId, Decision, DecisionScope, IdSource, InterruptMode, OnBusy, Principal, Risk,
-        Role, Run, RunId, RunLimits, RunState, Surface, SystemClock, Timestamp, ToolCallId,
-        ToolLimits, ToolName, UnknownOutcome, UserInput, WaitReason,
+        ConversationId, Decision, DecisionScope, EventBody, IdSource, InterruptMode, OnBusy,
+        Principal, Risk, Role, Run, RunId, RunLimits, RunState, Surface, SystemClock, Timestamp,
+        ToolCallId, ToolLimits, ToolName, UnknownOutcome, UserInput, WaitReason,
+        event::EphemeralBody,
     },
     llm::{ModelOptions, Options as LlmOptions},
     runtime::Stop,
@@ -334,4 +335,36 @@ async fn a_no_that_says_run_it_is_refused() {
         matches!(answer, Err(CommandError::Invalid { code: "approval.outcome", .. })),
         "{answer:?}"
     );
+}
+
+#[tokio::test]
+async fn live_frames_do_not_keep_a_slow_listener_from_catching_up() {
+    let f = idle().await;
+    let run = f.create(None).await;
+    let permit = f.orchestrator.authorizer().read(&cx());
+    let mut events = f.orchestrator.subscribe(&permit, run.id, 1).await.unwrap().unwrap();
+    let feed = &f.orchestrator.inner.live.feed;
+    let event = |seq| {
+        let event = crate::domain::Event {
+            body: EventBody::RunStarted {},
+            run_id: run.id,
+            conversation_id: run.conversation_id,
+            seq,
+            at: run.created_at,
+            epoch: 1,
+        };
+        crate::store::Committed { event: Arc::new(event), bytes: 1 }
+    };
+    feed.publish(&[event(2)]);
+    assert!(matches!(events.next().await.unwrap(), Some(Frame::Event(_))), "it has caught up");
+    feed.publish(&(3..400).map(event).collect::<Vec<_>>());
+    for n in 0..256 {
+        assert!(matches!(events.next().await.unwrap(), Some(Frame::Event(_))));
+        if n == 200 {
+            let text = "a piece".to_owned();
+            feed.publish_ephemeral(run.id, 2, EphemeralBody::MessageDelta { text });
+        }
+    }
+    let next = events.next().await.unwrap();
+    assert!(matches!(next, Some(Frame::Resync { after: 258 })), "{next:?}");
 }
