@@ -280,8 +280,7 @@ impl Turn<'_> {
         }
         if error.is_retryable() && self.run.backoffs + 1 < BACKOFF.attempts {
             self.run.backoffs += 1;
-            let random = self.tx.ids().uuid().as_fields().0;
-            let wait = BACKOFF.wait(self.run.backoffs + 1, random);
+            let wait = BACKOFF.wait(self.run.backoffs + 1, self.tx.ids().jitter());
             let wait = error.retry_after().unwrap_or(wait).clamp(wait, BACKOFF.longest);
             let detail = Some(format!("{error}; trying again in {} s", wait.as_secs()));
             let next = self.pause(WaitReason::Backoff, detail).await?;
