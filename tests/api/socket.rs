@@ -116,7 +116,7 @@ async fn a_run_is_created_followed_and_decided_over_one_socket() {
         assert_eq!(event["type"], "event");
         events.push(event.clone());
         if event["event"] == "approval.requested" {
-            break event["data"]["approval"]["id"].clone();
+            break event["data"]["id"].clone();
         }
     };
     let frame = json!({"id": "c3", "type": "approval.decide", "approval_id": approval, "decision": "deny", "reason": "not now"});
