@@ -442,6 +442,7 @@ async fn fork(
     bundle: Option<BundleId>,
     input: UserInput,
 ) -> Result<Run, CommandError> {
+    tx.flush().await?;
     let run = visible_run(tx, permit.scope(), id).await?;
     let wanted = bundle.or(run.head_bundle_id).ok_or_else(|| {
         CommandError::conflict("run.no_bundle", "this run has not committed a bundle yet")
@@ -453,7 +454,6 @@ async fn fork(
         .filter(|b| b.conversation_id == run.conversation_id)
         .ok_or(CommandError::NotFound { what: "the bundle" })?;
     let agent = agent_of(inner, &run)?;
-    tx.flush().await?;
     let into = ConversationId::new(tx.ids());
     let from = bundle.history;
     tx.conversations().copy_messages(from.conversation_id, from.last_seq, into).await?;
@@ -462,7 +462,6 @@ async fn fork(
         forked_from: Some(wanted),
         ..Conversation::new(into, permit.context().principal.id, tx.now())
     };
-    tx.conversations().insert(&conversation).await?;
     let actor = Actor::from(permit.context());
     let data = json!({ "verb": "fork", "bundle_id": wanted });
     tx.audit(actor.entry(AuditKind::Control, &run, data));
