@@ -34,6 +34,9 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
     Some(Settings {
         mode: r.choice("env").unwrap_or(Mode::Production),
         http_addr: r.parse("http.addr", "an address such as 127.0.0.1:8080")?,
+        metrics_addr: r
+            .some("http.metrics_addr")
+            .and_then(|_| r.parse("http.metrics_addr", "an address such as 127.0.0.1:9090")),
         trusted_proxies: r.list("http.trusted_proxy", "an IP address"),
         hosts: r.texts("http.hosts"),
         cors_origins: r.texts("http.cors_origins"),
