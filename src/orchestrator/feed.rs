@@ -173,6 +173,14 @@ impl Subscription {
         self.last
     }
 
+    /// Goes on after event `last`, which was read after this began to listen: nothing that
+    /// follows it can have been missed, so nothing needs to be read from the store.
+    pub(super) fn going_on_after(mut self, last: u64) -> Self {
+        self.last = last;
+        self.is_catching_up = false;
+        self
+    }
+
     /// The next frame; `None` after the run's terminal event. Cancel-safe.
     ///
     /// # Errors

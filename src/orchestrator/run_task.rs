@@ -128,7 +128,7 @@ impl RunTask {
     /// Builds the run's memory from the store. `epoch`: the claim that this task already holds.
     async fn load(&self, epoch: Option<u64>) -> Result<Option<Work>, StoreError> {
         let mut reader = self.inner.store.read().await?;
-        let Some(core) = reader.runs().core(self.id).await? else { return Ok(None) };
+        let Some((core, run)) = reader.runs().with_core(self.id).await? else { return Ok(None) };
         let is_ours = match epoch {
             None => core.state == RunState::Queued && core.ready,
             Some(epoch) => core.epoch == epoch,
@@ -136,8 +136,11 @@ impl RunTask {
         if !is_ours {
             return Ok(None);
         }
-        let Some(run) = reader.runs().get(self.id).await? else { return Ok(None) };
-        let calls = reader.calls().of_step(self.id, core.step).await?;
+        // No call comes before the first step.
+        let calls = match core.step {
+            0 => Vec::new(),
+            step => reader.calls().of_step(self.id, step).await?,
+        };
         let history =
             reader.conversations().last_messages(core.conversation_id, HISTORY_MAX).await?;
         let agents = self.inner.authorizer.agents();

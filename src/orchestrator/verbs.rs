@@ -438,6 +438,7 @@ async fn fork(
     bundle: Option<BundleId>,
     input: UserInput,
 ) -> Result<Run, CommandError> {
+    tx.flush().await?;
     let run = visible_run(tx, permit.scope(), id).await?;
     // A deleted conversation has no history left to begin with.
     visible_conversation(tx, permit.scope(), run.conversation_id).await?;
@@ -451,7 +452,6 @@ async fn fork(
         .filter(|b| b.conversation_id == run.conversation_id)
         .ok_or(CommandError::NotFound { what: "the bundle" })?;
     let agent = agent_of(inner, permit.context(), &run)?;
-    tx.flush().await?;
     let into = ConversationId::new(tx.ids());
     let from = bundle.history;
     tx.conversations().copy_messages(from.conversation_id, from.last_seq, into).await?;
@@ -460,7 +460,6 @@ async fn fork(
         forked_from: Some(wanted),
         ..Conversation::new(into, permit.context().principal.id, tx.now())
     };
-    tx.conversations().insert(&conversation).await?;
     let actor = Actor::from(permit.context());
     let data = json!({ "verb": "fork", "bundle_id": wanted });
     tx.audit(actor.entry(AuditKind::Control, &run, data));

@@ -82,6 +82,7 @@ fn run(ids: &IdSource) -> (RunCore, Run) {
         created_at: at,
         started_at: None,
         ended_at: None,
+        ending: None,
     };
     let run = Run {
         id: core.id,
