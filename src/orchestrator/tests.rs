@@ -18,7 +18,6 @@ use crate::{
     },
     llm::{ModelOptions, Options as LlmOptions},
     runtime::Stop,
-    sandbox::{Options as SandboxOptions, Sandbox},
     store::{Durability, RunCore},
 };
 
@@ -81,19 +80,13 @@ async fn start(options: Options) -> Fixture {
         redactor: redactor.clone(),
         on_commit: live.hook(),
     };
-    let sandbox = SandboxOptions {
-        enabled: false,
-        min_level: crate::domain::Confinement::None,
-        data_dir: dir.path().to_owned(),
-        processes_max: 1,
-    };
     let models = [("m".to_owned(), ModelOptions::default())].into();
     let rules = authorize::Options { requester_may_approve: true };
     let agents = authorize::Agents::from([agent(&[Role::Member])]);
     let parts = Parts {
         store: Store::open(store, &tasks).await.unwrap(),
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
-        tools: Tools::new(Sandbox::start(sandbox, &tasks).await.unwrap(), redactor.clone()),
+        tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
         redactor: redactor.clone(),
         clock,
