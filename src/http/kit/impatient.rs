@@ -115,7 +115,7 @@ mod tests {
         let read = async {
             let mut buffer = [0; 10];
             for _ in 0..10 {
-                sleep(SEND_WAIT - std::time::Duration::from_secs(1)).await;
+                sleep(SEND_WAIT / 2).await;
                 theirs.read_exact(&mut buffer).await.unwrap();
             }
         };
