@@ -416,7 +416,7 @@ async fn retry(
             format!("only a failed or expired run can be retried; this one is {}", run.state),
         ));
     }
-    let agent = agent_of(inner, &run)?;
+    let agent = agent_of(inner, &run, permit.context())?;
     let first = whole(tx, id).await?;
     let mut conversation = visible_conversation(tx, permit.scope(), run.conversation_id).await?;
     let actor = Actor::from(permit.context());
@@ -452,7 +452,7 @@ async fn fork(
         .await?
         .filter(|b| b.conversation_id == run.conversation_id)
         .ok_or(CommandError::NotFound { what: "the bundle" })?;
-    let agent = agent_of(inner, &run)?;
+    let agent = agent_of(inner, &run, permit.context())?;
     tx.flush().await?;
     let into = ConversationId::new(tx.ids());
     let from = bundle.history;
@@ -479,12 +479,15 @@ async fn fork(
     create::insert(tx, &inner.options, &mut conversation, draft, &actor).await
 }
 
-fn agent_of(inner: &Inner, run: &RunCore) -> Result<Arc<AgentDef>, CommandError> {
-    let agents = inner.authorizer.agents();
-    agents.values().find(|a| a.name.as_str() == run.agent).cloned().ok_or_else(|| {
-        CommandError::conflict(
+/// The agent of a run that is begun again. Whoever may not start it may not begin it again either:
+/// a fork carries words of their own.
+fn agent_of(inner: &Inner, run: &RunCore, cx: &CallContext) -> Result<Arc<AgentDef>, CommandError> {
+    if !inner.authorizer.agents().values().any(|a| a.name.as_str() == run.agent) {
+        return Err(CommandError::conflict(
             "agent.removed",
             format!("agent `{}` is no longer configured", run.agent),
-        )
-    })
+        ));
+    }
+    let permit = inner.authorizer.start_run(cx, &run.agent)?;
+    Ok(Arc::clone(&permit.action().agent))
 }
