@@ -133,7 +133,7 @@ async fn claim(
     change(tx, run, RunInput::Claim, EventBody::RunStarted {}, &Actor::system())?;
     if run.started_at.is_none() {
         run.started_at = Some(tx.now());
-        let seq = tx.conversations().reserve(run.conversation_id, 1).await?;
+        let seq = tx.reserve(run.conversation_id).await?;
         let parts = work.input.parts();
         let message = tx.message(run.conversation_id, seq, run.id, Author::User, parts);
         work.history.push(Arc::new(message));
@@ -206,7 +206,7 @@ impl Turn<'_> {
             reported: usage.reported,
             at: self.tx.now(),
         };
-        self.tx.steps().insert(&step).await?;
+        self.tx.step(step);
         let mut parts = Vec::new();
         if !text.is_empty() {
             let text = self.inner.redactor.redact(&text).into_owned();
@@ -227,7 +227,7 @@ impl Turn<'_> {
         self.tx.event(&mut self.run, EventBody::MessageCompleted { message })?;
         self.say(Author::Assistant, parts).await?;
         for call in &self.work.calls {
-            self.tx.calls().insert(call).await?;
+            self.tx.calls().insert(call);
             let body = EventBody::ToolRequested {
                 call_id: call.id,
                 tool: call.tool.clone(),
@@ -266,7 +266,7 @@ impl Turn<'_> {
     /// Appends a message to the conversation.
     async fn say(&mut self, role: Author, parts: Vec<Part>) -> Result<(), StoreError> {
         let conversation = self.run.conversation_id;
-        let seq = self.tx.conversations().reserve(conversation, 1).await?;
+        let seq = self.tx.reserve(conversation).await?;
         let message = self.tx.message(conversation, seq, self.run.id, role, parts);
         self.work.history.push(Arc::new(message));
         Ok(())
@@ -280,8 +280,7 @@ impl Turn<'_> {
         }
         if error.is_retryable() && self.run.backoffs + 1 < BACKOFF.attempts {
             self.run.backoffs += 1;
-            let random = self.tx.ids().uuid().as_fields().0;
-            let wait = BACKOFF.wait(self.run.backoffs + 1, random);
+            let wait = BACKOFF.wait(self.run.backoffs + 1, self.tx.ids().jitter());
             let wait = error.retry_after().unwrap_or(wait).clamp(wait, BACKOFF.longest);
             let detail = Some(format!("{error}; trying again in {} s", wait.as_secs()));
             let next = self.pause(WaitReason::Backoff, detail).await?;
@@ -419,7 +418,7 @@ impl Turn<'_> {
         reason: WaitReason,
         detail: Option<String>,
     ) -> Result<Next, CommandError> {
-        if let Some(end) = self.bundle(BundleKind::SafePoint).await? {
+        if let Some(end) = self.bundle(BundleKind::SafePoint)? {
             return self.end(end).await;
         }
         self.run.interrupt = None;
@@ -432,7 +431,7 @@ impl Turn<'_> {
 
     /// Commits a bundle while the run waits for a person.
     async fn safe_point(&mut self) -> Result<Next, CommandError> {
-        match self.bundle(BundleKind::SafePoint).await? {
+        match self.bundle(BundleKind::SafePoint)? {
             // An approval of a run that must not go on: it ends like any waiting run.
             Some(_) => {
                 let reason = Some("a secret would have been kept in a session bundle".to_owned());
@@ -443,10 +442,10 @@ impl Turn<'_> {
     }
 
     /// Commits a bundle; how the run must end when it would have held a secret.
-    async fn bundle(&mut self, kind: BundleKind) -> Result<Option<End>, CommandError> {
+    fn bundle(&mut self, kind: BundleKind) -> Result<Option<End>, CommandError> {
         let workspace = self.agent.workspace.to_string_lossy();
         let snapshot = snapshot(&self.work, &workspace);
-        match bundles::commit(self.tx, &mut self.run, kind, snapshot).await? {
+        match bundles::commit(self.tx, &mut self.run, kind, snapshot)? {
             bundles::Committed::Stored => Ok(None),
             bundles::Committed::SecretFound => Ok(Some(ending::secret_found())),
         }

@@ -26,7 +26,7 @@ pub(super) enum Committed {
 
 /// Commits a bundle as the run's new head. A bundle whose content or history holds a registered
 /// secret is not stored: an event and an audit row say so, and the caller fails the run.
-pub(super) async fn commit(
+pub(super) fn commit(
     tx: &mut Tx,
     run: &mut RunCore,
     kind: BundleKind,
@@ -56,12 +56,10 @@ pub(super) async fn commit(
         tx.audit(Actor::system().entry(AuditKind::SecretBlocked, run, json!({ "place": place })));
         return Ok(Committed::SecretFound);
     }
-    tx.bundles().insert(&bundle).await?;
-    tx.event(
-        run,
-        EventBody::BundleCommitted { bundle_id: bundle.id, parent_id: bundle.parent_id },
-    )?;
-    run.head_bundle_id = Some(bundle.id);
+    let (bundle_id, parent_id) = (bundle.id, bundle.parent_id);
+    tx.bundle(bundle)?;
+    tx.event(run, EventBody::BundleCommitted { bundle_id, parent_id })?;
+    run.head_bundle_id = Some(bundle_id);
     Ok(Committed::Stored)
 }
 

@@ -122,10 +122,8 @@ async fn create(
     let mut conversation = if let Some(id) = new.conversation_id {
         visible_conversation(tx, permit.scope(), id).await?
     } else {
-        let id = ConversationId::new(tx.ids());
-        let fresh = Conversation::new(id, permit.context().principal.id, tx.now());
-        tx.conversations().insert(&fresh).await?;
-        fresh
+        // Stored together with its run.
+        tx.new_conversation(permit.context().principal.id)
     };
     if let Some(bundle) = new.bundle_id {
         check_continuation(&conversation, bundle)?;
@@ -250,7 +248,7 @@ pub(super) async fn insert(
     tx.audit(actor.entry(AuditKind::RunState, &core, data));
     let run = Run { seq: core.seq, ..run };
     tx.runs().insert(&core, &run).await?;
-    tx.conversations().save(conversation).await?;
+    tx.conversations().put(conversation).await?;
     metrics::counter!("agent_runtime_runs_created_total").increment(1);
     Ok(run)
 }
@@ -292,6 +290,7 @@ fn rows(
         created_at: now,
         started_at: None,
         ended_at: None,
+        ending: None,
     };
     let run = Run {
         id: core.id,

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     domain::{
-        Approval, ApprovalState, AuditKind, Author, CallInput, CallState, EventBody, Part,
-        RunError, RunId, RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus, Usd,
-        approval::ApprovalInput,
+        Approval, ApprovalState, AuditKind, Author, BundleId, CallInput, CallState, EventBody,
+        Part, RunError, RunId, RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus,
+        Usd, approval::ApprovalInput,
     },
     store::{BundleKind, Ending, RunCore, Steer, StoreError, Tx},
 };
@@ -45,17 +45,38 @@ pub(super) async fn finish(
 ) -> Result<Option<RunId>, CommandError> {
     run.held_tokens = 0;
     run.held_cost = Usd::ZERO;
-    settle_calls(tx, run).await?;
+    // A task that ends its own run knows its calls.
+    if snapshot.as_ref().is_none_or(|s| !s.calls.is_empty()) {
+        settle_calls(tx, run).await?;
+    }
     void_approvals(tx, run, actor).await?;
     let end = match (end, snapshot) {
         (End::Succeeded { output }, Some(snapshot)) => {
-            match bundles::commit(tx, run, BundleKind::Final, snapshot).await? {
+            match bundles::commit(tx, run, BundleKind::Final, snapshot)? {
                 bundles::Committed::Stored => End::Succeeded { output },
                 bundles::Committed::SecretFound => secret_found(),
             }
         }
         (end, _) => end,
     };
+    let head = matches!(end, End::Succeeded { .. }).then_some(run.head_bundle_id).flatten();
+    let next = if tx.conversations().release(run.conversation_id, run.id, head).await? {
+        None
+    } else {
+        hand_over(tx, run, head).await?
+    };
+    let steered = return_steers(tx, inner, run, actor).await?;
+    record(tx, run, end, actor)?;
+    Ok(next.or(steered))
+}
+
+/// Frees the conversation of a run for the one that waits longest, or takes the run out of those
+/// that wait.
+async fn hand_over(
+    tx: &mut Tx,
+    run: &RunCore,
+    head: Option<BundleId>,
+) -> Result<Option<RunId>, StoreError> {
     let mut conversation = tx
         .conversations()
         .get(run.conversation_id)
@@ -67,18 +88,14 @@ pub(super) async fn finish(
     } else {
         conversation.waiting = conversation.waiting.saturating_sub(1);
     }
-    if matches!(end, End::Succeeded { .. }) {
-        conversation.head_bundle_id = run.head_bundle_id;
-    }
+    conversation.head_bundle_id = head.or(conversation.head_bundle_id);
     let next = if was_active && conversation.waiting > 0 {
         take_next(tx, &mut conversation).await?
     } else {
         None
     };
-    tx.conversations().save(&conversation).await?;
-    let steered = return_steers(tx, inner, run, actor).await?;
-    record(tx, run, end, actor).await?;
-    Ok(next.or(steered))
+    tx.conversations().put(&conversation).await?;
+    Ok(next)
 }
 
 /// A bundle that would hold a secret is refused, and with it the run.
@@ -90,12 +107,7 @@ pub(super) fn secret_found() -> End {
     )
 }
 
-async fn record(
-    tx: &mut Tx,
-    run: &mut RunCore,
-    end: End,
-    actor: &Actor,
-) -> Result<(), CommandError> {
+fn record(tx: &mut Tx, run: &mut RunCore, end: End, actor: &Actor) -> Result<(), CommandError> {
     let usage = run.usage;
     let (input, body, stored) = match end {
         End::Succeeded { output } => {
@@ -128,8 +140,7 @@ async fn record(
     run.interrupt = None;
     run.wait_reason = None;
     run.ended_at = Some(tx.now());
-    let now = tx.now();
-    tx.runs().end(run.id, now, &stored).await?;
+    run.ending = Some(stored);
     Ok(())
 }
 
@@ -153,7 +164,7 @@ async fn settle_calls(tx: &mut Tx, run: &RunCore) -> Result<(), StoreError> {
         call.outcome = Some(ToolOutcome::message(status, text));
         tx.calls().save(call).await?;
     }
-    let seq = tx.conversations().reserve(run.conversation_id, 1).await?;
+    let seq = tx.reserve(run.conversation_id).await?;
     tx.message(run.conversation_id, seq, run.id, Author::Tool, result_parts(&calls));
     Ok(())
 }
@@ -197,6 +208,8 @@ async fn take_next(
     let Some(id) = tx.runs().behind(conversation.id).await? else { return Ok(None) };
     let Some(mut next) = tx.runs().core(id).await? else { return Ok(None) };
     next.ready = true;
+    // It was asked while others worked: it continues what they left, not what it found then.
+    next.head_bundle_id = conversation.head_bundle_id;
     let epoch = next.epoch;
     tx.runs().save(&next, epoch).await?;
     conversation.active_run_id = Some(id);

@@ -75,7 +75,9 @@ impl Feed {
         let Some(listeners) = slots.get(&run_id) else { return };
         let frame = Arc::new(Ephemeral { body, run_id, after_seq });
         for slot in listeners {
-            if slot.frames.capacity() > limits::SUBSCRIBER_EVENTS_MAX / 2 {
+            // One that lags reads on from the store once its queue is empty: do not keep it full.
+            let has_lagged = slot.has_lagged.load(Ordering::Acquire);
+            if !has_lagged && slot.frames.capacity() > limits::SUBSCRIBER_EVENTS_MAX / 2 {
                 slot.offer_or_drop(Frame::Ephemeral(Arc::clone(&frame)));
             }
         }
@@ -169,6 +171,14 @@ impl Subscription {
     /// The number of the last event that was delivered.
     pub const fn last_seq(&self) -> u64 {
         self.last
+    }
+
+    /// Goes on after event `last`, which was read after this began to listen: nothing that
+    /// follows it can have been missed, so nothing needs to be read from the store.
+    pub(super) fn going_on_after(mut self, last: u64) -> Self {
+        self.last = last;
+        self.is_catching_up = false;
+        self
     }
 
     /// The next frame; `None` after the run's terminal event. Cancel-safe.

@@ -111,9 +111,11 @@ impl Orchestrator {
         after: u64,
     ) -> Result<Option<Subscription>, StoreError> {
         let run = self.inner.store.read().await?.runs().core(id).await?;
-        let is_visible = run.is_some_and(|run| permit.scope().includes(run.principal));
+        let visible = run.filter(|run| permit.scope().includes(run.principal));
         let feed = &self.inner.live.feed;
-        Ok(is_visible.then(|| feed.subscribe(self.inner.store.clone(), id, after)))
+        // Nobody has seen an event that is not stored yet: who claims so would wait for ever.
+        let listen = |seq| feed.subscribe(self.inner.store.clone(), id, after.min(seq));
+        Ok(visible.map(|run| listen(run.seq)))
     }
 
     /// Waits until a run is terminal, paused or awaiting approval, or `longest` is over; the run
@@ -124,12 +126,12 @@ impl Orchestrator {
         id: RunId,
         longest: Duration,
     ) -> Result<Option<Run>, StoreError> {
+        let events = self.inner.live.feed.subscribe(self.inner.store.clone(), id, 0);
         let found = self.inner.store.read().await?.runs().core(id).await?;
         let Some(start) = found.filter(|run| permit.scope().includes(run.principal)) else {
             return Ok(None);
         };
-        let feed = &self.inner.live.feed;
-        let mut events = feed.subscribe(self.inner.store.clone(), id, start.seq);
+        let mut events = events.going_on_after(start.seq);
         let settled = async {
             let mut state = start.state;
             while !is_settled(state) {
@@ -203,7 +205,7 @@ impl Orchestrator {
                     let id = ConversationId::new(tx.ids());
                     let conversation =
                         Conversation { title, ..Conversation::new(id, principal, tx.now()) };
-                    tx.conversations().insert(&conversation).await?;
+                    tx.conversations().put(&conversation).await?;
                     Ok(ConversationView::from(conversation))
                 })
             })
@@ -271,7 +273,7 @@ impl Orchestrator {
                     tx.flush().await?;
                     found.deleted_at = Some(tx.now());
                     found.title = None;
-                    tx.conversations().save(&found).await?;
+                    tx.conversations().put(&found).await?;
                     tx.conversations().delete_messages(id).await?;
                     let actor = Actor::from(permit.context());
                     tx.audit(AuditEntry {

@@ -60,6 +60,9 @@ pub(super) async fn open(data_dir: &Path) -> Result<Backend, OpenError> {
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(0)
+        // A file does not hang up: asking it first would cost every read a second trip to the
+        // connection's thread.
+        .test_before_acquire(false)
         .idle_timeout(Duration::from_secs(60))
         .connect_lazy_with(connect(&file).read_only(true));
     Ok(Backend { writer, readers, lock })
@@ -76,37 +79,34 @@ pub(super) async fn open_read_only(data_dir: &Path) -> Result<SqlitePool, OpenEr
         .map_err(|source| opening("open the database", &file, source))
 }
 
-/// Sets what the next commit promises. Must not be called inside a transaction.
-pub(super) async fn set_durability(
-    conn: &mut SqliteConnection,
-    durability: Durability,
-) -> Result<(), StoreError> {
-    // https://sqlite.org/pragma.html#pragma_synchronous: in WAL mode FULL syncs the log at each
-    // commit, NORMAL only at checkpoints.
-    let sql = match durability {
-        Durability::Normal => "PRAGMA synchronous = NORMAL",
-        Durability::Full => "PRAGMA synchronous = FULL",
-    };
-    sqlx::query(sql)
-        .execute(conn)
-        .await
-        .map(drop)
-        .map_err(StoreError::unavailable("set the durability of a commit"))
+/// Begins a write, and says what its commit promises where that is not what the last one did.
+///
+/// Each text is one trip to the connection's thread, and a trip costs more than the statement.
+pub(super) const fn begin(promise: Option<Durability>) -> &'static str {
+    // IMMEDIATE, because a deferred transaction that reads and then writes fails under load
+    // instead of waiting. https://sqlite.org/pragma.html#pragma_synchronous: in WAL mode FULL
+    // syncs the log at each commit, NORMAL only at checkpoints; not to be set in a transaction.
+    match promise {
+        None => "BEGIN IMMEDIATE",
+        Some(Durability::Normal) => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
+        Some(Durability::Full) => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
+    }
 }
 
 /// Moves the write-ahead log into the database file, so that after an orderly stop the one file
 /// holds everything. Whoever copies only that file would otherwise lose the newest commits.
-pub(super) async fn fold_log(conn: &mut SqliteConnection) -> Result<(), StoreError> {
-    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-        .execute(conn)
-        .await
-        .map(drop)
-        .map_err(StoreError::unavailable("move the log into the database"))
-}
-
-/// Begins a write. `IMMEDIATE`, because a deferred transaction that reads and then writes fails
-/// under load instead of waiting.
-pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+pub(super) const FOLD_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+/// Begins the first job of a group, so that it can be undone alone.
+pub(super) const FIRST_JOB: &str = "SAVEPOINT job";
+/// Keeps the job before and begins the next.
+pub(super) const NEXT_JOB: &str = "RELEASE job; SAVEPOINT job";
+/// Undoes a job. Its savepoint stays: the next job goes on from it.
+pub(super) const UNDO_JOB: &str = "ROLLBACK TO job";
+/// Commits a group, its last savepoint included.
+pub(super) const COMMIT: &str = "COMMIT";
+/// Sets the length of the queue and commits.
+pub(super) const COUNT_AND_COMMIT: &str =
+    "UPDATE counters SET value = $1 WHERE name = 'queued'; COMMIT";
 
 /// Looks for damage; `None` when there is none.
 pub(super) async fn damage(pool: &SqlitePool) -> Result<Option<String>, StoreError> {
@@ -125,7 +125,7 @@ fn connect(file: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
         .foreign_keys(false)
-        .statement_cache_capacity(128)
+        .statement_cache_capacity(160)
         .pragma("cache_size", "-4096")
         .pragma("temp_store", "MEMORY")
         // Checkpoints are the fsync that NORMAL commits wait for: fewer, larger ones.

@@ -4,10 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::SqliteConnection;
 
-use super::{
-    cols::{self, Cols},
-    error::StoreError,
-};
+use super::{cols::Cols, error::StoreError};
 use crate::domain::{BundleId, ConversationId, RunId, Timestamp};
 
 /// Why a bundle was committed.
@@ -18,6 +15,16 @@ pub enum BundleKind {
     SafePoint,
     /// The end of a run that succeeded: what the next run of the conversation continues from.
     Final,
+}
+
+impl BundleKind {
+    /// The name in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SafePoint => "safe_point",
+            Self::Final => "final",
+        }
+    }
 }
 
 /// What a bundle holds: recovery state only, references instead of content, never a secret, a
@@ -60,29 +67,6 @@ pub struct Bundles<'c> {
 }
 
 impl Bundles<'_> {
-    /// Stores a bundle.
-    pub async fn insert(&mut self, bundle: &Bundle) -> Result<(), StoreError> {
-        let kind = match bundle.kind {
-            BundleKind::SafePoint => "safe_point",
-            BundleKind::Final => "final",
-        };
-        sqlx::query(
-            "INSERT INTO bundles (id, run_id, conversation_id, parent_id, kind, body, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(bundle.id.to_string())
-        .bind(bundle.run_id.to_string())
-        .bind(bundle.conversation_id.to_string())
-        .bind(bundle.parent_id.map(|id| id.to_string()))
-        .bind(kind)
-        .bind(cols::json(bundle)?)
-        .bind(bundle.created_at.as_micros())
-        .execute(&mut *self.conn)
-        .await
-        .map(drop)
-        .map_err(StoreError::unavailable("store a bundle"))
-    }
-
     /// One bundle.
     pub async fn get(&mut self, id: BundleId) -> Result<Option<Bundle>, StoreError> {
         let row = sqlx::query("SELECT body FROM bundles WHERE id = $1")

@@ -12,11 +12,28 @@ use crate::domain::{RunId, ToolCall, ToolCallId};
 #[derive(Debug)]
 pub struct Calls<'c> {
     pub(super) conn: &'c mut SqliteConnection,
+    /// In a transaction: calls that this job inserted and that are not written yet.
+    pub(super) new: Option<&'c mut Vec<ToolCall>>,
 }
 
 impl Calls<'_> {
-    /// Inserts a call.
-    pub async fn insert(&mut self, call: &ToolCall) -> Result<(), StoreError> {
+    /// Inserts a call; it is written when the job ends, since most are changed before.
+    pub fn insert(&mut self, call: &ToolCall) {
+        if let Some(new) = self.new.as_deref_mut() {
+            new.push(call.clone());
+        }
+    }
+
+    /// Writes the calls that were inserted.
+    pub(super) async fn write_new(&mut self) -> Result<(), StoreError> {
+        let new = self.new.as_deref_mut().map(std::mem::take).unwrap_or_default();
+        for call in &new {
+            self.write(call).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, call: &ToolCall) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO tool_calls (id, run_id, step, idx, tool, args, args_hash, effect, risk, \
              state, attempts, outcome) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
@@ -41,6 +58,11 @@ impl Calls<'_> {
 
     /// Saves what changes about a call. The caller has saved the run under its epoch.
     pub async fn save(&mut self, call: &ToolCall) -> Result<(), StoreError> {
+        let mut new = self.new.iter_mut().flat_map(|new| new.iter_mut());
+        if let Some(place) = new.find(|new| new.id == call.id) {
+            place.clone_from(call);
+            return Ok(());
+        }
         sqlx::query(
             "UPDATE tool_calls SET state = $1, attempts = $2, outcome = $3, risk = $4 WHERE id = $5",
         )
@@ -57,6 +79,7 @@ impl Calls<'_> {
 
     /// The calls of one step, in order.
     pub async fn of_step(&mut self, run: RunId, step: u32) -> Result<Vec<ToolCall>, StoreError> {
+        self.write_new().await?;
         let rows = sqlx::query(
             "SELECT id, run_id, step, idx, tool, args, args_hash, effect, risk, state, attempts, \
              outcome FROM tool_calls WHERE run_id = $1 AND step = $2 ORDER BY idx",
@@ -71,6 +94,7 @@ impl Calls<'_> {
 
     /// One call.
     pub async fn get(&mut self, id: ToolCallId) -> Result<Option<ToolCall>, StoreError> {
+        self.write_new().await?;
         let row = sqlx::query(
             "SELECT id, run_id, step, idx, tool, args, args_hash, effect, risk, state, attempts, \
              outcome FROM tool_calls WHERE id = $1",

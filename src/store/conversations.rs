@@ -68,12 +68,15 @@ macro_rules! columns {
 }
 
 impl Conversations<'_> {
-    /// Stores a new thread.
-    pub async fn insert(&mut self, c: &Conversation) -> Result<(), StoreError> {
+    /// Stores a thread, new or changed. The number of its last message is the transaction's to
+    /// change once it exists.
+    pub async fn put(&mut self, c: &Conversation) -> Result<(), StoreError> {
         const SQL: &str = concat!(
             "INSERT INTO conversations (",
             columns!(),
-            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO UPDATE SET \
+             title = excluded.title, active_run_id = excluded.active_run_id, waiting = excluded.waiting, \
+             head_bundle_id = excluded.head_bundle_id, deleted_at = excluded.deleted_at"
         );
         sqlx::query(SQL)
             .bind(c.id.to_string())
@@ -92,35 +95,36 @@ impl Conversations<'_> {
             .map_err(StoreError::unavailable("store a conversation"))
     }
 
-    /// Saves what changes about a thread.
-    pub async fn save(&mut self, c: &Conversation) -> Result<(), StoreError> {
+    /// Takes a thread from the run that has it, which leaves `head`, if it has one. `false`:
+    /// nothing was done, because the run does not have it or others wait for it.
+    pub async fn release(
+        &mut self,
+        id: ConversationId,
+        from: RunId,
+        head: Option<BundleId>,
+    ) -> Result<bool, StoreError> {
         sqlx::query(
-            "UPDATE conversations SET title = $1, last_seq = $2, active_run_id = $3, waiting = $4, \
-             head_bundle_id = $5, deleted_at = $6 WHERE id = $7",
+            "UPDATE conversations SET active_run_id = NULL, \
+             head_bundle_id = COALESCE($1, head_bundle_id) \
+             WHERE id = $2 AND active_run_id = $3 AND waiting = 0",
         )
-        .bind(c.title.clone())
-        .bind(cols::int(c.last_seq))
-        .bind(c.active_run_id.map(|id| id.to_string()))
-        .bind(cols::int(c.waiting))
-        .bind(c.head_bundle_id.map(|id| id.to_string()))
-        .bind(c.deleted_at.map(Timestamp::as_micros))
-        .bind(c.id.to_string())
+        .bind(head.map(|id| id.to_string()))
+        .bind(id.to_string())
+        .bind(from.to_string())
         .execute(&mut *self.conn)
         .await
-        .map(drop)
-        .map_err(StoreError::unavailable("save a conversation"))
+        .map(|done| done.rows_affected() == 1)
+        .map_err(StoreError::unavailable("release a conversation"))
     }
 
-    /// Reserves numbers for `count` messages; the number of the last one.
-    pub async fn reserve(&mut self, id: ConversationId, count: u64) -> Result<u64, StoreError> {
-        let last: Option<i64> = sqlx::query_scalar(
-            "UPDATE conversations SET last_seq = last_seq + $1 WHERE id = $2 RETURNING last_seq",
-        )
-        .bind(cols::int(count))
-        .bind(id.to_string())
-        .fetch_optional(&mut *self.conn)
-        .await
-        .map_err(StoreError::unavailable("number a message"))?;
+    /// The number of a thread's last message, as its row says.
+    pub(super) async fn last_seq(&mut self, id: ConversationId) -> Result<u64, StoreError> {
+        let last: Option<i64> =
+            sqlx::query_scalar("SELECT last_seq FROM conversations WHERE id = $1")
+                .bind(id.to_string())
+                .fetch_optional(&mut *self.conn)
+                .await
+                .map_err(StoreError::unavailable("number a message"))?;
         last.and_then(|n| u64::try_from(n).ok())
             .ok_or_else(|| StoreError::Missing { what: id.to_string() })
     }

@@ -14,6 +14,7 @@ mod conversations;
 mod error;
 mod events;
 mod idempotency;
+mod known;
 mod page;
 mod runs;
 mod steers;
@@ -37,7 +38,7 @@ pub use idempotency::{IdempotencyKeys, StoredAnswer};
 pub use page::{Page, Paged};
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use steers::{Steer, Steers};
-pub use steps::{StepRow, Steps};
+pub use steps::StepRow;
 pub use tx::{Committed, Tx};
 pub use writer::{CommitHook, JobFuture};
 
@@ -188,12 +189,12 @@ impl Reader {
 
     /// Runs.
     pub fn runs(&mut self) -> Runs<'_> {
-        Runs { conn: &mut self.conn }
+        Runs { conn: &mut self.conn, known: None }
     }
 
     /// Tool calls.
     pub fn calls(&mut self) -> Calls<'_> {
-        Calls { conn: &mut self.conn }
+        Calls { conn: &mut self.conn, new: None }
     }
 
     /// Questions to people.

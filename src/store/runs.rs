@@ -5,6 +5,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     cols::{self, Cols},
     error::StoreError,
+    known::Known,
     page::{Page, Paged},
 };
 use crate::domain::{
@@ -53,6 +54,8 @@ pub struct RunCore {
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
+    /// What it ends with; stored by the next save, never read back.
+    pub ending: Option<Ending>,
 }
 
 /// What a run ends with.
@@ -81,6 +84,8 @@ pub struct RunFilter {
 #[derive(Debug)]
 pub struct Runs<'c> {
     pub(super) conn: &'c mut SqliteConnection,
+    /// In a transaction: what the writer knows without reading.
+    pub(super) known: Option<&'c mut Known>,
 }
 
 macro_rules! core_columns {
@@ -112,6 +117,7 @@ impl Runs<'_> {
              $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, \
              $34, $35, $36, $37, $38, $39, $40)"
         );
+        self.changes(core.id);
         sqlx::query(SQL)
             .bind(core.id.to_string())
             .bind(core.conversation_id.to_string())
@@ -155,22 +161,39 @@ impl Runs<'_> {
             .bind(run.base_bundle_id.map(|id| id.to_string()))
             .execute(&mut *self.conn)
             .await
-            .map(drop)
-            .map_err(StoreError::unavailable("insert a run"))
+            .map_err(StoreError::unavailable("insert a run"))?;
+        self.saw(core);
+        Ok(())
     }
 
-    /// Saves a run, if its epoch is still `believed`.
+    fn changes(&mut self, id: RunId) {
+        if let Some(known) = self.known.as_deref_mut() {
+            known.changes_run(id);
+        }
+    }
+
+    fn saw(&mut self, core: &RunCore) {
+        if let Some(known) = self.known.as_deref_mut() {
+            known.saw_run(core);
+        }
+    }
+
+    /// Saves a run, and what it ended with if it did, if its epoch is still `believed`.
     ///
     /// # Errors
     /// [`StoreError::Stale`] when another owner has taken it: stop, and kill what runs for it.
     pub async fn save(&mut self, core: &RunCore, believed: u64) -> Result<(), StoreError> {
+        self.changes(core.id);
+        let end = core.ending.as_ref();
         let done = sqlx::query(
             "UPDATE runs SET state = $1, wait_reason = $2, epoch = $3, owner = $4, seq = $5, \
              step = $6, ready = $7, recoveries = $8, backoffs = $9, interrupt = $10, \
              steers_waiting = $11, input_tokens = $12, output_tokens = $13, cost_nanos = $14, \
              llm_calls = $15, tool_calls = $16, held_tokens = $17, held_nanos = $18, \
              worked_ms = $19, wake_at = $20, confinement = $21, tainted = $22, \
-             head_bundle_id = $23, started_at = $24, limits = $25 WHERE id = $26 AND epoch = $27",
+             head_bundle_id = $23, started_at = $24, limits = $25, ended_at = $26, \
+             output = COALESCE($27, output), error = COALESCE($28, error) \
+             WHERE id = $29 AND epoch = $30",
         )
         .bind(core.state.as_str())
         .bind(core.wait_reason.map(WaitReason::as_str))
@@ -197,44 +220,47 @@ impl Runs<'_> {
         .bind(core.head_bundle_id.map(|id| id.to_string()))
         .bind(core.started_at.map(Timestamp::as_micros))
         .bind(cols::json(&core.limits)?)
+        .bind(core.ended_at.map(Timestamp::as_micros))
+        .bind(end.and_then(|e| e.output.clone()))
+        .bind(end.and_then(|e| e.error.as_ref()).map(cols::json).transpose()?)
         .bind(core.id.to_string())
         .bind(cols::int(believed))
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("save a run"))?;
         if done.rows_affected() == 1 {
+            self.saw(core);
             Ok(())
         } else {
             Err(StoreError::Stale { what: core.id.to_string() })
         }
     }
 
-    /// Stores how a run ended; [`save`](Self::save) stores its state.
-    pub async fn end(&mut self, id: RunId, at: Timestamp, end: &Ending) -> Result<(), StoreError> {
-        sqlx::query("UPDATE runs SET output = $1, error = $2, ended_at = $3 WHERE id = $4")
-            .bind(end.output.clone())
-            .bind(end.error.as_ref().map(cols::json).transpose()?)
-            .bind(at.as_micros())
-            .bind(id.to_string())
-            .execute(&mut *self.conn)
-            .await
-            .map(drop)
-            .map_err(StoreError::unavailable("end a run"))
-    }
-
     /// The part of a run that its transitions need.
     pub async fn core(&mut self, id: RunId) -> Result<Option<RunCore>, StoreError> {
         const SQL: &str = concat!("SELECT ", core_columns!(), " FROM runs WHERE id = $1");
+        if let Some(core) = self.known.as_deref().and_then(|known| known.run(id)) {
+            return Ok(Some(core));
+        }
         let row = sqlx::query(SQL)
             .bind(id.to_string())
             .fetch_optional(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read a run"))?;
-        row.map(|row| core(&mut Cols::new(&row))).transpose()
+        let found = row.map(|row| core(&mut Cols::new(&row))).transpose()?;
+        if let Some(core) = &found {
+            self.saw(core);
+        }
+        Ok(found)
     }
 
     /// A whole run.
     pub async fn get(&mut self, id: RunId) -> Result<Option<Run>, StoreError> {
+        Ok(self.with_core(id).await?.map(|(_, run)| run))
+    }
+
+    /// A whole run, and the part of it that its transitions need.
+    pub async fn with_core(&mut self, id: RunId) -> Result<Option<(RunCore, Run)>, StoreError> {
         const SQL: &str = concat!("SELECT ", all_columns!(), " FROM runs WHERE id = $1");
         let row = sqlx::query(SQL)
             .bind(id.to_string())
@@ -281,7 +307,7 @@ impl Runs<'_> {
         );
         let sql = if filter.conversation_id.is_some() {
             SQL_OF_CONVERSATION
-        } else if filter.state.is_some_and(|s| !s.is_terminal()) {
+        } else if filter.state.is_some_and(|s| !s.is_terminal() || filter.principal.is_none()) {
             SQL_IN_STATE
         } else if filter.principal.is_some() {
             SQL_OF_PRINCIPAL
@@ -298,7 +324,8 @@ impl Runs<'_> {
             .fetch_all(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("list runs"))?;
-        let items = rows.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
+        let items =
+            rows.iter().map(|row| Ok(whole(row)?.1)).collect::<Result<Vec<_>, StoreError>>()?;
         Ok(page.cut(items, |run| run.id.to_string()))
     }
 
@@ -404,17 +431,18 @@ fn core(c: &mut Cols<'_>) -> Result<RunCore, StoreError> {
         created_at: c.time()?,
         started_at: c.time_opt()?,
         ended_at: c.time_opt()?,
+        ending: None,
     })
 }
 
-fn whole(row: &SqliteRow) -> Result<Run, StoreError> {
+fn whole(row: &SqliteRow) -> Result<(RunCore, Run), StoreError> {
     let mut c = Cols::new(row);
     let core = core(&mut c)?;
     let input: UserInput = c.json()?;
-    Ok(Run {
+    let run = Run {
         id: core.id,
         conversation_id: core.conversation_id,
-        agent: core.agent,
+        agent: core.agent.clone(),
         state: core.state,
         wait_reason: core.wait_reason,
         input,
@@ -435,7 +463,8 @@ fn whole(row: &SqliteRow) -> Result<Run, StoreError> {
         created_at: core.created_at,
         started_at: core.started_at,
         ended_at: core.ended_at,
-    })
+    };
+    Ok((core, run))
 }
 
 fn interrupt(text: &str) -> Result<InterruptMode, StoreError> {

@@ -82,6 +82,7 @@ fn run(ids: &IdSource) -> (RunCore, Run) {
         created_at: at,
         started_at: None,
         ended_at: None,
+        ending: None,
     };
     let run = Run {
         id: core.id,
@@ -172,6 +173,31 @@ async fn a_run_comes_back_as_it_was_stored() {
 }
 
 #[tokio::test]
+async fn what_the_writer_knows_of_a_run_is_what_the_store_holds() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    let id = insert(&f, false).await.unwrap();
+    for fails in [false, true] {
+        let result = f.store.write(Durability::Normal, move |tx| {
+            Box::pin(async move {
+                let mut core = tx.runs().core(id).await?.expect("the run");
+                core.step += 1;
+                tx.runs().save(&core, 0).await?;
+                if fails { Err(StoreError::Stale { what: "test".to_owned() }) } else { Ok(()) }
+            })
+        });
+        assert_eq!(result.await.is_err(), fails);
+        let known = f
+            .store
+            .write(Durability::Normal, move |tx| Box::pin(async move { tx.runs().core(id).await }));
+        let known = known.await.unwrap();
+        let stored = f.store.read().await.unwrap().runs().core(id).await.unwrap();
+        assert_eq!(known, stored);
+        assert_eq!(known.map(|core| core.step), Some(1));
+    }
+}
+
+#[tokio::test]
 async fn a_write_under_an_old_epoch_is_stale_and_changes_nothing() {
     let dir = directory();
     let f = open(dir.path()).await.unwrap();
@@ -217,6 +243,77 @@ async fn a_failing_job_leaves_nothing_behind_and_its_neighbours_stand() {
         .store
         .write(Durability::Normal, |tx| Box::pin(async move { Ok::<_, StoreError>(tx.queued()) }));
     assert_eq!(queued.await.unwrap(), 40);
+}
+
+#[tokio::test]
+async fn a_failing_job_that_flushed_takes_nothing_of_its_neighbours() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    let failing = f.store.write(Durability::Normal, |tx| {
+        Box::pin(async move {
+            tx.flush().await?;
+            tx.audit(entry(json!({"run": "none"})));
+            Err::<(), _>(StoreError::Stale { what: "test".to_owned() })
+        })
+    });
+    let (first, failed, second) = tokio::join!(insert(&f, false), failing, insert(&f, false));
+    assert!(matches!(failed, Err(StoreError::Stale { .. })));
+    let mut reader = f.store.read().await.unwrap();
+    for id in [first.unwrap(), second.unwrap()] {
+        assert_eq!(reader.events().of_run(id, 0, 10).await.unwrap().len(), 1);
+    }
+    let rows = reader.audit().query(&AuditFilter::default(), 10).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    let mut verifier = Verifier::default();
+    for row in &rows {
+        verifier.check(row).unwrap();
+    }
+}
+
+/// Takes the next number in a thread, or in a new one; optionally fails.
+async fn number(
+    f: &Fixture,
+    thread: Option<ConversationId>,
+    fails: bool,
+) -> Result<(ConversationId, u64), StoreError> {
+    let owner = PrincipalId::new(&f.ids);
+    f.store
+        .write(Durability::Normal, move |tx| {
+            Box::pin(async move {
+                let id = if let Some(id) = thread {
+                    id
+                } else {
+                    let new = tx.new_conversation(owner);
+                    tx.conversations().put(&new).await?;
+                    new.id
+                };
+                let seq = tx.reserve(id).await?;
+                if fails {
+                    Err(StoreError::Stale { what: "test".to_owned() })
+                } else {
+                    Ok((id, seq))
+                }
+            })
+        })
+        .await
+}
+
+#[tokio::test]
+async fn numbers_of_messages_have_no_gap_and_a_failed_job_gives_its_own_back() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    let (id, seq) = number(&f, None, false).await.unwrap();
+    assert_eq!(seq, 1);
+    let (a, failed, b) = tokio::join!(
+        number(&f, Some(id), false),
+        number(&f, Some(id), true),
+        number(&f, Some(id), false)
+    );
+    assert_eq!((a.unwrap().1, failed.is_err(), b.unwrap().1), (2, true, 3));
+    number(&f, Some(id), true).await.unwrap_err();
+    assert_eq!(number(&f, Some(id), false).await.unwrap().1, 4);
+    let stored = f.store.read().await.unwrap().conversations().get(id).await.unwrap();
+    assert_eq!(stored.unwrap().last_seq, 4, "the row says what was given");
 }
 
 #[tokio::test]
@@ -356,4 +453,34 @@ async fn each_hot_query_uses_an_index() {
         let plan = reader.plan(sql).await.unwrap();
         assert!(!plan.contains("SCAN"), "{sql}: {plan}");
     }
+}
+
+#[tokio::test]
+async fn a_job_that_fails_after_a_flush_takes_no_neighbour_with_it() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    let flushing = |_| {
+        f.store.write(Durability::Normal, |tx| {
+            Box::pin(async move {
+                tx.flush().await?;
+                tx.audit(entry(json!({"fails": true})));
+                Err::<RunId, _>(StoreError::Stale { what: "test".to_owned() })
+            })
+        })
+    };
+    let (kept, failed) = futures_util::future::join(
+        futures_util::future::join_all((0..20).map(|_| insert(&f, false))),
+        futures_util::future::join_all((0..3).map(flushing)),
+    )
+    .await;
+    assert!(failed.iter().all(Result::is_err));
+    let more = futures_util::future::join_all((0..20).map(|_| insert(&f, false))).await;
+    let mut reader = f.store.read().await.unwrap();
+    for id in kept.into_iter().chain(more) {
+        assert_eq!(reader.events().of_run(id.unwrap(), 0, 10).await.unwrap().len(), 1);
+    }
+    let rows = reader.audit().query(&AuditFilter::default(), 500).await.unwrap();
+    assert_eq!(rows.len(), 40);
+    let mut verifier = Verifier::default();
+    rows.iter().try_for_each(|row| verifier.check(row)).unwrap();
 }

@@ -1,7 +1,8 @@
 //! One unit of work inside a group commit.
 //!
-//! Rows that are only ever appended (messages, events, audit) are gathered and written in bulk at
-//! the end of the group: the same transaction, a fraction of the statements.
+//! Rows that are only ever appended (messages, events, steps, bundles, audit) are gathered and
+//! written in bulk at the end of the group: the same transaction, a fraction of the statements. A
+//! statement costs a trip to the connection's thread and back, far more than SQLite itself.
 
 use std::sync::Arc;
 
@@ -10,25 +11,27 @@ use sqlx::{AssertSqlSafe, SqliteConnection, query::Query, sqlite::SqliteArgument
 use super::{
     approvals::Approvals,
     audit::Chain,
-    bundles::Bundles,
+    backend,
+    bundles::{Bundle, Bundles},
     calls::Calls,
     cols,
-    conversations::Conversations,
+    conversations::{Conversation, Conversations},
     error::StoreError,
     idempotency::IdempotencyKeys,
+    known::Known,
     runs::{RunCore, Runs},
     steers::Steers,
-    steps::Steps,
+    steps::StepRow,
 };
 use crate::{
     domain::{
         AuditEntry, Author, Clock, ConversationId, Event, EventBody, EventId, IdSource, Message,
-        MessageId, Part, RunId, Timestamp,
+        MessageId, Part, PrincipalId, RunId, Timestamp, ToolCall,
     },
     runtime::Redactor,
 };
 
-/// Rows of one bulk insert; also the width of its cached statement.
+/// Rows of one bulk insert at most; each width is a statement that stays prepared.
 const BULK: usize = 16;
 
 /// A transaction in progress. Only the writer makes one.
@@ -42,6 +45,21 @@ pub struct Tx {
     mark: Mark,
     chain: Chain,
     queued: Counter,
+    savepoint: Savepoint,
+    known: Known,
+    /// Calls that this job has inserted; written when it ends, as it leaves them.
+    new_calls: Vec<ToolCall>,
+}
+
+/// Where the group's savepoint stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Savepoint {
+    /// There is none.
+    None,
+    /// It was set before a job that stands, or is under way.
+    BeforeJob,
+    /// Everything since was undone.
+    AtEnd,
 }
 
 impl std::fmt::Debug for Tx {
@@ -63,6 +81,8 @@ pub struct Committed {
 struct Pending {
     messages: Vec<Message>,
     events: Vec<(Arc<Event>, String)>,
+    steps: Vec<StepRow>,
+    bundles: Vec<(Bundle, String)>,
     audit: Vec<(Timestamp, AuditEntry)>,
     committed: Vec<Committed>,
 }
@@ -72,6 +92,8 @@ struct Pending {
 struct Mark {
     messages: usize,
     events: usize,
+    steps: usize,
+    bundles: usize,
     audit: usize,
     queued: i64,
 }
@@ -95,7 +117,22 @@ impl Tx {
         let now = clock.now();
         let queued = Counter { stored: queued, added: 0 };
         let (pending, mark) = (Pending::default(), Mark::default());
-        Self { conn, clock, ids, redactor, now, pending, mark, chain, queued }
+        let savepoint = Savepoint::None;
+        let (known, new_calls) = (Known::default(), Vec::new());
+        Self {
+            conn,
+            clock,
+            ids,
+            redactor,
+            now,
+            pending,
+            mark,
+            chain,
+            queued,
+            savepoint,
+            known,
+            new_calls,
+        }
     }
 
     /// The moment of this job; the same for everything that it writes.
@@ -115,22 +152,17 @@ impl Tx {
 
     /// Runs.
     pub const fn runs(&mut self) -> Runs<'_> {
-        Runs { conn: &mut self.conn }
+        Runs { conn: &mut self.conn, known: Some(&mut self.known) }
     }
 
     /// Tool calls.
     pub const fn calls(&mut self) -> Calls<'_> {
-        Calls { conn: &mut self.conn }
+        Calls { conn: &mut self.conn, new: Some(&mut self.new_calls) }
     }
 
     /// Messages that wait to be injected.
     pub const fn steers(&mut self) -> Steers<'_> {
         Steers { conn: &mut self.conn }
-    }
-
-    /// Model calls and what they used.
-    pub const fn steps(&mut self) -> Steps<'_> {
-        Steps { conn: &mut self.conn }
     }
 
     /// Questions to people.
@@ -143,7 +175,7 @@ impl Tx {
         Conversations { conn: &mut self.conn }
     }
 
-    /// Snapshots.
+    /// Snapshots. A job that reads them calls [`flush`](Self::flush) first.
     pub const fn bundles(&mut self) -> Bundles<'_> {
         Bundles { conn: &mut self.conn }
     }
@@ -178,7 +210,24 @@ impl Tx {
         Ok(())
     }
 
-    /// Appends a message; `seq` comes from the conversation's row, which the caller saves.
+    /// A new, empty thread. The caller puts it, with its first run or alone.
+    pub fn new_conversation(&mut self, principal: PrincipalId) -> Conversation {
+        let id = ConversationId::new(&self.ids);
+        self.known.set_last_seq(id, 0, false);
+        Conversation::new(id, principal, self.now)
+    }
+
+    /// The number of a thread's next message.
+    pub async fn reserve(&mut self, id: ConversationId) -> Result<u64, StoreError> {
+        let last = match self.known.last_seq(id) {
+            Some(last) => last,
+            None => self.conversations().last_seq(id).await?,
+        };
+        self.known.set_last_seq(id, last + 1, true);
+        Ok(last + 1)
+    }
+
+    /// Appends a message; `seq` comes from [`reserve`](Self::reserve).
     pub fn message(
         &mut self,
         conversation_id: ConversationId,
@@ -191,6 +240,18 @@ impl Tx {
         let message = Message { id, conversation_id, seq, run_id, role, content, at: self.now };
         self.pending.messages.push(message.clone());
         message
+    }
+
+    /// Stores a finished model call.
+    pub fn step(&mut self, step: StepRow) {
+        self.pending.steps.push(step);
+    }
+
+    /// Stores a snapshot.
+    pub fn bundle(&mut self, bundle: Bundle) -> Result<(), StoreError> {
+        let body = cols::json(&bundle)?;
+        self.pending.bundles.push((bundle, body));
+        Ok(())
     }
 
     /// Records something in the audit trail.
@@ -213,10 +274,6 @@ impl Tx {
         self.queued.added -= 1;
     }
 
-    pub(super) const fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.conn
-    }
-
     pub(super) async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
         sqlx::query(sql)
             .execute(&mut self.conn)
@@ -225,50 +282,99 @@ impl Tx {
             .map_err(StoreError::unavailable("write to the store"))
     }
 
-    pub(super) fn begin_job(&mut self) {
+    /// Begins a job; one that `can_fail_alone` gets a savepoint to go back to.
+    pub(super) async fn begin_job(&mut self, can_fail_alone: bool) -> Result<(), StoreError> {
         self.now = self.clock.now();
         self.mark = Mark {
             messages: self.pending.messages.len(),
             events: self.pending.events.len(),
+            steps: self.pending.steps.len(),
+            bundles: self.pending.bundles.len(),
             audit: self.pending.audit.len(),
             queued: self.queued.added,
         };
+        self.known.begin_job();
+        if can_fail_alone { self.set_savepoint().await } else { Ok(()) }
     }
 
-    pub(super) fn abandon_job(&mut self) {
+    /// Ends a job that succeeded.
+    pub(super) async fn end_job(&mut self) -> Result<(), StoreError> {
+        self.calls().write_new().await
+    }
+
+    async fn set_savepoint(&mut self) -> Result<(), StoreError> {
+        match self.savepoint {
+            Savepoint::None => self.execute(backend::FIRST_JOB).await?,
+            Savepoint::BeforeJob => self.execute(backend::NEXT_JOB).await?,
+            Savepoint::AtEnd => {}
+        }
+        self.savepoint = Savepoint::BeforeJob;
+        Ok(())
+    }
+
+    /// Undoes the job alone.
+    pub(super) async fn abandon_job(&mut self) -> Result<(), StoreError> {
         self.pending.messages.truncate(self.mark.messages);
         self.pending.events.truncate(self.mark.events);
+        self.pending.steps.truncate(self.mark.steps);
+        self.pending.bundles.truncate(self.mark.bundles);
         self.pending.audit.truncate(self.mark.audit);
         self.queued.added = self.mark.queued;
+        self.known.abandon_job();
+        self.new_calls.clear();
+        self.execute(backend::UNDO_JOB).await?;
+        self.savepoint = Savepoint::AtEnd;
+        Ok(())
     }
 
     pub(super) fn abandon_group(&mut self) {
         self.pending = Pending::default();
         self.queued.added = 0;
+        self.savepoint = Savepoint::None;
+        self.known.abandon_group();
+        self.new_calls.clear();
         self.chain.abandon();
     }
 
-    /// What became durable, for the live feed. Call once after the commit.
-    pub(super) fn committed(&mut self) -> Vec<Committed> {
-        self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
-        self.chain.keep();
-        std::mem::take(&mut self.pending.committed)
-    }
-
-    /// Writes the gathered rows. A job that reads messages in SQL calls it first.
-    pub async fn flush(&mut self) -> Result<(), StoreError> {
-        self.flush_messages().await?;
-        self.flush_events().await?;
-        self.flush_audit().await?;
-        if self.queued.added != 0 {
-            sqlx::query("UPDATE counters SET value = $1 WHERE name = 'queued'")
+    /// Writes what was gathered and commits; what became durable, for the live feed.
+    pub(super) async fn commit(&mut self) -> Result<Vec<Committed>, StoreError> {
+        self.write_gathered().await?;
+        if self.queued.added == 0 {
+            self.execute(backend::COMMIT).await?;
+        } else {
+            sqlx::query(backend::COUNT_AND_COMMIT)
                 .bind(self.queued.stored + self.queued.added)
                 .execute(&mut self.conn)
                 .await
-                .map_err(StoreError::unavailable("count the queue"))?;
+                .map_err(StoreError::unavailable("write to the store"))?;
+        }
+        self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
+        self.savepoint = Savepoint::None;
+        self.known.committed();
+        self.chain.keep();
+        Ok(std::mem::take(&mut self.pending.committed))
+    }
+
+    /// Writes the rows that earlier jobs of the group gathered. A job that reads messages or
+    /// bundles calls it first, before it writes anything itself.
+    pub async fn flush(&mut self) -> Result<(), StoreError> {
+        self.write_gathered().await?;
+        if self.savepoint != Savepoint::None {
+            // Those rows are not this job's: they must stand even when it fails.
+            self.set_savepoint().await?;
         }
         self.mark = Mark { queued: self.queued.added, ..Mark::default() };
+        self.known.begin_job();
         Ok(())
+    }
+
+    async fn write_gathered(&mut self) -> Result<(), StoreError> {
+        self.flush_messages().await?;
+        self.flush_last_seqs().await?;
+        self.flush_events().await?;
+        self.flush_steps().await?;
+        self.flush_bundles().await?;
+        self.flush_audit().await
     }
 
     async fn flush_messages(&mut self) -> Result<(), StoreError> {
@@ -286,6 +392,28 @@ impl Tx {
                 .bind(m.at.as_micros()))
         })
         .await
+    }
+
+    /// One statement for each width, as [`bulk`] does it.
+    async fn flush_last_seqs(&mut self) -> Result<(), StoreError> {
+        let rows = self.known.take_new_seqs();
+        for chunk in rows.chunks(BULK) {
+            let sql = format!(
+                "UPDATE conversations SET last_seq = v.column2 FROM (VALUES {}) AS v \
+                 WHERE conversations.id = v.column1",
+                places(2, chunk.len())
+            );
+            // Only our own constant text and place holders: every value is bound.
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for (id, last) in chunk {
+                query = query.bind(id.to_string()).bind(cols::int(*last));
+            }
+            query
+                .execute(&mut self.conn)
+                .await
+                .map_err(StoreError::unavailable("number messages"))?;
+        }
+        Ok(())
     }
 
     async fn flush_events(&mut self) -> Result<(), StoreError> {
@@ -306,6 +434,41 @@ impl Tx {
             .committed
             .extend(rows.into_iter().map(|(event, body)| Committed { event, bytes: body.len() }));
         Ok(())
+    }
+
+    async fn flush_steps(&mut self) -> Result<(), StoreError> {
+        const INSERT: &str = "INSERT INTO steps (run_id, n, model, input_tokens, output_tokens, \
+            cost_nanos, reported, at) VALUES ";
+        let rows = std::mem::take(&mut self.pending.steps);
+        bulk(&mut self.conn, INSERT, 8, &rows, |query, step| {
+            Ok(query
+                .bind(step.run_id.to_string())
+                .bind(i64::from(step.n))
+                .bind(step.model.clone())
+                .bind(cols::int(step.input_tokens))
+                .bind(cols::int(step.output_tokens))
+                .bind(step.cost.as_nanos())
+                .bind(i64::from(step.reported))
+                .bind(step.at.as_micros()))
+        })
+        .await
+    }
+
+    async fn flush_bundles(&mut self) -> Result<(), StoreError> {
+        const INSERT: &str = "INSERT INTO bundles (id, run_id, conversation_id, parent_id, kind, \
+            body, created_at) VALUES ";
+        let rows = std::mem::take(&mut self.pending.bundles);
+        bulk(&mut self.conn, INSERT, 7, &rows, |query, (bundle, body)| {
+            Ok(query
+                .bind(bundle.id.to_string())
+                .bind(bundle.run_id.to_string())
+                .bind(bundle.conversation_id.to_string())
+                .bind(bundle.parent_id.map(|id| id.to_string()))
+                .bind(bundle.kind.as_str())
+                .bind(body.clone())
+                .bind(bundle.created_at.as_micros()))
+        })
+        .await
     }
 
     async fn flush_audit(&mut self) -> Result<(), StoreError> {
@@ -336,8 +499,8 @@ impl Tx {
 
 type Bound<'q> = Query<'q, sqlx::Sqlite, SqliteArguments>;
 
-/// Inserts rows, [`BULK`] to a statement and the rest one by one, so that both statements stay in
-/// the connection's cache.
+/// Inserts rows, up to [`BULK`] to a statement: few enough widths for all of them to stay in the
+/// connection's cache.
 async fn bulk<R: Sync>(
     conn: &mut SqliteConnection,
     insert: &str,
@@ -345,12 +508,8 @@ async fn bulk<R: Sync>(
     rows: &[R],
     mut bind: impl for<'q> FnMut(Bound<'q>, &R) -> Result<Bound<'q>, StoreError> + Send,
 ) -> Result<(), StoreError> {
-    let mut chunks = rows.chunks_exact(BULK);
-    for chunk in &mut chunks {
+    for chunk in rows.chunks(BULK) {
         insert_rows(conn, insert, columns, chunk, &mut bind).await?;
-    }
-    for row in chunks.remainder() {
-        insert_rows(conn, insert, columns, std::slice::from_ref(row), &mut bind).await?;
     }
     Ok(())
 }
@@ -362,17 +521,21 @@ async fn insert_rows<R: Sync>(
     rows: &[R],
     bind: &mut (impl for<'q> FnMut(Bound<'q>, &R) -> Result<Bound<'q>, StoreError> + Send),
 ) -> Result<(), StoreError> {
-    let tuple = |row: usize| {
-        let places: Vec<String> =
-            (1..=columns).map(|c| format!("${}", row * columns + c)).collect();
-        format!("({})", places.join(", "))
-    };
-    let tuples: Vec<String> = (0..rows.len()).map(tuple).collect();
     // Only our own constant text and place holders: every value is bound.
-    let sql = AssertSqlSafe(format!("{insert}{}", tuples.join(", ")));
+    let sql = AssertSqlSafe(format!("{insert}{}", places(columns, rows.len())));
     let mut query = sqlx::query(sql);
     for row in rows {
         query = bind(query, row)?;
     }
     query.execute(conn).await.map(drop).map_err(StoreError::unavailable("append to the store"))
+}
+
+/// `($1, $2), ($3, $4)` for two columns and two rows.
+fn places(columns: usize, rows: usize) -> String {
+    let tuple = |row: usize| {
+        let places: Vec<String> =
+            (1..=columns).map(|c| format!("${}", row * columns + c)).collect();
+        format!("({})", places.join(", "))
+    };
+    (0..rows).map(tuple).collect::<Vec<_>>().join(", ")
 }

@@ -133,7 +133,7 @@ async fn work(mut tx: Tx, mut waiting: mpsc::Receiver<Job>, hook: CommitHook, st
             answer(is_committed);
         }
     }
-    if let Err(error) = backend::fold_log(tx.connection()).await {
+    if let Err(error) = tx.execute(backend::FOLD_LOG).await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "the log stays beside the database"
@@ -149,38 +149,26 @@ async fn commit(
 ) -> (Vec<Answer>, Result<Vec<Committed>, StoreError>) {
     let mut answers = Vec::with_capacity(jobs.len());
     let result = async {
-        if *current != Some(wanted) {
-            backend::set_durability(tx.connection(), wanted).await?;
-            *current = Some(wanted);
-        }
-        tx.execute(backend::BEGIN_WRITE).await?;
+        tx.execute(backend::begin((*current != Some(wanted)).then_some(wanted))).await?;
+        *current = Some(wanted);
         let is_alone = jobs.len() == 1;
         for job in jobs {
             // A group of one needs no savepoint: its rollback is the group's.
-            if !is_alone {
-                tx.execute("SAVEPOINT job").await?;
-            }
-            tx.begin_job();
+            tx.begin_job(!is_alone).await?;
             let ran = (job.run)(tx).await;
             answers.push(ran.answer);
             if ran.is_ok {
-                if !is_alone {
-                    tx.execute("RELEASE job").await?;
-                }
-            } else {
-                tx.abandon_job();
-                if is_alone {
-                    tx.abandon_group();
-                    tx.execute("ROLLBACK").await?;
-                    return Ok(Vec::new());
-                }
-                tx.execute("ROLLBACK TO job").await?;
-                tx.execute("RELEASE job").await?;
+                tx.end_job().await?;
+                continue;
             }
+            if is_alone {
+                tx.abandon_group();
+                tx.execute("ROLLBACK").await?;
+                return Ok(Vec::new());
+            }
+            tx.abandon_job().await?;
         }
-        tx.flush().await?;
-        tx.execute("COMMIT").await?;
-        Ok(tx.committed())
+        tx.commit().await
     }
     .await;
     if result.is_err() {

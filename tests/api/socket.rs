@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::{Instant, timeout},
+};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    MaybeTlsStream, WebSocketStream, client_async, connect_async,
     tungstenite::{
         Error, Message,
         client::IntoClientRequest,
@@ -39,6 +42,22 @@ async fn signed_in(daemon: &Daemon, token: &str) -> Socket {
     let hello = next(&mut socket).await;
     assert_eq!(hello["type"], "hello");
     assert_eq!(hello["limits"]["messages_per_minute"], 600);
+    socket
+}
+
+/// As [`signed_in`], with so little room in the kernel that the daemon soon waits for us to read.
+async fn narrow(daemon: &Daemon) -> Socket {
+    let address = daemon.base().trim_start_matches("http://").parse().expect("an address");
+    let stream = TcpSocket::new_v4().expect("a socket");
+    stream.set_recv_buffer_size(4_096).expect("a small buffer");
+    let stream = stream.connect(address).await.expect("a connection");
+    let url = format!("ws://{address}/api/v1/ws");
+    let mut request = url.into_client_request().expect("a request");
+    let bearer = HeaderValue::from_str(&format!("Bearer {ADMIN}")).expect("a header");
+    request.headers_mut().insert("authorization", bearer);
+    let opened = client_async(request, MaybeTlsStream::Plain(stream)).await;
+    let (mut socket, _) = opened.expect("a socket");
+    assert_eq!(next(&mut socket).await["type"], "hello");
     socket
 }
 
@@ -97,7 +116,7 @@ async fn a_run_is_created_followed_and_decided_over_one_socket() {
         assert_eq!(event["type"], "event");
         events.push(event.clone());
         if event["event"] == "approval.requested" {
-            break event["data"]["approval"]["id"].clone();
+            break event["data"]["id"].clone();
         }
     };
     let frame = json!({"id": "c3", "type": "approval.decide", "approval_id": approval, "decision": "deny", "reason": "not now"});
@@ -208,10 +227,38 @@ async fn silence_too_much_and_too_often_are_told_by_their_close_codes() {
     assert_eq!(closed(&mut silent).await, CloseCode::Policy);
 }
 
+/// Waits until the daemon can write no more to this client: its send queue is long and stays as it
+/// is.
+async fn blocked(daemon: &Daemon, socket: &Socket) {
+    let MaybeTlsStream::Plain(stream) = socket.get_ref() else { panic!("no TLS here") };
+    let ours = stream.local_addr().expect("an address").port();
+    let (_, theirs) = daemon.base().rsplit_once(':').expect("a port");
+    let theirs: u16 = theirs.parse().expect("a port");
+    let deadline = Instant::now() + PATIENCE;
+    let mut before = 0;
+    loop {
+        assert!(Instant::now() < deadline, "the daemon is never blocked");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Columns of proc_net_tcp(5): number, local, remote, state, tx_queue:rx_queue, in hex.
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the table of sockets");
+        let queue = table.lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).find(|l| {
+            l.len() > 4
+                && l[1].ends_with(&format!(":{theirs:04X}"))
+                && l[2].ends_with(&format!(":{ours:04X}"))
+        });
+        let sent = queue.and_then(|l| l[4].split_once(':')).map_or("0", |(sent, _)| sent);
+        let sent = u64::from_str_radix(sent, 16).expect("a number");
+        if sent > 1 << 20 && sent == before {
+            return;
+        }
+        before = sent;
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_read_loses_its_place_but_no_event() {
     let daemon = Daemon::start("").await;
-    let mut socket = signed_in(&daemon, ADMIN).await;
+    let mut socket = narrow(&daemon).await;
     let run = daemon.submit("careful", "run echo hi").await;
     daemon.wait_for(&run, &["awaiting_approval"]).await;
     let mut events = Vec::new();
@@ -220,16 +267,16 @@ async fn a_client_that_does_not_read_loses_its_place_but_no_event() {
     // More than the kernel's buffers hold, from runs that have ended: the daemon waits for us.
     let body = json!({"agent": "open", "input": "x".repeat(400_000)});
     let mut unread = Vec::new();
-    for _ in 0..40 {
+    for _ in 0..20 {
         let other = daemon.post("/api/v1/runs?wait=20", &body).await.expect(200);
         unread.push(other["id"].clone());
     }
     for id in &unread {
         send(&mut socket, &json!({"id": "more", "type": "subscribe", "run_id": id})).await;
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    blocked(&daemon, &socket).await;
     // More than the bytes that one subscription may lag behind.
-    for _ in 0..5 {
+    for _ in 0..12 {
         let steer = json!({"input": "y".repeat(300_000)});
         daemon.post(&format!("/api/v1/runs/{run}/steer"), &steer).await.expect(202);
     }

@@ -63,26 +63,28 @@ const VERBS: [(&str, &str); 8] = [
 /// from the code.
 fn promised(scene: Scene, verb: &str, body: &Value) -> (u16, &'static str) {
     use Scene as S;
-    let accepted = (202, "");
+    let refused = |code| (409, code);
     let is_over = matches!(scene, S::Succeeded | S::Failed | S::Cancelled | S::Expired);
-    match (verb, scene) {
-        ("retry", S::Failed | S::Expired) => accepted,
-        ("retry", _) => (409, "run.not_failed"),
-        // What has reached a safe point has a bundle.
-        ("fork", S::Awaiting | S::Interrupted | S::Input | S::Budget | S::Succeeded) => accepted,
-        ("fork", _) => (409, "run.no_bundle"),
-        _ if is_over => (409, "run.terminal"),
-        ("interrupt", S::InModel | S::InTool) => accepted,
-        ("interrupt", _) => (409, "run.not_running"),
-        ("steer", S::Cancelling) => (409, "run.cancelling"),
-        ("resume", S::Interrupted) => accepted,
-        ("resume", S::Input) if body.get("input").is_some() => accepted,
-        ("resume", S::Input) => (422, "run.input_required"),
-        ("resume", S::Budget) => (409, "run.awaiting_decision"),
-        ("resume", _) => (409, "run.not_paused"),
-        ("steer" | "cancel", _) => accepted,
-        _ => panic!("no such verb: {verb}"),
-    }
+    // What has reached a safe point has a bundle to begin from.
+    let is_safe =
+        matches!(scene, S::Awaiting | S::Interrupted | S::Input | S::Budget | S::Succeeded);
+    let answer = match verb {
+        "retry" if !matches!(scene, S::Failed | S::Expired) => refused("run.not_failed"),
+        "fork" if !is_safe => refused("run.no_bundle"),
+        "retry" | "fork" => (202, ""),
+        _ if is_over => refused("run.terminal"),
+        "interrupt" if !matches!(scene, S::InModel | S::InTool) => refused("run.not_running"),
+        "steer" if scene == S::Cancelling => refused("run.cancelling"),
+        "resume" => match scene {
+            S::Input if body.get("input").is_none() => (422, "run.input_required"),
+            S::Input | S::Interrupted => (202, ""),
+            S::Budget => refused("run.awaiting_decision"),
+            _ => refused("run.not_paused"),
+        },
+        _ => (202, ""),
+    };
+    assert!(VERBS.iter().any(|(known, _)| *known == verb), "no such verb: {verb}");
+    answer
 }
 
 struct Stage<'a> {
@@ -250,12 +252,20 @@ struct Anchor {
 impl Anchor {
     fn hold(marker: &str) -> Self {
         let tool = pid_of(marker).expect("the tool lives").to_string();
-        let inside = format!("{marker}.1");
         #[expect(clippy::disallowed_methods, reason = "no tool: the test holds a namespace open")]
         let mut command = std::process::Command::new("nsenter");
-        let args = ["--target", &tool, "--pid", "sleep", &inside];
+        let args = ["--target", &tool, "--pid", "/bin/sleep", "5000"];
         let child = command.args(args).spawn().expect("nsenter starts");
         Self { child }
+    }
+
+    /// Whether the process inside lives: nsenter's only child.
+    fn is_set(&self) -> bool {
+        let own = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        let child = children.unwrap_or_default().trim().to_owned();
+        let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        line.starts_with(b"/bin/sleep\0")
     }
 
     fn signal(&self, signal: Signal) {
@@ -278,7 +288,7 @@ async fn every_verb_while_the_cancelled_work_is_being_stopped() {
     let mut stage = Stage { daemon: &daemon, fake: &fake, scenes: 0 };
     let (id, marker) = stage.sleeper().await;
     let anchor = Anchor::hold(&marker);
-    until_alive(&format!("{marker}.1"), true).await;
+    until("the anchor", || anchor.is_set().then_some(())).await;
     anchor.signal(Signal::STOP);
     assert_eq!(verb(&daemon, &id, "cancel", &json!({})).await.0, 202);
     until_alive(&marker, false).await;

@@ -24,7 +24,7 @@ use crate::{
     domain::{Approval, EventBody, Run, RunId, WaitReason},
 };
 
-const HELP: &str = "\
+const HELP: &str = "Commands:
   /help                 this list
   /runs                 runs of this conversation
   /steer TEXT           a message to the run in progress (or just type it)
@@ -171,7 +171,8 @@ impl Chat {
                     return self.watch().await;
                 }
             }
-            _ => out::line(HELP),
+            "help" => out::line(HELP),
+            _ => out::line(format_args!("unknown command /{name}; /help lists them")),
         }
         Ok(Next::Prompt)
     }
@@ -223,7 +224,7 @@ impl Chat {
                         return Ok(Next::Leave);
                     }
                     has_interrupted = true;
-                    out::line("interrupting the run; Ctrl-C again leaves");
+                    out::line("interrupting: a running tool may finish (/interrupt hard kills it); Ctrl-C again leaves");
                     self.told(self.control(run, "interrupt", "").await)?;
                     continue;
                 }

@@ -240,3 +240,35 @@ fn an_allowed_path_may_not_show_the_data_directory_nor_lead_over_a_link() {
         }
     }
 }
+
+#[test]
+fn a_file_that_holds_a_secret_itself_must_be_ours_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (config, dotenv) = (dir.path().join("c.toml"), dir.path().join(".env"));
+    std::fs::write(&config, "[auth]\ntoken = \"0123456789abcdef\"\n").unwrap();
+    std::fs::write(&dotenv, "AGENT_RUNTIME_LLM_API_KEY=0123456789\n").unwrap();
+    let load_with = |modes: [u32; 2]| {
+        for (path, mode) in [&config, &dotenv].into_iter().zip(modes) {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let dotenv = Some(dir.path().to_owned());
+        load(&Request { dotenv, ..request(Some(&config), &[]) })
+    };
+    assert!(load_with([0o600, 0o600]).is_ok());
+    for (modes, name) in [([0o640, 0o600], "c.toml"), ([0o600, 0o604], ".env")] {
+        let error = load_with(modes).unwrap_err().to_string();
+        assert!(error.contains("chmod 600") && error.contains(name), "{error}");
+        assert!(!error.contains("0123456789"), "{error}");
+    }
+}
+
+#[test]
+fn a_named_provider_takes_its_key_from_its_own_variable_or_alias() {
+    let file = "[models.my-fast]\nprovider = \"openai\"\nmodel = \"m\"\n";
+    for name in ["AGENT_RUNTIME_PROVIDERS_MY_FAST_API_KEY", "PICOCLAW_PROVIDERS_MY_FAST_API_KEY"] {
+        let settings = with_file(file, &[(name, "the-key")]).unwrap().settings;
+        let key = settings.models["my-fast"].api_key.as_ref();
+        assert_eq!(key.map(|k| k.expose().as_str()), Some("the-key"), "{name}");
+    }
+}

@@ -92,7 +92,7 @@ pub(super) async fn messages(
     Ok(Json(Paged { items, next_cursor }).into_response())
 }
 
-/// Deletes a conversation and what was said in it. Its runs stay, without content.
+/// Deletes a conversation and its messages. Its runs and their events stay, as the record of what was done.
 #[utoipa::path(delete, path = "/api/v1/conversations/{id}", tag = "conversations",
     params(("id" = String, Path)),
     responses((status = 204), (status = "default", body = schema::Problem)))]

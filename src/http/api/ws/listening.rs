@@ -16,8 +16,9 @@ use crate::{
     runtime::{TaskKind, Tasks},
 };
 
-/// Frames that wait in the connection; the subscriptions themselves have queues of their own.
-const QUEUE: usize = 32;
+/// Frames that wait in the connection, enough to write a few with one flush. The subscriptions have
+/// queues of their own, bounded in bytes too, which is why this one is short.
+const QUEUE: usize = 4;
 
 /// What a subscription gives.
 #[derive(Debug)]

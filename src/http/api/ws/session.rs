@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Frames written before the socket is flushed, so that a replay is not one packet per event.
-const BATCH: usize = 32;
+const BATCH: usize = 16;
 /// How long to wait for the client's half of a close.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// The window of the message rate.
