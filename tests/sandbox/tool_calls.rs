@@ -210,10 +210,10 @@ async fn a_tool_cannot_move_a_tree_away_and_put_a_link_in_its_place() {
     let grant = |rules| Grant { paths: rules, ..bench.lab.grant() };
     let nested = || grant(vec![allow(&shared, Access::Rw), allow(&fixed, Access::Ro)]);
     let sh = |script: String| json!({"argv": ["sh", "-c", script]});
-    let make = sh(format!("cd {} && mkdir -p a/fixed && echo ok > a/fixed/key", shared.display()));
-    let made = grant(vec![allow(&shared, Access::Rw)]);
-    let made = bench.call_under(made, "exec", make, context()).await;
-    assert_eq!(made.status, ToolStatus::Ok, "{made:?}");
+    let script = sh(format!("cd {} && mkdir -p a/fixed && echo ok > a/fixed/key", shared.display()));
+    let whole = grant(vec![allow(&shared, Access::Rw)]);
+    let first = bench.call_under(whole, "exec", script, context()).await;
+    assert_eq!(first.status, ToolStatus::Ok, "{first:?}");
     let read = json!({"path": fixed.join("key")});
     let before = bench.call_under(nested(), "read_file", read.clone(), context()).await;
     assert_eq!(before.output, "ok\n");
@@ -223,8 +223,8 @@ async fn a_tool_cannot_move_a_tree_away_and_put_a_link_in_its_place() {
         shared.display(),
         secret.display()
     ));
-    let swapped = bench.call_under(nested(), "exec", swap, context()).await;
-    assert_eq!(swapped.status, ToolStatus::Ok, "{swapped:?}");
+    let moved = bench.call_under(nested(), "exec", swap, context()).await;
+    assert_eq!(moved.status, ToolStatus::Ok, "{moved:?}");
     assert_eq!(std::fs::read(fixed.join("key")).unwrap(), b"hunter2", "the control");
     let other_agent = || grant(vec![allow(&fixed, Access::Ro)]);
     for rules in [nested(), other_agent()] {
