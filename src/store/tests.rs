@@ -265,7 +265,9 @@ async fn a_failing_job_that_flushed_takes_nothing_of_its_neighbours() {
     let rows = reader.audit().query(&AuditFilter::default(), 10).await.unwrap();
     assert_eq!(rows.len(), 2);
     let mut verifier = Verifier::default();
-    rows.iter().for_each(|row| verifier.check(row).unwrap());
+    for row in &rows {
+        verifier.check(row).unwrap();
+    }
 }
 
 /// Takes the next number in a thread, or in a new one; optionally fails.
