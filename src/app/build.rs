@@ -181,12 +181,20 @@ pub(super) fn token_entries(settings: &Settings, generated: Option<&Token>) -> V
 }
 
 fn private_dir(path: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let made: io::Result<()> = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|e| {
+    let found = made.and_then(|()| fs::metadata(path)).map_err(|e| {
         Failure::fault(format!("the data directory {} cannot be made: {e}", path.display()))
             .next("choose another with --data-dir, or make it writable")
-    })
+    })?;
+    // It may have been there. Whoever else can make or replace files in it chooses our token.
+    let is_ours = [0, secret_file::effective_uid()].contains(&found.uid());
+    if is_ours && found.mode() & 0o002 == 0 {
+        return Ok(());
+    }
+    let what = "belongs to somebody else or can be written by everybody";
+    Err(Failure::fault(format!("the data directory {} {what}", path.display()))
+        .next("choose another with --data-dir, or take it over with chown and chmod 700"))
 }
 
 /// An error with its causes, on one line.

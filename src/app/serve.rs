@@ -1,6 +1,6 @@
 //! `serve`: the daemon's life from configuration to exit code.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     domain::{AuditEntry, AuditKind, Surface},
+    http,
     runtime::{
         Redactor, Stop, TaskKind, Tasks,
         lifecycle::{self, Signals, StopCause, watch_signals},
@@ -68,6 +69,12 @@ async fn run(
             return Err(failure);
         }
     };
+    if let Some(addr) = settings.metrics_addr {
+        let shown = telemetry.clone();
+        let render = Arc::new(move || shown.render_metrics());
+        let bound = http::metrics::start(addr, render, &tasks).await.map_err(build::fault)?;
+        tracing::info!(address = %bound, "metrics");
+    }
     record(&daemon, "started").await;
     secret_file::write(&settings.address_file(), &format!("{}\n", daemon.address))
         .map_err(|e| Failure::fault(format!("cannot write to the data directory: {e}")))?;

@@ -1,6 +1,6 @@
 //! One type per kind of id, so that a run id can never stand where a call id belongs.
 //!
-//! Ids are UUIDv7 (RFC 9562): sortable by the millisecond of creation. On the wire they carry a
+//! Ids are UUIDv7 (RFC 9562): sortable by the time of creation, to the microsecond. On the wire they carry a
 //! prefix (`run_…`); parsing refuses any other prefix.
 
 use std::{fmt, str::FromStr, sync::Arc};
@@ -113,16 +113,31 @@ impl fmt::Debug for IdSource {
 }
 
 impl IdSource {
-    /// `random` must fill the whole buffer with unpredictable bytes (74 of the bits are used).
+    /// `random` must fill the whole buffer with unpredictable bytes (62 of the bits are used).
     pub fn new(clock: Arc<dyn Clock>, random: fn(&mut [u8; 10])) -> Self {
         Self { clock, random }
+    }
+
+    /// A uniformly distributed number, for waits that must differ. An id is none: it begins with
+    /// the time.
+    pub fn jitter(&self) -> u32 {
+        let mut bytes = [0_u8; 10];
+        (self.random)(&mut bytes);
+        let [a, b, c, d, ..] = bytes;
+        u32::from_be_bytes([a, b, c, d])
     }
 
     /// A fresh UUIDv7.
     pub fn uuid(&self) -> Uuid {
         let mut bytes = [0_u8; 10];
         (self.random)(&mut bytes);
-        let millis = u64::try_from(self.clock.now().as_micros() / 1_000).unwrap_or(0);
+        let micros = u64::try_from(self.clock.now().as_micros()).unwrap_or(0);
+        let millis = micros / 1_000;
+        // RFC 9562, 6.2, method 3: the time within the millisecond leads the random bits, because
+        // two messages in one millisecond must not change places.
+        let [.., high, low] = (micros % 1_000 * 4_096 / 1_000).to_be_bytes();
+        let [first, second, ..] = &mut bytes;
+        (*first, *second) = (high, low);
         Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
     }
 }
@@ -131,6 +146,31 @@ impl IdSource {
 mod tests {
     use super::*;
     use crate::domain::time::ManualClock;
+
+    #[test]
+    fn jitter_depends_on_randomness_alone() {
+        let jitter =
+            |secs, random| IdSource::new(Arc::new(ManualClock::at_secs(secs)), random).jitter();
+        assert_eq!(jitter(1, |b| b.fill(0)), 0);
+        assert_eq!(jitter(1_700_000_000, |b| b.fill(255)), u32::MAX);
+    }
+
+    #[test]
+    fn ids_of_one_millisecond_sort_by_time() {
+        // The worst case: randomness falls while time goes on.
+        static NEXT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(255);
+        let clock = Arc::new(ManualClock::at_secs(1_700_000_000));
+        let source = IdSource::new(clock.clone(), |b| {
+            b.fill(NEXT.fetch_sub(1, std::sync::atomic::Ordering::Relaxed));
+        });
+        let ids: Vec<String> = (0..200)
+            .map(|_| {
+                clock.advance(std::time::Duration::from_micros(1));
+                SteerId::new(&source).to_string()
+            })
+            .collect();
+        assert!(ids.is_sorted(), "{ids:?}");
+    }
 
     #[test]
     fn an_id_survives_the_wire_and_refuses_another_kind() {

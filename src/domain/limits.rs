@@ -44,6 +44,8 @@ pub const RECOVERIES_MAX: u32 = 3;
 pub const CALLS_PER_STEP_MAX: usize = 32;
 /// Bytes of one tool call's arguments.
 pub const TOOL_ARGS_BYTES_MAX: usize = 512 << 10;
+/// Levels of JSON in the arguments of one tool call.
+pub const TOOL_ARGS_DEPTH_MAX: usize = 64;
 /// Bytes of tool output kept and shown to the model.
 pub const TOOL_OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// Bytes of one model answer.

@@ -61,7 +61,8 @@ pub enum RunInput {
     Expire,
     /// Its owner died; it goes back to the queue.
     Recover,
-    /// Its owner died with an unsafe effect undecided, or too often: a person must look.
+    /// Its owner died with an unsafe effect undecided, after an interrupt, or too often: a person
+    /// must look.
     RecoverPaused,
 }
 
@@ -454,7 +455,7 @@ pub struct Run {
     pub metadata: BTreeMap<String, String>,
     /// Its bounds.
     pub limits: RunLimits,
-    /// The bundle it continues from, if it was said.
+    /// The bundle that it was asked to continue, or else its conversation's newest at that time.
     pub base_bundle_id: Option<BundleId>,
     /// When it was created.
     pub created_at: Timestamp,

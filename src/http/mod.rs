@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod kit;
+pub mod metrics;
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -117,12 +117,26 @@ impl Answer {
 }
 
 /// The arguments as JSON; a tool without parameters may be called with nothing at all. What does
-/// not parse is kept as text, so that the model can be shown what it wrote.
+/// not parse is kept as text, so that the model can be shown what it wrote. So is what is nested
+/// deeply: within an event or a message it could be written but never read again, since reading
+/// JSON has a bound of 128 levels.
 fn arguments(raw: String) -> Value {
     if raw.trim().is_empty() {
         return Value::Object(serde_json::Map::new());
     }
-    serde_json::from_str(&raw).unwrap_or(Value::String(raw))
+    match serde_json::from_str(&raw) {
+        Ok(args) if is_within(&args, limits::TOOL_ARGS_DEPTH_MAX) => args,
+        Ok(_) | Err(_) => Value::String(raw),
+    }
+}
+
+/// Whether a value has at most so many levels. Its own depth is bounded: it has been parsed.
+fn is_within(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels > 0 && items.iter().all(|v| is_within(v, levels - 1)),
+        Value::Object(map) => levels > 0 && map.values().all(|v| is_within(v, levels - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +176,16 @@ mod tests {
         assert_eq!(arguments("{\"a\":".into()), json!("{\"a\":"));
         assert_eq!(arguments("  ".into()), json!({}));
         assert_eq!(arguments("[1]".into()), json!([1]));
+    }
+
+    #[test]
+    fn arguments_that_could_not_be_read_again_stay_text() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let most = limits::TOOL_ARGS_DEPTH_MAX;
+        assert!(arguments(nested(most)).is_array());
+        for depth in [most + 1, 120, 127, 128, 100_000] {
+            assert_eq!(arguments(nested(depth)), json!(nested(depth)), "{depth}");
+        }
     }
 
     #[test]

@@ -21,10 +21,10 @@ use super::{
 use crate::{
     domain::{
         AgentDef, Author, CallState, Effect, EventBody, Grant, Message, Part, Risk, RunId,
-        RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus, UserInput, WaitReason,
-        event::MessageBody, limits,
+        RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus, Usd, UserInput,
+        WaitReason, event::MessageBody, limits,
     },
-    llm::{Completion, LlmError, Request, ToolSchema},
+    llm::{Completion, ErrorClass, LlmError, Request, ToolSchema},
     runtime::RetryPolicy,
     store::{BundleKind, RunCore, StepRow, StoreError, Tx},
     tools::{self, Invocation},
@@ -148,6 +148,22 @@ fn count_time(run: &mut RunCore, work: &mut Work) {
     work.counted = now;
 }
 
+/// Whether a failed model call may have cost something: a refusal costs nothing, an answer that
+/// was lost on its way may have been paid for.
+const fn may_be_billed(class: ErrorClass) -> bool {
+    match class {
+        ErrorClass::Timeout | ErrorClass::Network | ErrorClass::Format | ErrorClass::Cancelled => {
+            true
+        }
+        ErrorClass::Auth
+        | ErrorClass::RateLimit
+        | ErrorClass::Billing
+        | ErrorClass::ContextOverflow
+        | ErrorClass::Overloaded
+        | ErrorClass::BadRequest => false,
+    }
+}
+
 /// The transaction's state while it decides.
 struct Turn<'t> {
     tx: &'t mut Tx,
@@ -180,7 +196,11 @@ impl Turn<'_> {
                 Ok(None)
             }
             Outcome::Model(Err(error)) => {
-                charge_hold(&mut self.run);
+                if may_be_billed(error.class()) {
+                    charge_hold(&mut self.run);
+                } else {
+                    model::settle(&mut self.run, 0, 0, Usd::ZERO);
+                }
                 self.model_failed(&error).await.map(Some)
             }
         }
@@ -280,8 +300,7 @@ impl Turn<'_> {
         }
         if error.is_retryable() && self.run.backoffs + 1 < BACKOFF.attempts {
             self.run.backoffs += 1;
-            let random = self.tx.ids().uuid().as_fields().0;
-            let wait = BACKOFF.wait(self.run.backoffs + 1, random);
+            let wait = BACKOFF.wait(self.run.backoffs + 1, self.tx.ids().jitter());
             let wait = error.retry_after().unwrap_or(wait).clamp(wait, BACKOFF.longest);
             let detail = Some(format!("{error}; trying again in {} s", wait.as_secs()));
             let next = self.pause(WaitReason::Backoff, detail).await?;

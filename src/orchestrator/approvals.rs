@@ -57,14 +57,11 @@ impl Orchestrator {
         }
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
-        let done = self
-            .inner
+        self.inner
             .command(&cx, idempotency, move |tx| {
                 Box::pin(async move { decide(tx, &inner, &permit, id, decision).await })
             })
-            .await?;
-        self.inner.live.wake.notify_one();
-        Ok(done)
+            .await
     }
 }
 
@@ -133,6 +130,9 @@ fn check_outcome(approval: &Approval, new: &NewDecision) -> Result<(), CommandEr
     let detail = match (approval.kind, new.decision, new.outcome) {
         (ApprovalKind::UnknownEffect, Decision::Approve, None) => {
             "say what happened: `outcome` is happened, run, skip or abort"
+        }
+        (ApprovalKind::UnknownEffect, Decision::Deny, Some(UnknownOutcome::Run)) => {
+            "`deny` with outcome `run` contradicts itself; approve to run the call, or deny to skip it"
         }
         (ApprovalKind::Tool | ApprovalKind::Budget, _, Some(_)) => {
             "`outcome` is only for an approval of kind unknown_effect"

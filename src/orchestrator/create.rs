@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     Inner, Options, Orchestrator,
-    commands::{Done, Idempotency},
+    commands::{Done, Idempotency, visible_run},
     error::CommandError,
     transition::Actor,
     verbs,
@@ -137,8 +137,12 @@ async fn create(
                     format!("{active} is active in this conversation; wait for it, or use on_busy"),
                 ));
             }
-            OnBusy::Interrupt => verbs::interrupt_if_running(tx, active, permit.context()).await?,
+            OnBusy::Interrupt => {
+                check_active(tx, permit.scope(), active).await?;
+                verbs::interrupt_if_running(tx, active, permit.context()).await?;
+            }
             OnBusy::Steer => {
+                check_active(tx, permit.scope(), active).await?;
                 return verbs::steer_active(tx, active, permit.context(), new.input).await;
             }
         }
@@ -156,6 +160,18 @@ async fn create(
     };
     let actor = Actor::from(permit.context());
     insert(tx, &inner.options, &mut conversation, draft, &actor).await
+}
+
+/// Refuses to act upon an active run that this scope may not know of: an operator may work in
+/// somebody's conversation, with rights that its owner lacks.
+async fn check_active(tx: &mut Tx, scope: Scope, active: RunId) -> Result<(), CommandError> {
+    match visible_run(tx, scope, active).await {
+        Err(CommandError::NotFound { .. }) => Err(CommandError::conflict(
+            "conversation.busy",
+            "a run of somebody else is active in this conversation; wait for it",
+        )),
+        found => found.map(drop),
+    }
 }
 
 /// Refuses a second concurrent continuation of one bundle.

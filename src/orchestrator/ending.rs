@@ -208,6 +208,8 @@ async fn take_next(
     let Some(id) = tx.runs().behind(conversation.id).await? else { return Ok(None) };
     let Some(mut next) = tx.runs().core(id).await? else { return Ok(None) };
     next.ready = true;
+    // It was asked while others worked: it continues what they left, not what it found then.
+    next.head_bundle_id = conversation.head_bundle_id;
     let epoch = next.epoch;
     tx.runs().save(&next, epoch).await?;
     conversation.active_run_id = Some(id);

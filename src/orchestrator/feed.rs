@@ -75,7 +75,9 @@ impl Feed {
         let Some(listeners) = slots.get(&run_id) else { return };
         let frame = Arc::new(Ephemeral { body, run_id, after_seq });
         for slot in listeners {
-            if slot.frames.capacity() > limits::SUBSCRIBER_EVENTS_MAX / 2 {
+            // One that lags reads on from the store once its queue is empty: do not keep it full.
+            let has_lagged = slot.has_lagged.load(Ordering::Acquire);
+            if !has_lagged && slot.frames.capacity() > limits::SUBSCRIBER_EVENTS_MAX / 2 {
                 slot.offer_or_drop(Frame::Ephemeral(Arc::clone(&frame)));
             }
         }

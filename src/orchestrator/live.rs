@@ -3,7 +3,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::{Notify, watch};
@@ -48,6 +51,7 @@ pub struct Live {
     pub(super) feed: Arc<Feed>,
     active: Mutex<HashMap<RunId, Active>>,
     hints: Mutex<VecDeque<RunId>>,
+    shall_look: AtomicBool,
     pub(super) wake: Notify,
 }
 
@@ -70,6 +74,11 @@ impl Live {
                 EventBody::InterruptRequested { mode } => {
                     self.wish(event.run_id, |wish| wish.interrupt = Some(*mode));
                 }
+                // Ended by a person or a timer: the run that waited behind it is ready, and no event
+                // of its own says so. Of the runs that it ends itself, a task names the next.
+                EventBody::RunFailed { .. }
+                | EventBody::RunCancelled { .. }
+                | EventBody::RunExpired { .. } => self.look(),
                 EventBody::CancelRequested { .. } => {
                     self.wish(event.run_id, |wish| wish.is_cancelled = true);
                 }
@@ -93,13 +102,24 @@ impl Live {
         lock(&self.hints).pop_front()
     }
 
+    /// Says that runs may be ready which nobody named.
+    fn look(&self) {
+        self.shall_look.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether somebody said so since the last time.
+    pub(super) fn take_look(&self) -> bool {
+        self.shall_look.swap(false, Ordering::AcqRel)
+    }
+
     fn wish(&self, run_id: RunId, change: impl FnOnce(&mut Wish)) {
         if let Some(active) = lock(&self.active).get(&run_id) {
             active.wishes.send_modify(change);
         }
     }
 
-    /// Registers a task for a run; `None` when there is one already or there is no room.
+    /// Registers a task for a run, unless there is one already or there is no room.
     pub(super) fn enter(&self, run_id: RunId, active_max: usize) -> Entered {
         let mut active = lock(&self.active);
         if let Some(there) = active.get_mut(&run_id) {
@@ -138,4 +158,48 @@ pub(super) enum Entered {
     Already,
     /// No room now.
     Full,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ConversationId, Event, IdSource, ManualClock, RunError, Timestamp, Usage};
+
+    fn ids() -> IdSource {
+        IdSource::new(Arc::new(ManualClock::at_secs(1)), |bytes| bytes.fill(7))
+    }
+
+    fn committed(run_id: RunId, body: EventBody) -> Committed {
+        let conversation_id = ConversationId::new(&ids());
+        let at = Timestamp::from_micros(0);
+        let event = Event { body, run_id, conversation_id, seq: 1, at, epoch: 0 };
+        Committed { event: Arc::new(event), bytes: 0 }
+    }
+
+    #[test]
+    fn a_run_that_is_ready_before_its_task_left_is_looked_at_afterwards() {
+        let (live, id) = (Live::default(), RunId::new(&ids()));
+        assert!(matches!(live.enter(id, 8), Entered::New(_)));
+        assert!(matches!(live.enter(id, 8), Entered::Already));
+        assert_eq!(live.take_hint(), None);
+        live.leave(id);
+        assert_eq!(live.take_hint(), Some(id));
+    }
+
+    #[test]
+    fn an_end_that_no_task_brought_about_makes_the_supervisor_look() {
+        let (live, id) = (Live::default(), RunId::new(&ids()));
+        assert!(!live.take_look());
+        let error = RunError { code: "run.expired".to_owned(), message: String::new() };
+        let usage = Usage::default();
+        for body in [
+            EventBody::RunCancelled { reason: None, unknown_effects: Vec::new(), usage },
+            EventBody::RunFailed { error: error.clone(), usage },
+            EventBody::RunExpired { error, usage },
+        ] {
+            live.committed(&[committed(id, body)]);
+            assert!(live.take_look());
+        }
+        assert!(!live.take_look());
+    }
 }

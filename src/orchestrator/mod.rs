@@ -26,6 +26,9 @@ mod transition;
 mod verbs;
 mod views;
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 pub use approvals::NewDecision;

@@ -28,14 +28,17 @@ pub(super) async fn recover(inner: &Arc<Inner>) -> Result<(), StoreError> {
     }
     let started = tokio::time::Instant::now();
     let count = left.len();
-    // All of them wait for the same few commits; none is lost when one fails.
+    // All of them wait for the same few commits; a damaged one does not stop the others.
     let all = futures_util::future::join_all(left.into_iter().map(|id| recover_one(inner, id)));
     for result in all.await {
-        if let Err(error) = result {
-            tracing::error!(
+        match result {
+            Ok(()) => {}
+            // Nobody looks at these runs again before the next start: better none than half.
+            Err(CommandError::Unavailable { source, .. }) => return Err(source),
+            Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a run could not be recovered"
-            );
+            ),
         }
     }
     let millis = started.elapsed().as_millis();
@@ -76,10 +79,13 @@ async fn recover_run(tx: &mut Tx, inner: &Inner, run: &mut RunCore) -> Result<()
     run.epoch += 1;
     run.owner = None;
     run.recoveries += 1;
-    run.interrupt = None;
+    let is_interrupted = run.interrupt.take().is_some();
     let unknown = settle_started(tx, run).await?;
     let paused = if unknown.is_some() {
         Some(WaitReason::EffectUnknown)
+    } else if is_interrupted {
+        // A person was told that it stops; a crash in between does not take that back.
+        Some(WaitReason::Interrupted)
     } else if run.recoveries > limits::RECOVERIES_MAX {
         Some(WaitReason::Operator)
     } else {

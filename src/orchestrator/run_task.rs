@@ -1,17 +1,22 @@
 //! One run in progress: commit, carry out the effect, commit, and so on. Local variables only;
 //! everything can be rebuilt from the store.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner,
     advance::{self, Next, Outcome, Work},
+    ending::{End, finish},
     error::CommandError,
     live::Wish,
     model,
+    recovery::charge_hold,
+    transition::Actor,
+    verbs::unknown_effects,
 };
 use crate::{
     domain::{
@@ -40,17 +45,56 @@ pub(super) async fn drive(
     stop: Stop,
 ) -> Option<RunId> {
     let task = RunTask { inner: Arc::clone(inner), id, wishes, stop };
-    match Box::pin(task.work()).await {
-        Ok(ready) => ready,
-        Err(CommandError::Conflict { code: "run.stale", .. }) => {
+    // Nothing of the task is used after a panic: the store is what the run is.
+    match AssertUnwindSafe(Box::pin(task.work())).catch_unwind().await {
+        Ok(Ok(ready)) => return ready,
+        Ok(Err(CommandError::Conflict { code: "run.stale", .. })) => {
             tracing::info!("the run is no longer ours; leaving it");
-            None
+            return None;
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the run's task gave up");
-            None
+            if matches!(error, CommandError::Unavailable { .. }) {
+                // Before the claim: it is looked at again. After it: the daemon stops.
+                return None;
+            }
         }
+        Err(_panic) => tracing::error!("the run's task panicked"),
     }
+    abandon(inner, id).await.unwrap_or_else(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "the run could not be ended");
+        None
+    })
+}
+
+/// Ends a run whose task cannot go on because of a bug or a damaged row: without a task nobody
+/// would look at it again, and its conversation would be busy for ever.
+async fn abandon(inner: &Arc<Inner>, id: RunId) -> Result<Option<RunId>, CommandError> {
+    let shared = Arc::clone(inner);
+    inner
+        .store
+        .write(Durability::Full, move |tx| {
+            Box::pin(async move {
+                let Some(mut run) = tx.runs().core(id).await? else { return Ok(None) };
+                charge_hold(&mut run);
+                let end = match run.state {
+                    RunState::Running => End::failed(
+                        "run.internal",
+                        "the daemon failed at this run; its log says why",
+                    ),
+                    RunState::Cancelling => {
+                        let unknown_effects = unknown_effects(tx, &run).await?;
+                        End::Cancelled { reason: None, unknown_effects }
+                    }
+                    _ => return Ok(None),
+                };
+                let epoch = run.epoch;
+                let ready = finish(tx, &shared, &mut run, end, None, &Actor::system()).await?;
+                tx.runs().save(&run, epoch).await?;
+                Ok(ready)
+            })
+        })
+        .await
 }
 
 struct RunTask {

@@ -87,7 +87,10 @@ pub(super) fn next(facts: &Facts) -> Step {
     }
     match facts.calls.iter().position(|state| *state != CallState::Done) {
         Some(index) => next_call(facts, index),
-        None if facts.has_final_answer && !facts.has_steers => Step::Finish(Finish::Succeeded),
+        // A steer that came too late for another model call does not undo the answer.
+        None if facts.has_final_answer && (!facts.has_steers || facts.steps_left == 0) => {
+            Step::Finish(Finish::Succeeded)
+        }
         None if facts.steps_left == 0 => Step::Finish(Finish::OutOfSteps),
         None => Step::CallModel,
     }

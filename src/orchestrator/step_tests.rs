@@ -349,6 +349,8 @@ fn each_fact_decides_what_it_should() {
     assert_eq!(next(&answered), Step::Finish(Finish::Succeeded));
     let steered = Facts { has_steers: true, ..answered.clone() };
     assert_eq!(next(&steered), Step::CallModel);
+    let too_late = Facts { steps_left: 0, ..steered };
+    assert_eq!(next(&too_late), Step::Finish(Finish::Succeeded));
     let interrupted = Facts { interrupt: Some(InterruptMode::Hard), ..answered };
     assert_eq!(next(&interrupted), Step::Pause(WaitReason::Interrupted));
     let spent = Facts { steps_left: 0, ..running.clone() };

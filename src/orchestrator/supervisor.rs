@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tracing::Instrument;
 
 use super::{
@@ -21,6 +22,8 @@ use crate::{
 
 /// How often timers are looked at, and how long a lost hint can delay a run.
 const TICK: Duration = Duration::from_secs(1);
+/// Batches of old idempotency keys that are forgotten in one go: more than a busy minute makes.
+const KEY_BATCHES_MAX: u32 = 100;
 /// Rows looked at in one go.
 const PAGE: u32 = 512;
 
@@ -33,6 +36,7 @@ pub(super) async fn supervise(inner: Arc<Inner>, stop: Stop) {
         while let Some(run_id) = inner.live.take_hint() {
             looks_again |= !try_start(&inner, run_id);
         }
+        looks_again |= inner.live.take_look();
         if looks_again && inner.live.active_count() < inner.options.active_max {
             match claim(&inner).await {
                 Ok(found_all) => looks_again = !found_all,
@@ -103,17 +107,17 @@ impl Drop for Leaver {
     }
 }
 
-async fn timers(inner: &Arc<Inner>) -> Result<(), CommandError> {
+pub(super) async fn timers(inner: &Arc<Inner>) -> Result<(), CommandError> {
     let now = inner.clock.now();
     let mut reader = inner.store.read().await?;
     let overdue = reader.approvals().overdue(now, PAGE).await?;
     let due = reader.runs().due(now, PAGE).await?;
     drop(reader);
-    for id in overdue {
-        approvals::expire(inner, id).await?;
-    }
-    for id in due {
-        wake_up(inner, id).await?;
+    // Together, so that they share commits; each alone, so that a damaged row delays no other.
+    let expired = join_all(overdue.into_iter().map(|id| approvals::expire(inner, id))).await;
+    let woken = join_all(due.into_iter().map(|id| wake_up(inner, id))).await;
+    for error in expired.into_iter().chain(woken).filter_map(Result::err) {
+        report("obey a timer", &error);
     }
     forget_keys(inner).await?;
     Ok(())
@@ -161,10 +165,13 @@ async fn forget_keys(inner: &Arc<Inner>) -> Result<(), StoreError> {
         return Ok(());
     }
     let cutoff = crate::domain::Timestamp::from_micros(now.saturating_sub(kept));
-    inner
-        .store
-        .write(Durability::Normal, move |tx| {
-            Box::pin(async move { tx.idempotency().forget_before(cutoff).await.map(drop) })
-        })
-        .await
+    for _ in 0..KEY_BATCHES_MAX {
+        let forget = inner.store.write(Durability::Normal, move |tx| {
+            Box::pin(async move { tx.idempotency().forget_before(cutoff).await })
+        });
+        if forget.await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use super::{
     transition::{Actor, change},
 };
 use crate::{
-    auth::{CallContext, Control, Permit},
+    auth::{CallContext, Control, Denied, Permit},
     domain::{
         AgentDef, AuditKind, BundleId, CallInput, CallState, ConversationId, EventBody,
         InterruptMode, Run, RunId, RunInput, RunState, SteerId, ToolOutcome, ToolStatus, UserInput,
@@ -135,8 +135,7 @@ impl Orchestrator {
         check_reason(reason.as_deref())?;
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
-        let done = self
-            .inner
+        self.inner
             .command(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let mut run = visible_run(tx, permit.scope(), id).await?;
@@ -144,10 +143,7 @@ impl Orchestrator {
                     whole(tx, id).await
                 })
             })
-            .await?;
-        // A run that waited behind this one is ready now.
-        self.inner.live.wake.notify_one();
-        Ok(done)
+            .await
     }
 
     /// Starts a new run with the input of one that failed or expired.
@@ -416,7 +412,7 @@ async fn retry(
             format!("only a failed or expired run can be retried; this one is {}", run.state),
         ));
     }
-    let agent = agent_of(inner, &run)?;
+    let agent = agent_of(inner, permit.context(), &run)?;
     let first = whole(tx, id).await?;
     let mut conversation = visible_conversation(tx, permit.scope(), run.conversation_id).await?;
     let actor = Actor::from(permit.context());
@@ -444,6 +440,8 @@ async fn fork(
 ) -> Result<Run, CommandError> {
     tx.flush().await?;
     let run = visible_run(tx, permit.scope(), id).await?;
+    // A deleted conversation has no history left to begin with.
+    visible_conversation(tx, permit.scope(), run.conversation_id).await?;
     let wanted = bundle.or(run.head_bundle_id).ok_or_else(|| {
         CommandError::conflict("run.no_bundle", "this run has not committed a bundle yet")
     })?;
@@ -453,7 +451,7 @@ async fn fork(
         .await?
         .filter(|b| b.conversation_id == run.conversation_id)
         .ok_or(CommandError::NotFound { what: "the bundle" })?;
-    let agent = agent_of(inner, &run)?;
+    let agent = agent_of(inner, permit.context(), &run)?;
     let into = ConversationId::new(tx.ids());
     let from = bundle.history;
     tx.conversations().copy_messages(from.conversation_id, from.last_seq, into).await?;
@@ -478,12 +476,14 @@ async fn fork(
     create::insert(tx, &inner.options, &mut conversation, draft, &actor).await
 }
 
-fn agent_of(inner: &Inner, run: &RunCore) -> Result<Arc<AgentDef>, CommandError> {
-    let agents = inner.authorizer.agents();
-    agents.values().find(|a| a.name.as_str() == run.agent).cloned().ok_or_else(|| {
-        CommandError::conflict(
+/// The run's agent, for a new run: whoever starts one must be allowed to start it today.
+fn agent_of(inner: &Inner, cx: &CallContext, run: &RunCore) -> Result<Arc<AgentDef>, CommandError> {
+    match inner.authorizer.start_run(cx, &run.agent) {
+        Ok(permit) => Ok(Arc::clone(&permit.action().agent)),
+        Err(Denied::UnknownAgent) => Err(CommandError::conflict(
             "agent.removed",
             format!("agent `{}` is no longer configured", run.agent),
-        )
-    })
+        )),
+        Err(denied) => Err(denied.into()),
+    }
 }

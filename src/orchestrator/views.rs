@@ -111,9 +111,11 @@ impl Orchestrator {
         after: u64,
     ) -> Result<Option<Subscription>, StoreError> {
         let run = self.inner.store.read().await?.runs().core(id).await?;
-        let is_visible = run.is_some_and(|run| permit.scope().includes(run.principal));
+        let visible = run.filter(|run| permit.scope().includes(run.principal));
         let feed = &self.inner.live.feed;
-        Ok(is_visible.then(|| feed.subscribe(self.inner.store.clone(), id, after)))
+        // Nobody has seen an event that is not stored yet: who claims so would wait for ever.
+        let listen = |seq| feed.subscribe(self.inner.store.clone(), id, after.min(seq));
+        Ok(visible.map(|run| listen(run.seq)))
     }
 
     /// Waits until a run is terminal, paused or awaiting approval, or `longest` is over; the run

@@ -6,7 +6,6 @@
 use std::{
     io::Write,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -28,7 +27,7 @@ use super::{
     End, SandboxError, mounts,
     output::{Capture, Flow},
     parent::Helper,
-    plan::{Plan, PlanError},
+    plan::Plan,
     sys,
     wire::{self, AtStep, Failure, Message, Report},
 };
@@ -52,8 +51,6 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) plan: Plan,
-    /// What no tree may show.
-    pub(super) data_dir: PathBuf,
     pub(super) stdin: Vec<u8>,
     pub(super) wall: Duration,
     pub(super) capture: Capture,
@@ -65,9 +62,9 @@ pub(super) async fn run(
     request: Request,
     stop: &CancellationToken,
 ) -> Result<Ended, SandboxError> {
-    let Request { mut plan, data_dir, stdin, wall, capture } = request;
+    let Request { plan, stdin, wall, capture } = request;
     let started = Instant::now();
-    let trees = trees(&mut plan, &data_dir)?;
+    let trees = trees(&plan)?;
     let (status, theirs) = wire::pair().at("socketpair")?;
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
@@ -281,18 +278,11 @@ fn memory_file(name: &str, content: &[u8]) -> Result<OwnedFd, Failure> {
     Ok(file.into())
 }
 
-/// Makes the sources real (without links), and clones them if this is root: root's helper has
-/// become somebody who may not be able to walk to them. Without the capability to clone, the
-/// sandbox opens them itself.
-fn trees(plan: &mut Plan, data_dir: &Path) -> Result<Vec<OwnedFd>, SandboxError> {
-    for tree in &mut plan.trees {
-        tree.source =
-            std::fs::canonicalize(&tree.source).at(format!("find {}", tree.source.display()))?;
-    }
-    // The plan has looked at the names; a link may have led elsewhere.
-    if let Some(tree) = plan.trees.iter().find(|t| data_dir.starts_with(&t.source)) {
-        return Err(PlanError::ShowsDataDir(tree.target.clone()).into());
-    }
+/// Clones the trees if this is root: root's helper has become somebody who may not be able to walk
+/// to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
+/// one that was no link when an operator named it may have been put there by a tool that can write
+/// above it, and root would follow it anywhere.
+fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, SandboxError> {
     if !geteuid().is_root() {
         return Ok(Vec::new());
     }

@@ -128,10 +128,12 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens a directory that an operator has named.
+    /// Opens a directory that an operator has named. No part of the name may be a link: a tool
+    /// that can write above it could have put one there, and it would be followed as the daemon.
     pub fn open(path: &Path) -> Result<Self, DirError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).of(path)?;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let fd = openat2(CWD, path, flags, Mode::empty(), resolve).of(path)?;
         Ok(Self { fd })
     }
 

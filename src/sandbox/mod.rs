@@ -256,7 +256,6 @@ impl Sandbox {
         plan.has_proc = status.level == Confinement::Full;
         let request = call::Request {
             plan,
-            data_dir: options.data_dir.clone(),
             stdin: job.stdin,
             wall: job.wall,
             capture: Capture::new(job.grant.limits.output_bytes, job.output),
@@ -318,26 +317,20 @@ async fn measure(helper: &Helper, data_dir: &Path) -> Result<Confinement, String
     let bait = Bait::new(&directory).map_err(|e| format!("the canary cannot be prepared: {e}"))?;
     let program = Program::Canary(bait.attempts().clone());
     let mut plan = plan::with_program(&grant, data_dir, "", program).map_err(|e| e.to_string())?;
-    match try_plan(helper, &plan, data_dir, &bait).await {
+    match try_plan(helper, &plan, &bait).await {
         Ok(()) => return Ok(Confinement::Full),
         Err(SandboxError::Setup { failure }) if failure.step.ends_with("proc") => {}
         Err(SandboxError::Lost) => return Err(helper.failure()),
         Err(error) => return Err(error.to_string()),
     }
     plan.has_proc = false;
-    let without = try_plan(helper, &plan, data_dir, &bait).await;
+    let without = try_plan(helper, &plan, &bait).await;
     without.map(|()| Confinement::FullNoproc).map_err(|e| e.to_string())
 }
 
-async fn try_plan(
-    helper: &Helper,
-    plan: &Plan,
-    data_dir: &Path,
-    bait: &Bait,
-) -> Result<(), SandboxError> {
+async fn try_plan(helper: &Helper, plan: &Plan, bait: &Bait) -> Result<(), SandboxError> {
     let request = call::Request {
         plan: plan.clone(),
-        data_dir: data_dir.to_owned(),
         stdin: Vec::new(),
         wall: CANARY_WALL,
         capture: Capture::new(16 << 10, None),

@@ -44,7 +44,7 @@ pub(super) struct Plan {
 /// A tree of the host that the sandbox sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tree {
-    /// Where it lies on the host; made real (no links) by the daemon before it is sent.
+    /// Where it lies on the host; opened without following any link.
     pub(super) source: PathBuf,
     /// Where it appears.
     pub(super) target: PathBuf,

@@ -307,7 +307,7 @@ impl Runs<'_> {
         );
         let sql = if filter.conversation_id.is_some() {
             SQL_OF_CONVERSATION
-        } else if filter.state.is_some_and(|s| !s.is_terminal()) {
+        } else if filter.state.is_some_and(|s| !s.is_terminal() || filter.principal.is_none()) {
             SQL_IN_STATE
         } else if filter.principal.is_some() {
             SQL_OF_PRINCIPAL

@@ -9,7 +9,7 @@ pub struct StepRow {
     pub run_id: RunId,
     /// Position in the run, from 1.
     pub n: u32,
-    /// The model that answered, or `none` when none did.
+    /// The model that answered.
     pub model: String,
     /// Tokens read.
     pub input_tokens: u64,
@@ -17,7 +17,7 @@ pub struct StepRow {
     pub output_tokens: u64,
     /// Its price.
     pub cost: Usd,
-    /// Whether the provider said what was used; otherwise the hold was charged.
+    /// Whether the provider said what was used; otherwise it was estimated.
     pub reported: bool,
     /// When it ended.
     pub at: Timestamp,

@@ -454,3 +454,33 @@ async fn each_hot_query_uses_an_index() {
         assert!(!plan.contains("SCAN"), "{sql}: {plan}");
     }
 }
+
+#[tokio::test]
+async fn a_job_that_fails_after_a_flush_takes_no_neighbour_with_it() {
+    let dir = directory();
+    let f = open(dir.path()).await.unwrap();
+    let flushing = |_| {
+        f.store.write(Durability::Normal, |tx| {
+            Box::pin(async move {
+                tx.flush().await?;
+                tx.audit(entry(json!({"fails": true})));
+                Err::<RunId, _>(StoreError::Stale { what: "test".to_owned() })
+            })
+        })
+    };
+    let (kept, failed) = futures_util::future::join(
+        futures_util::future::join_all((0..20).map(|_| insert(&f, false))),
+        futures_util::future::join_all((0..3).map(flushing)),
+    )
+    .await;
+    assert!(failed.iter().all(Result::is_err));
+    let more = futures_util::future::join_all((0..20).map(|_| insert(&f, false))).await;
+    let mut reader = f.store.read().await.unwrap();
+    for id in kept.into_iter().chain(more) {
+        assert_eq!(reader.events().of_run(id.unwrap(), 0, 10).await.unwrap().len(), 1);
+    }
+    let rows = reader.audit().query(&AuditFilter::default(), 500).await.unwrap();
+    assert_eq!(rows.len(), 40);
+    let mut verifier = Verifier::default();
+    rows.iter().try_for_each(|row| verifier.check(row)).unwrap();
+}

@@ -16,14 +16,17 @@ pub(super) enum Edited {
     Count(usize),
     /// What it leaves would be changed again by a second run.
     NotRepeatable,
+    /// The result would be larger than what may be edited.
+    TooLarge,
 }
 
-/// Replaces `old` by `new` if it occurs exactly `count` times.
-pub(super) fn edit(text: &str, old: &str, new: &str, count: usize) -> Edited {
-    match replace(text, old, new, count) {
+/// Replaces `old` by `new` if it occurs exactly `count` times and the result has at most
+/// `bytes_max` bytes. A model chooses all three, and what they multiply to may exceed any memory.
+pub(super) fn edit(text: &str, old: &str, new: &str, count: usize, bytes_max: usize) -> Edited {
+    match replace(text, old, new, count, bytes_max) {
         // The replacement can form `old` anew with what stands beside it.
-        Edited::Changed(once) => match replace(&once, old, new, count) {
-            Edited::Changed(_) => Edited::NotRepeatable,
+        Edited::Changed(once) => match replace(&once, old, new, count, bytes_max) {
+            Edited::Changed(_) | Edited::TooLarge => Edited::NotRepeatable,
             _ => Edited::Changed(once),
         },
         other => other,
@@ -31,7 +34,7 @@ pub(super) fn edit(text: &str, old: &str, new: &str, count: usize) -> Edited {
 }
 
 /// An occurrence of `old` inside an occurrence of `new` is a result, not a place to change.
-fn replace(text: &str, old: &str, new: &str, count: usize) -> Edited {
+fn replace(text: &str, old: &str, new: &str, count: usize, bytes_max: usize) -> Edited {
     let done: Vec<usize> = if new.is_empty() {
         Vec::new()
     } else {
@@ -49,7 +52,13 @@ fn replace(text: &str, old: &str, new: &str, count: usize) -> Edited {
     if open.len() != count {
         return Edited::Count(open.len());
     }
-    let mut changed = String::with_capacity(text.len() + count * new.len());
+    // Occurrences do not overlap, so what is taken away is part of the text.
+    let kept = text.len().saturating_sub(count.saturating_mul(old.len()));
+    let size = kept.saturating_add(count.saturating_mul(new.len()));
+    if size > bytes_max {
+        return Edited::TooLarge;
+    }
+    let mut changed = String::with_capacity(size);
     let mut rest = 0;
     for at in open {
         // Positions come from `match_indices`, so both ends are character boundaries.
@@ -66,6 +75,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn edit(text: &str, old: &str, new: &str, count: usize) -> Edited {
+        super::edit(text, old, new, count, 1 << 20)
+    }
 
     #[test]
     fn the_count_must_fit() {
@@ -86,6 +99,17 @@ mod tests {
             Edited::Changed("pub fn a() {}".to_owned())
         );
         assert_eq!(edit("pub fn a() {}", "fn a", "pub fn a", 1), Edited::AlreadyDone);
+    }
+
+    #[test]
+    fn a_result_beyond_the_bound_is_never_built() {
+        let text = "a".repeat(1 << 20);
+        // 512 GiB if it were.
+        let new = "x".repeat(512 << 10);
+        assert_eq!(edit(&text, "a", &new, 1 << 20), Edited::TooLarge);
+        assert_eq!(edit("aa", "a", &"x".repeat(1 << 19), 2), {
+            Edited::Changed("x".repeat(1 << 20))
+        });
     }
 
     proptest! {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use globset::{Glob, GlobMatcher};
+use globset::{Glob, GlobSet};
 
 use super::{
     edit::{self, Edited},
@@ -30,6 +30,8 @@ pub(super) const VISITED_MAX: usize = 50_000;
 const PENDING_MAX: usize = 100_000;
 /// Nesting that one walk follows.
 pub(super) const DEPTH_MAX: usize = 64;
+/// Characters of a reason why a pattern is refused; it may quote all of it.
+const REASON_CHARS_MAX: usize = 200;
 /// Bytes at the beginning of a file in which a NUL byte means that it is no text.
 const SNIFFED_BYTES: usize = 8_192;
 
@@ -149,7 +151,9 @@ pub(super) fn edit(grant: &Grant, call: &EditFile) -> Result<Told, FileError> {
     let text = text_of(&call.path, dir.read(&place.path, FILE_BYTES_MAX)?)?;
     let count = call.count.unwrap_or(1);
     let path = call.path.clone();
-    match edit::edit(&text, &call.old, &call.new, count) {
+    let bytes_max = FILE_BYTES_MAX.min(grant.limits.file_bytes);
+    let size_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    match edit::edit(&text, &call.old, &call.new, count, size_max) {
         Edited::Changed(changed) => {
             dir.replace(&place.path, changed.as_bytes())?;
             Ok(Told::all(format!("edited {path} ({count} replaced)")))
@@ -160,6 +164,7 @@ pub(super) fn edit(grant: &Grant, call: &EditFile) -> Result<Told, FileError> {
         Edited::NotFound => Err(FileError::NotFound { path }),
         Edited::Count(found) => Err(FileError::Count { path, found, count }),
         Edited::NotRepeatable => Err(FileError::NotRepeatable { path }),
+        Edited::TooLarge => Err(DirError::TooLarge { path: place.path, bytes_max }.into()),
     }
 }
 
@@ -198,19 +203,28 @@ pub(super) fn list(grant: &Grant, call: &ListFiles, bytes_max: usize) -> Result<
     Ok(Told { text, is_truncated: walk.is_cut })
 }
 
-/// Compiles a glob; one without a slash is matched against names, another against paths.
-pub(super) fn matcher(pattern: &str) -> Result<GlobMatcher, FileError> {
-    Glob::new(pattern).map(|g| g.compile_matcher()).map_err(|error| FileError::BadPattern {
-        pattern: pattern.to_owned(),
-        reason: error.kind().to_string(),
-    })
+/// A compiled glob.
+pub(super) struct Matcher {
+    set: GlobSet,
+    is_of_paths: bool,
 }
 
-pub(super) fn is_match(glob: &GlobMatcher, beneath: &Path) -> bool {
-    if glob.glob().glob().contains('/') {
-        return glob.is_match(beneath);
+/// Compiles a glob; one without a slash is matched against names, another against paths. A set of
+/// one, since compiling a single glob panics where its expression is too large or too deep.
+pub(super) fn matcher(pattern: &str) -> Result<Matcher, FileError> {
+    let set = Glob::new(pattern).and_then(|glob| GlobSet::new([glob]));
+    let set = set.map_err(|error| FileError::BadPattern {
+        pattern: pattern.to_owned(),
+        reason: error.kind().to_string().chars().take(REASON_CHARS_MAX).collect(),
+    })?;
+    Ok(Matcher { set, is_of_paths: pattern.contains('/') })
+}
+
+pub(super) fn is_match(glob: &Matcher, beneath: &Path) -> bool {
+    if glob.is_of_paths {
+        return glob.set.is_match(beneath);
     }
-    beneath.file_name().is_some_and(|name| glob.is_match(name))
+    beneath.file_name().is_some_and(|name| glob.set.is_match(name))
 }
 
 /// A bounded walk in order of names that follows no link.

@@ -162,3 +162,47 @@ fn listing_and_searching_go_deep_filter_and_stay_bounded() {
         assert!(told.is_truncated && told.text.len() <= 4_000, "{tool}");
     }
 }
+
+#[test]
+fn a_glob_that_cannot_be_compiled_is_refused_and_nothing_panics() {
+    let desk = Desk::new();
+    let nested = format!("{}a{}", "{".repeat(400), "}".repeat(400));
+    for tool in ["list_files", "search_files"] {
+        let args = if tool == "list_files" {
+            json!({"glob": nested})
+        } else {
+            json!({"pattern": "x", "glob": nested})
+        };
+        let error = desk.err(tool, args);
+        assert!(error.contains("not a valid pattern"), "{error}");
+        // Deep enough to overflow a stack.
+        let deep = "{".repeat(100_000);
+        let parsed = parse("search_files", &json!({"pattern": "x", "glob": deep}));
+        assert!(parsed.is_err());
+    }
+}
+
+#[test]
+fn an_edit_that_would_fill_the_memory_is_refused() {
+    let desk = Desk::new();
+    desk.ok("write_file", json!({"path": "f", "content": "a".repeat(9_000), "mode": "create"}));
+    let new = "x".repeat(400 << 10);
+    let args = json!({"path": "f", "old": "a", "new": new, "count": 9_000});
+    let error = desk.err("edit_file", args);
+    assert!(error.contains("is larger than"), "{error}");
+    assert_eq!(std::fs::read(desk.base.path().join("ws/f")).unwrap(), vec![b'a'; 9_000]);
+}
+
+#[test]
+fn a_search_ends_in_time_whatever_the_expression() {
+    let mut desk = Desk::new();
+    desk.grant.limits.wall_secs = 1;
+    // Each line takes long, all of them take an hour.
+    let line = "ab".repeat(4 << 10) + "\n";
+    std::fs::write(desk.base.path().join("ws/f"), line.repeat(200)).unwrap();
+    let began = tokio::time::Instant::now();
+    let args = json!({"pattern": "(?:[ab]{1,90}a){1,30}[^a]{9}c"});
+    let told = desk.call("search_files", args).unwrap();
+    assert!(told.is_truncated && told.text.contains("time ran out"), "{told:?}");
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+}

@@ -41,6 +41,22 @@ impl Tools {
         Self { sandbox, redactor }
     }
 
+    /// Tools that start no process, for tests of those above.
+    #[cfg(test)]
+    pub(crate) async fn without_processes(
+        data_dir: &std::path::Path,
+        redactor: Redactor,
+        tasks: &crate::runtime::Tasks,
+    ) -> Self {
+        let options = crate::sandbox::Options {
+            enabled: false,
+            min_level: crate::domain::Confinement::None,
+            data_dir: data_dir.to_owned(),
+            processes_max: 1,
+        };
+        Self::new(Sandbox::start(options, tasks).await.unwrap(), redactor)
+    }
+
     /// Whether process tools can run, and how well confined.
     pub fn sandbox_status(&self) -> Status {
         self.sandbox.status()

@@ -273,6 +273,12 @@ fn problem(call: &Invocation) -> Option<String> {
         {
             say("`pattern` must have 1 to 1000 bytes")
         }
+        Invocation::ListFiles(ListFiles { glob: Some(glob), .. })
+        | Invocation::SearchFiles(SearchFiles { glob: Some(glob), .. })
+            if glob.len() > PATTERN_BYTES_MAX =>
+        {
+            say("`glob` must have at most 1000 bytes")
+        }
         Invocation::AskUser(AskUser { question, .. }) if question.trim().is_empty() => {
             say("`question` is empty")
         }

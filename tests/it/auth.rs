@@ -373,3 +373,23 @@ async fn a_token_that_is_taken_away_ends_its_live_connections() {
     assert_eq!(me.status.as_u16(), 401);
     until("the reload in the log", || daemon.log().contains("reloaded").then_some(())).await;
 }
+
+#[tokio::test]
+async fn failures_are_counted_where_a_scraper_can_read_them() {
+    let mut daemon = Daemon::prepare_with("", "[http]\nmetrics_addr = \"127.0.0.1:0\"\n");
+    daemon.run().await;
+    for _ in 0..2 {
+        let answer = daemon.call(Method::GET, "/api/v1/me", "wrong", None).await.unwrap();
+        assert_eq!(answer.status.as_u16(), 401);
+    }
+    let log = daemon.log();
+    let line = log.lines().find(|l| l.contains("\"message\":\"metrics\"")).expect("the address");
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    let url = format!("http://{}/metrics", line["address"].as_str().unwrap());
+    let answer = Daemon::answer(daemon.http().get(url)).await.unwrap();
+    assert_eq!(answer.status.as_u16(), 200);
+    let counted = answer.text.lines().find(|l| l.starts_with("agent_runtime_auth_failures_total"));
+    assert!(counted.is_some_and(|l| l.ends_with(" 2")), "{}", answer.text);
+    let public = daemon.get("/metrics").await;
+    assert_eq!(public.status.as_u16(), 404, "the public listener has no metrics");
+}

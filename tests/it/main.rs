@@ -10,6 +10,7 @@ mod auth;
 mod bad_input;
 mod bundles;
 mod faults;
+mod hostile;
 mod lifecycle;
 mod runs;
 mod scenes;

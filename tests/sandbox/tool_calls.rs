@@ -179,18 +179,61 @@ async fn without_a_sandbox_nothing_runs_and_file_tools_still_work() {
 }
 
 #[tokio::test]
-async fn a_link_to_the_data_directory_does_not_show_it() {
+async fn a_link_in_the_place_of_a_tree_is_not_followed() {
     let lab = Lab::new().await;
     let alias = lab.base.path().join("alias");
     let harmless = lab.base.path().join("harmless");
     std::fs::create_dir(&harmless).unwrap();
-    for (target, is_shown) in [(lab.base.path().join("data"), false), (harmless, true)] {
+    let list = async |path: &Path| {
+        let mut grant = lab.grant();
+        grant.paths = vec![allow(path, Access::Ro)];
+        lab.run_job(job(grant, &["ls", path.to_str().unwrap()])).await
+    };
+    good(list(&harmless).await.unwrap());
+    for target in [lab.base.path().join("data"), harmless] {
         drop(std::fs::remove_file(&alias));
         std::os::unix::fs::symlink(target, &alias).unwrap();
-        let mut grant = lab.grant();
-        grant.paths = vec![allow(&alias, Access::Ro)];
-        let listed = lab.run_job(job(grant, &["ls", alias.to_str().unwrap()])).await;
-        assert_eq!(listed.is_ok(), is_shown, "{listed:?}");
+        let refused = list(&alias).await;
+        assert!(matches!(refused, Err(SandboxError::Setup { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tool_cannot_move_a_tree_away_and_put_a_link_in_its_place() {
+    let bench = Bench::new().await;
+    let shared = bench.lab.base.path().join("shared");
+    agent_runtime::sandbox::prepare_workspace(&shared).unwrap();
+    let secret = bench.lab.base.path().join("secret");
+    std::fs::create_dir(&secret).unwrap();
+    std::fs::write(secret.join("key"), "hunter2").unwrap();
+    let fixed = shared.join("a/fixed");
+    let grant = |rules| Grant { paths: rules, ..bench.lab.grant() };
+    let nested = || grant(vec![allow(&shared, Access::Rw), allow(&fixed, Access::Ro)]);
+    let sh = |script: String| json!({"argv": ["sh", "-c", script]});
+    let script = sh(format!("cd {} && mkdir -p a/fixed && echo ok > a/fixed/key", shared.display()));
+    let whole = grant(vec![allow(&shared, Access::Rw)]);
+    let first = bench.call_under(whole, "exec", script, context()).await;
+    assert_eq!(first.status, ToolStatus::Ok, "{first:?}");
+    let read = json!({"path": fixed.join("key")});
+    let before = bench.call_under(nested(), "read_file", read.clone(), context()).await;
+    assert_eq!(before.output, "ok\n");
+    // A directory that holds a mount point may be renamed, unlike the mount point.
+    let swap = sh(format!(
+        "cd {} && mv a b && mkdir a && ln -s {} a/fixed",
+        shared.display(),
+        secret.display()
+    ));
+    let moved = bench.call_under(nested(), "exec", swap, context()).await;
+    assert_eq!(moved.status, ToolStatus::Ok, "{moved:?}");
+    assert_eq!(std::fs::read(fixed.join("key")).unwrap(), b"hunter2", "the control");
+    let other_agent = || grant(vec![allow(&fixed, Access::Ro)]);
+    for rules in [nested(), other_agent()] {
+        let after = bench.call_under(rules.clone(), "read_file", read.clone(), context()).await;
+        assert_eq!(after.status, ToolStatus::Error, "{after:?}");
+        let cat = json!({"argv": ["cat", fixed.join("key")]});
+        let after = bench.call_under(rules, "exec", cat, context()).await;
+        assert_eq!(after.status, ToolStatus::Error, "{after:?}");
+        assert!(!after.output.contains("hunter2"), "{after:?}");
     }
 }
 

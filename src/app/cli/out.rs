@@ -87,11 +87,20 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) {
 }
 
 /// Text of a model, a tool or a stranger, fit for a terminal: no control character but line break
-/// and tab, so that it cannot move the cursor or hide what it says.
+/// and tab, and nothing that turns the direction of text or takes no room, so that it cannot move
+/// the cursor, hide what it says or show an approval another command than the one that will run.
 pub(crate) fn tame(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
-        .collect()
+    let is_tame = |c: char| c == '\n' || c == '\t' || !(c.is_control() || is_deceptive(c));
+    text.chars().map(|c| if is_tame(c) { c } else { '\u{fffd}' }).collect()
+}
+
+/// Directional formatting, separators that some terminals break lines at, invisible letters and
+/// tags (UTS #36, section 2.10). The joiners stay: emoji and several scripts need them.
+const fn is_deceptive(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{e0000}'..='\u{e007f}')
 }
 
 /// One line of at most `max` characters.
@@ -109,6 +118,10 @@ mod tests {
     #[test]
     fn hostile_text_cannot_drive_the_terminal() {
         assert_eq!(tame("a\x1b[2Jb\r\nc\td"), "a\u{fffd}[2Jb\u{fffd}\nc\td");
+        for hidden in ['\u{202e}', '\u{2066}', '\u{200b}', '\u{feff}', '\u{2028}', '\u{e0041}'] {
+            assert_eq!(tame(&format!("rm {hidden}fr")), "rm \u{fffd}fr", "{:x}", u32::from(hidden));
+        }
+        assert_eq!(tame("שלום 👩\u{200d}💻"), "שלום 👩\u{200d}💻");
         assert_eq!(short("one\ntwo three", 5), "one t…");
         assert_eq!(short("one", 5), "one");
     }

@@ -1,5 +1,7 @@
 //! What must hold before the daemon may start: refusals that no setting below can undo.
 
+use std::net::IpAddr;
+
 use super::{
     problem::Problems,
     settings::{Mode, Settings},
@@ -32,8 +34,22 @@ pub(crate) fn check(settings: &Settings, starter: Starter, problems: &mut Proble
         );
         problems.add("http.addr", what);
     }
+    if let Some(addr) = settings.metrics_addr.filter(|addr| !is_internal(addr.ip())) {
+        let what = format!(
+            "`{addr}` would show the counters to everybody: use a loopback or private address"
+        );
+        problems.add("http.metrics_addr", what);
+    }
     if *mode == Mode::Production {
         production(settings, problems);
+    }
+}
+
+/// Loopback, or an address that is not routed on the internet (RFC 1918, RFC 4193).
+const fn is_internal(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("data_dir", "DATA_DIR", Kind::Text, "./data"),
     key("database_url", "DATABASE_URL", Kind::Text, ""),
     key("http.addr", "HTTP_ADDR", Kind::Text, "127.0.0.1:8080"),
+    key("http.metrics_addr", "METRICS_ADDR", Kind::Text, ""),
     key("http.trusted_proxy", "TRUSTED_PROXY", Kind::List, ""),
     key("http.hosts", "PUBLIC_HOST", Kind::List, "").alias(&["PUBLIC_HOST"]),
     key("http.cors_origins", "CORS_ORIGINS", Kind::List, ""),

@@ -81,6 +81,8 @@ pub(crate) struct Settings {
     /// Absolute.
     pub(crate) data_dir: PathBuf,
     pub(crate) http_addr: SocketAddr,
+    /// Where the counters are served in plain; nowhere when none.
+    pub(crate) metrics_addr: Option<SocketAddr>,
     /// Addresses of the proxies that terminate TLS in front.
     pub(crate) trusted_proxies: Vec<std::net::IpAddr>,
     /// Host names that are served besides loopback.

@@ -209,6 +209,39 @@ fn the_gate_refuses_what_no_setting_may_allow() {
 }
 
 #[test]
+fn an_allowed_path_may_not_show_the_data_directory_nor_lead_over_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    std::fs::create_dir_all(base.join("state/data")).unwrap();
+    std::fs::create_dir(base.join("srv")).unwrap();
+    std::os::unix::fs::symlink(base.join("srv"), base.join("link")).unwrap();
+    std::os::unix::fs::symlink(base.join("state"), base.join("other")).unwrap();
+    for (path, complaint) in [
+        ("srv", None),
+        ("srv/later", None),
+        ("", Some("show the data directory")),
+        ("state", Some("show the data directory")),
+        ("state/data", Some("show the data directory")),
+        ("other", Some("show the data directory")),
+        ("srv/../state", Some("show the data directory")),
+        ("link", Some("is a link")),
+        ("link/later", Some("is a link")),
+    ] {
+        let path = base.join(path);
+        let text = format!(
+            "data_dir = {:?}\n[agents.default]\nallowed_paths = [{{path = {path:?}, access = \"ro\"}}]\n",
+            base.join("other/data"),
+        );
+        let said = with_file(&text, &[]).map_err(|problems| problems.to_string()).err();
+        match (complaint, said) {
+            (None, None) => {}
+            (Some(wanted), Some(said)) => assert!(said.contains(wanted), "{path:?}: {said}"),
+            (wanted, said) => panic!("{path:?}: {wanted:?}, {said:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_file_that_holds_a_secret_itself_must_be_ours_alone() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();

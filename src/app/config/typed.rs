@@ -34,6 +34,9 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
     Some(Settings {
         mode: r.choice("env").unwrap_or(Mode::Production),
         http_addr: r.parse("http.addr", "an address such as 127.0.0.1:8080")?,
+        metrics_addr: r
+            .some("http.metrics_addr")
+            .and_then(|_| r.parse("http.metrics_addr", "an address such as 127.0.0.1:9090")),
         trusted_proxies: r.list("http.trusted_proxy", "an IP address"),
         hosts: r.texts("http.hosts"),
         cors_origins: r.texts("http.cors_origins"),
@@ -167,7 +170,8 @@ impl Reader<'_> {
         if path.is_none() {
             self.bad(key, "is not a path");
         }
-        path
+        // Workspaces lie below it, and are opened without following any link.
+        path.map(|path| real(&path))
     }
 
     /// The store keeps one file in the data directory, beside its lock; any other place would be
@@ -307,7 +311,7 @@ impl Reader<'_> {
                 tools: self.list::<ToolName>(&key("tools"), "a tool"),
                 roles: self.list::<Role>(&key("roles"), "a role"),
                 workspace: data_dir.join("workspaces").join(workspace),
-                allowed_paths: self.paths(&key("allowed_paths")),
+                allowed_paths: self.paths(&key("allowed_paths"), data_dir),
                 allowed_commands: self.texts(&key("allowed_commands")),
                 tool_limits: self.tool_limits(&name),
                 limits,
@@ -335,14 +339,24 @@ impl Reader<'_> {
         }
     }
 
-    fn paths(&mut self, key: &str) -> Vec<PathRule> {
+    fn paths(&mut self, key: &str, data_dir: &Path) -> Vec<PathRule> {
         let items = self.entry(key).and_then(|e| e.value.as_array()).cloned().unwrap_or_default();
         let mut out = Vec::new();
         for item in items {
-            match serde_json::from_value::<PathRule>(item.clone()) {
-                Ok(rule) if rule.path.is_absolute() => out.push(rule),
-                _ => self
-                    .bad(key, format!("holds {item}: `path` must be absolute, `access` ro or rw")),
+            let rule = serde_json::from_value::<PathRule>(item.clone()).ok();
+            let Some(rule) = rule.filter(|rule| rule.path.is_absolute()) else {
+                self.bad(key, format!("holds {item}: `path` must be absolute, `access` ro or rw"));
+                continue;
+            };
+            let (path, real) = (rule.path.display(), real(&rule.path));
+            // The sandbox refuses both too, but the file tools work within the daemon.
+            if data_dir.starts_with(&real) {
+                let what = "would show the data directory to tools: name what is needed beneath it";
+                self.bad(key, format!("holds {path}, which {what}"));
+            } else if real != rule.path {
+                self.bad(key, format!("holds {path}, which is a link: write {}", real.display()));
+            } else {
+                out.push(rule);
             }
         }
         out
@@ -374,6 +388,16 @@ impl Reader<'_> {
         hash.update(self.prompt(agent));
         data_encoding::HEXLOWER.encode(&hash.finalize())
     }
+}
+
+/// The path without links, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let known = |above: &Path| {
+        let rest = path.strip_prefix(above).ok()?;
+        // Part by part: joining nothing would add a slash to the end.
+        Some(rest.iter().fold(std::fs::canonicalize(above).ok()?, |p, name| p.join(name)))
+    };
+    path.ancestors().find_map(known).unwrap_or_else(|| path.to_owned())
 }
 
 /// A configured token shorter than this could be guessed.

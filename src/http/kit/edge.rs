@@ -152,8 +152,11 @@ impl Edge {
 
     /// Against DNS rebinding: a page of another site that points its own name at us is refused.
     fn check_host(&self, request: &Request, peer: Option<Peer>) -> Result<(), Problem> {
-        let text = request.headers().get(header::HOST).and_then(|v| v.to_str().ok());
-        let text = text.or_else(|| request.uri().authority().map(Authority::as_str));
+        let mut hosts = request.headers().get_all(header::HOST).iter();
+        let (first, second) = (hosts.next(), hosts.next());
+        // An absolute target counts before the header (RFC 9112, 3.2.2); two headers say nothing.
+        let text = request.uri().authority().map(Authority::as_str);
+        let text = text.or_else(|| first?.to_str().ok()).filter(|_| second.is_none());
         let authority = text.and_then(|text| Authority::from_str(text).ok()).ok_or_else(|| {
             Problem::new(&code::MALFORMED, "the request needs one valid Host header")
         })?;
@@ -228,11 +231,14 @@ pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) ->
         "method" => label(&method), "route" => route, "status" => status.to_string()
     )
     .increment(1);
-    if (edge.0.options.access)(&path) == Access::Probe {
-        tracing::debug!(request_id, %method, path, status, "probe");
+    let is_probe = (edge.0.options.access)(&path) == Access::Probe;
+    // A stranger may send any UTF-8, such as controls that drive the terminal a log is read in.
+    let path = path.escape_default();
+    if is_probe {
+        tracing::debug!(request_id, %method, %path, status, "probe");
     } else {
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(request_id, %method, path, status, duration_ms, "request");
+        tracing::info!(request_id, %method, %path, status, duration_ms, "request");
     }
     response
 }

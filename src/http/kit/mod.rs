@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod edge;
 pub mod extract;
+mod impatient;
 pub mod limit;
 pub mod problem;
 pub mod serve;

@@ -1,4 +1,5 @@
-//! The accept loop: HTTP/1.1 with bounds on connections, heads and time, and a clean end.
+//! The accept loop: HTTP/1.1 with bounds on connections, heads and time, and a clean end. A client
+//! that does not read what it asked for is dropped like one that does not finish asking.
 //!
 //! On the first stop signal the listener closes, idle connections end, requests in progress
 //! finish; on the second, everything is dropped.
@@ -18,6 +19,7 @@ use crate::runtime::{Stop, TaskKind, Tasks};
 
 use super::{
     auth::Peer,
+    impatient::Impatient,
     limit::{Gate, HEAD_WAIT},
 };
 
@@ -108,7 +110,7 @@ async fn connection(stream: TcpStream, peer: Peer, app: Arc<Router>, stop: Stop)
         .header_read_timeout(HEAD_WAIT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Impatient::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     // hyper's connection future may be polled again after another branch has won.

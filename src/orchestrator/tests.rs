@@ -1,0 +1,363 @@
+//! The orchestrator in one process: a real store, the stand-in model, no sandbox. `idle` claims
+//! nothing, so that a test can put a run into the state that a crash or a fault would leave.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    auth::{AuditSink, CallContext, Verb, authn::principal_id_of, authorize},
+    domain::{
+        AgentDef, AgentName, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditEntry,
+        ConversationId, Decision, DecisionScope, EventBody, IdSource, InterruptMode, OnBusy,
+        Principal, Risk, Role, Run, RunId, RunLimits, RunState, Surface, SystemClock, Timestamp,
+        ToolCallId, ToolLimits, ToolName, UnknownOutcome, UserInput, WaitReason,
+        event::EphemeralBody,
+    },
+    llm::{ModelOptions, Options as LlmOptions},
+    runtime::Stop,
+    store::{Durability, RunCore},
+};
+
+struct Nowhere;
+
+impl AuditSink for Nowhere {
+    fn record(&self, _: AuditEntry) {}
+}
+
+struct Fixture {
+    orchestrator: Orchestrator,
+    tasks: Tasks,
+    redactor: Redactor,
+    _dir: TempDir,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.tasks.stop().hard();
+    }
+}
+
+fn agent(roles: &[Role]) -> (AgentName, Arc<AgentDef>) {
+    let name: AgentName = "a".parse().unwrap();
+    let def = AgentDef {
+        name: name.clone(),
+        version: "v".to_owned(),
+        model: "m".to_owned(),
+        system_prompt: String::new(),
+        tools: vec![ToolName::ListFiles, ToolName::AskUser],
+        roles: roles.to_vec(),
+        workspace: "/nowhere".into(),
+        allowed_paths: Vec::new(),
+        allowed_commands: Vec::new(),
+        tool_limits: ToolLimits::default(),
+        limits: RunLimits::default(),
+        max_output_tokens: 1_000,
+    };
+    (name, Arc::new(def))
+}
+
+async fn working() -> Fixture {
+    start(Options::default()).await
+}
+
+async fn idle() -> Fixture {
+    start(Options { active_max: 0, ..Options::default() }).await
+}
+
+async fn start(options: Options) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let tasks = Tasks::new(Stop::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let live = Arc::new(Live::default());
+    let redactor = Redactor::default();
+    let store = crate::store::Options {
+        data_dir: dir.path().to_owned(),
+        clock: Arc::clone(&clock),
+        ids: ids(),
+        redactor: redactor.clone(),
+        on_commit: live.hook(),
+    };
+    let models = [("m".to_owned(), ModelOptions::default())].into();
+    let rules = authorize::Options { requester_may_approve: true };
+    let agents = authorize::Agents::from([agent(&[Role::Member])]);
+    let parts = Parts {
+        store: Store::open(store, &tasks).await.unwrap(),
+        llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
+        tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
+        authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
+        redactor: redactor.clone(),
+        clock,
+        live,
+        tasks: tasks.clone(),
+    };
+    let orchestrator = Orchestrator::start(parts, options).await.unwrap();
+    Fixture { orchestrator, tasks, redactor, _dir: dir }
+}
+
+fn ids() -> IdSource {
+    IdSource::new(Arc::new(SystemClock), |bytes| getrandom::fill(bytes).unwrap())
+}
+
+fn cx() -> CallContext {
+    cx_of("alice", Role::Member)
+}
+
+fn cx_of(name: &str, role: Role) -> CallContext {
+    let principal = Principal { id: principal_id_of(name), name: name.to_owned(), role };
+    CallContext { principal, surface: Surface::Api, request_id: "req".to_owned() }
+}
+
+fn said(text: &str) -> UserInput {
+    UserInput::Text(text.to_owned())
+}
+
+fn fresh<T>(done: Done<T>) -> T {
+    match done {
+        Done::Fresh(value) => value,
+        Done::Replayed(_) => panic!("it was replayed"),
+    }
+}
+
+impl Fixture {
+    async fn create(&self, conversation_id: Option<ConversationId>) -> Run {
+        let permit = self.orchestrator.authorizer().start_run(&cx(), "a").unwrap();
+        let new = NewRun {
+            conversation_id,
+            bundle_id: None,
+            input: said("hello"),
+            on_busy: OnBusy::Enqueue,
+            limits: LimitsPatch::default(),
+            metadata: std::collections::BTreeMap::new(),
+        };
+        fresh(self.orchestrator.create(permit, new, None).await.unwrap())
+    }
+
+    fn control(&self, verb: Verb) -> crate::auth::Permit<crate::auth::Control> {
+        self.orchestrator.authorizer().control(&cx(), verb).unwrap()
+    }
+
+    async fn core(&self, id: RunId) -> RunCore {
+        let mut reader = self.orchestrator.inner.store.read().await.unwrap();
+        reader.runs().core(id).await.unwrap().unwrap()
+    }
+
+    async fn edit(&self, id: RunId, change: impl FnOnce(&mut RunCore) + Send + 'static) {
+        let done: Result<(), StoreError> = self
+            .orchestrator
+            .inner
+            .store
+            .write(Durability::Normal, move |tx| {
+                Box::pin(async move {
+                    let mut core = tx.runs().core(id).await?.unwrap();
+                    let believed = core.epoch;
+                    change(&mut core);
+                    tx.runs().save(&core, believed).await
+                })
+            })
+            .await;
+        done.unwrap();
+    }
+
+    async fn ended(&self, id: RunId) -> Run {
+        let permit = self.orchestrator.authorizer().read(&cx());
+        let longest = Duration::from_secs(10);
+        let run = self.orchestrator.wait_until_settled(&permit, id, longest).await;
+        run.unwrap().unwrap()
+    }
+
+    /// A question that is out of time unless `hours` are left.
+    async fn ask(
+        &self,
+        run: &Run,
+        call_id: Option<ToolCallId>,
+        kind: ApprovalKind,
+        hours: u64,
+    ) -> ApprovalId {
+        let approval = Approval {
+            id: ApprovalId::new(&ids()),
+            run_id: run.id,
+            call_id,
+            kind,
+            tool: "t".to_owned(),
+            args: json!({}),
+            args_hash: String::new(),
+            policy_version: "v".to_owned(),
+            cwd: String::new(),
+            risk: Risk::High,
+            reasons: Vec::new(),
+            tainted: false,
+            egress: Vec::new(),
+            required_role: Role::Operator,
+            quorum: 1,
+            state: ApprovalState::Pending,
+            decisions: Vec::new(),
+            created_at: Timestamp::from_micros(0),
+            expires_at: SystemClock.now().plus(Duration::from_secs(hours * 3_600)),
+        };
+        let (id, principal) = (approval.id, run.principal);
+        let done: Result<(), StoreError> = self
+            .orchestrator
+            .inner
+            .store
+            .write(Durability::Normal, move |tx| {
+                Box::pin(async move { tx.approvals().insert(&approval, principal).await })
+            })
+            .await;
+        done.unwrap();
+        id
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_that_a_crash_overtook_still_stops_the_run() {
+    let f = idle().await;
+    let run = f.create(None).await;
+    f.edit(run.id, |core| {
+        core.state = RunState::Running;
+        core.epoch = 1;
+        core.interrupt = Some(InterruptMode::Graceful);
+    })
+    .await;
+    recovery::recover(&f.orchestrator.inner).await.unwrap();
+    let core = f.core(run.id).await;
+    assert_eq!(core.state, RunState::Paused);
+    assert_eq!((core.wait_reason, core.interrupt), (Some(WaitReason::Interrupted), None));
+}
+
+#[tokio::test]
+async fn one_damaged_approval_does_not_keep_the_others_from_expiring() {
+    let f = idle().await;
+    let damaged = f.create(None).await;
+    // It names a call that does not exist, and it is first in line.
+    f.ask(&damaged, Some(ToolCallId::new(&ids())), ApprovalKind::Tool, 0).await;
+    let whole = f.create(None).await;
+    f.edit(whole.id, |core| {
+        core.state = RunState::Paused;
+        core.wait_reason = Some(WaitReason::Budget);
+    })
+    .await;
+    f.ask(&whole, None, ApprovalKind::Budget, 0).await;
+    supervisor::timers(&f.orchestrator.inner).await.unwrap();
+    assert_eq!(f.core(whole.id).await.state, RunState::Failed);
+}
+
+#[tokio::test]
+async fn a_run_whose_task_cannot_go_on_fails_instead_of_staying_busy() {
+    let f = working().await;
+    // Makes the answer's event impossible to store, which no retry can mend.
+    f.redactor.register("message.completed");
+    let first = f.create(None).await;
+    let second = f.create(Some(first.conversation_id)).await;
+    for id in [first.id, second.id] {
+        let run = f.ended(id).await;
+        assert_eq!(run.state, RunState::Failed);
+        assert_eq!(run.error.unwrap().code, "run.internal");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_waited_continues_the_bundle_that_was_left_to_it() {
+    let f = working().await;
+    let first = f.create(None).await;
+    let second = f.create(Some(first.conversation_id)).await;
+    assert_eq!(f.ended(second.id).await.state, RunState::Succeeded);
+    let permit = f.orchestrator.authorizer().read(&cx());
+    let of = async |id| f.orchestrator.bundles(&permit, id).await.unwrap().unwrap();
+    let last = of(first.id).await.pop().unwrap();
+    assert_eq!(of(second.id).await.first().unwrap().parent_id, Some(last.id));
+}
+
+#[tokio::test]
+async fn a_listener_that_claims_to_have_seen_the_future_still_sees_the_end() {
+    let f = idle().await;
+    let run = f.create(None).await;
+    let permit = f.orchestrator.authorizer().read(&cx());
+    let mut events = f.orchestrator.subscribe(&permit, run.id, 999).await.unwrap().unwrap();
+    let cancelled = f.orchestrator.cancel(f.control(Verb::Cancel), run.id, None, None).await;
+    assert_eq!(fresh(cancelled.unwrap()).state, RunState::Cancelled);
+    let mut seen = Vec::new();
+    let all = async {
+        while let Some(frame) = events.next().await.unwrap() {
+            if let Frame::Event(event) = frame {
+                seen.push(event.body.kind());
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), all).await.expect("it ends");
+    assert_eq!(seen, ["run.cancel_requested", "run.cancelled"]);
+}
+
+#[tokio::test]
+async fn a_fork_needs_the_history_and_the_right_to_start_the_agent() {
+    let f = working().await;
+    let run = f.create(None).await;
+    assert_eq!(f.ended(run.id).await.state, RunState::Succeeded);
+    let fork = || {
+        let permit = f.control(Verb::Fork);
+        f.orchestrator.fork(permit, run.id, None, said("again"), None)
+    };
+    assert!(fork().await.is_ok());
+    f.orchestrator.authorizer().set_agents(authorize::Agents::from([agent(&[Role::Admin])]));
+    assert!(matches!(fork().await, Err(CommandError::Forbidden(_))));
+    f.orchestrator.authorizer().set_agents(authorize::Agents::new());
+    assert!(matches!(fork().await, Err(CommandError::Conflict { code: "agent.removed", .. })));
+    f.orchestrator.authorizer().set_agents(authorize::Agents::from([agent(&[Role::Member])]));
+    let permit = f.control(Verb::DeleteConversation);
+    f.orchestrator.delete_conversation(permit, run.conversation_id).await.unwrap();
+    assert!(matches!(fork().await, Err(CommandError::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn a_no_that_says_run_it_is_refused() {
+    let f = idle().await;
+    let run = f.create(None).await;
+    let call = Some(ToolCallId::new(&ids()));
+    let id = f.ask(&run, call, ApprovalKind::UnknownEffect, 1).await;
+    let permit = f.orchestrator.authorizer().decide(&cx_of("olga", Role::Operator)).unwrap();
+    let decision = NewDecision {
+        decision: Decision::Deny,
+        scope: DecisionScope::Once,
+        outcome: Some(UnknownOutcome::Run),
+        reason: None,
+    };
+    let answer = f.orchestrator.decide(permit, id, decision, None).await;
+    assert!(
+        matches!(answer, Err(CommandError::Invalid { code: "approval.outcome", .. })),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn live_frames_do_not_keep_a_slow_listener_from_catching_up() {
+    let f = idle().await;
+    let run = f.create(None).await;
+    let permit = f.orchestrator.authorizer().read(&cx());
+    let mut events = f.orchestrator.subscribe(&permit, run.id, 1).await.unwrap().unwrap();
+    let feed = &f.orchestrator.inner.live.feed;
+    let event = |seq| {
+        let event = crate::domain::Event {
+            body: EventBody::RunStarted {},
+            run_id: run.id,
+            conversation_id: run.conversation_id,
+            seq,
+            at: run.created_at,
+            epoch: 1,
+        };
+        crate::store::Committed { event: Arc::new(event), bytes: 1 }
+    };
+    feed.publish(&[event(2)]);
+    assert!(matches!(events.next().await.unwrap(), Some(Frame::Event(_))), "it has caught up");
+    feed.publish(&(3..400).map(event).collect::<Vec<_>>());
+    for n in 0..256 {
+        assert!(matches!(events.next().await.unwrap(), Some(Frame::Event(_))));
+        if n == 200 {
+            let text = "a piece".to_owned();
+            feed.publish_ephemeral(run.id, 2, EphemeralBody::MessageDelta { text });
+        }
+    }
+    let next = events.next().await.unwrap();
+    assert!(matches!(next, Some(Frame::Resync { after: 258 })), "{next:?}");
+}
