@@ -18,11 +18,13 @@ use crate::{
     auth::{Decide, Permit},
     domain::{
         Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallInput, Decision,
-        DecisionScope, EventBody, RunInput, RunState, ToolCall, ToolOutcome, ToolStatus,
-        UnknownOutcome, Usd,
+        DecisionScope, EventBody, PrincipalId, RunInput, RunState, ToolCall, ToolOutcome,
+        ToolStatus, UnknownOutcome, Usd,
         approval::{ApprovalInput, DecisionRecord},
+        audit::AuditRow,
+        limits,
     },
-    store::{Durability, RunCore, StoreError, Tx},
+    store::{AuditFilter, Durability, RunCore, StoreError, Tx},
 };
 
 /// A person's answer.
@@ -78,9 +80,11 @@ async fn decide(
     if !permit.scope().includes(run.principal) {
         return Err(not_found());
     }
-    if let Err(denied) = permit.check(&approval, run.principal) {
-        inner.authorizer.record(permit.context(), "approval.decide", &denied);
-        return Err(denied.into());
+    for requester in requesters(tx, &run).await? {
+        if let Err(denied) = permit.check(&approval, requester) {
+            inner.authorizer.record(permit.context(), "approval.decide", &denied);
+            return Err(denied.into());
+        }
     }
     if approval.state != ApprovalState::Pending || approval.expires_at <= tx.now() {
         return Err(CommandError::conflict(
@@ -124,6 +128,30 @@ async fn decide(
     let epoch = run.epoch;
     tx.runs().save(&run, epoch).await?;
     Ok(approval)
+}
+
+/// Everybody whose words the run has heard: who started it, steered it or answered its questions.
+/// Any of them may have asked for the call in question.
+async fn requesters(tx: &mut Tx, run: &RunCore) -> Result<Vec<PrincipalId>, StoreError> {
+    // The trail is where every command's author stands; rows of this group count too.
+    tx.flush().await?;
+    let mut requesters = vec![run.principal];
+    let mut filter = AuditFilter {
+        kind: Some(AuditKind::Control.as_str().to_owned()),
+        run_id: Some(run.id),
+        ..AuditFilter::default()
+    };
+    loop {
+        let rows = tx.trail().query(&filter, limits::PAGE_MAX).await?;
+        let Some(last) = rows.last() else { return Ok(requesters) };
+        filter.after = last.n;
+        let speaks = |row: &&AuditRow| {
+            matches!(row.data.get("verb").and_then(Value::as_str), Some("steer" | "resume"))
+        };
+        requesters.extend(
+            rows.iter().filter(speaks).filter_map(|row| row.actor.parse::<PrincipalId>().ok()),
+        );
+    }
 }
 
 fn check_outcome(approval: &Approval, new: &NewDecision) -> Result<(), CommandError> {

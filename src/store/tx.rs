@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection, query::Query, sqlite::SqliteArgument
 
 use super::{
     approvals::Approvals,
-    audit::Chain,
+    audit::{Audit, Chain},
     backend,
     bundles::{Bundle, Bundles},
     calls::Calls,
@@ -257,6 +257,11 @@ impl Tx {
     /// Records something in the audit trail.
     pub fn audit(&mut self, entry: AuditEntry) {
         self.pending.audit.push((self.now, entry));
+    }
+
+    /// The audit trail as written so far; flush the transaction first to see this group's rows.
+    pub const fn trail(&mut self) -> Audit<'_> {
+        Audit { conn: &mut self.conn }
     }
 
     /// Runs that wait in the queue, this group included.

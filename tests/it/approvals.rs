@@ -143,6 +143,16 @@ async fn who_started_a_run_may_not_decide_it_in_production() {
         decide_as(&daemon, ADMIN, &approval, &json!({"decision": "approve"})).await;
     assert_eq!((status, &problem["code"]), (403, &json!("auth.forbidden")), "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("somebody else"), "{problem}");
+    // Nor may who only steered it: the call may be what they asked for.
+    let body = json!({"agent": "careful", "input": "script:exec six eyes"});
+    let run = daemon.call(Method::POST, "/api/v1/runs", ALICE, Some(&body)).await.unwrap();
+    let id = run.expect(202)["id"].as_str().unwrap().to_owned();
+    let approval = approval_of(&daemon, &id).await;
+    let steer = daemon.post(&format!("/api/v1/runs/{id}/steer"), &json!({"input": "more"})).await;
+    assert_eq!(steer.status.as_u16(), 202);
+    let (status, problem) =
+        decide_as(&daemon, ADMIN, &approval, &json!({"decision": "approve"})).await;
+    assert_eq!((status, &problem["code"]), (403, &json!("auth.forbidden")), "{problem}");
 }
 
 #[tokio::test]
