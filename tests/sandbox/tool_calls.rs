@@ -210,7 +210,8 @@ async fn a_tool_cannot_move_a_tree_away_and_put_a_link_in_its_place() {
     let grant = |rules| Grant { paths: rules, ..bench.lab.grant() };
     let nested = || grant(vec![allow(&shared, Access::Rw), allow(&fixed, Access::Ro)]);
     let sh = |script: String| json!({"argv": ["sh", "-c", script]});
-    let script = sh(format!("cd {} && mkdir -p a/fixed && echo ok > a/fixed/key", shared.display()));
+    let script =
+        sh(format!("cd {} && mkdir -p a/fixed && echo ok > a/fixed/key", shared.display()));
     let whole = grant(vec![allow(&shared, Access::Rw)]);
     let first = bench.call_under(whole, "exec", script, context()).await;
     assert_eq!(first.status, ToolStatus::Ok, "{first:?}");
