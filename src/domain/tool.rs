@@ -301,6 +301,8 @@ pub struct CallFacts {
     pub effect: Effect,
     /// The program and its arguments, for `exec`.
     pub argv: Vec<String>,
+    /// Whether the call sets environment variables.
+    pub sets_env: bool,
     /// Paths that the call names, as it names them.
     pub paths: Vec<PathUse>,
 }

@@ -446,6 +446,9 @@ impl Turn<'_> {
         self.run.wake_at = Some(self.tx.now().plus(self.inner.options.wait_max));
         let body = EventBody::RunPaused { reason, detail };
         change(self.tx, &mut self.run, RunInput::Pause, body, &Actor::system())?;
+        if reason == WaitReason::Interrupted {
+            return Ok(Next::Leave(ending::give_way(self.tx, &mut self.run).await?));
+        }
         Ok(Next::Leave(None))
     }
 

@@ -180,7 +180,7 @@ async fn apply(
         ApprovalKind::Budget => {
             if approval.state == ApprovalState::Approved {
                 raise(run, &approval.args);
-                send_on(tx, inner, run, actor)
+                send_on(tx, inner, run, actor).await
             } else {
                 let end = End::failed("budget.denied", "the run may not use more than its limit");
                 finish(tx, inner, run, end, None, actor).await.map(drop)
@@ -237,7 +237,7 @@ async fn settle_unknown(
         Some(UnknownOutcome::Run) => {
             advance(&mut call, CallInput::RunAgain)?;
             tx.calls().save(&call).await?;
-            return send_on(tx, inner, run, actor);
+            return send_on(tx, inner, run, actor).await;
         }
         Some(UnknownOutcome::Abort) => {
             let end = End::Cancelled {
@@ -257,7 +257,7 @@ async fn settle_unknown(
     };
     let outcome = ToolOutcome::message(ToolStatus::Unknown, text);
     calls::finish(tx, run, &mut call, outcome).await?;
-    send_on(tx, inner, run, actor)
+    send_on(tx, inner, run, actor).await
 }
 
 /// Raises the limit that the card names to the value that it names.

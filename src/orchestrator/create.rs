@@ -139,7 +139,9 @@ async fn create(
             }
             OnBusy::Interrupt => {
                 check_active(tx, permit.scope(), active).await?;
-                verbs::interrupt_if_running(tx, active, permit.context()).await?;
+                if verbs::interrupt_active(tx, active, permit.context()).await? {
+                    conversation.active_run_id = None;
+                }
             }
             OnBusy::Steer => {
                 check_active(tx, permit.scope(), active).await?;

@@ -85,7 +85,7 @@ async fn hand_over(
     let was_active = conversation.active_run_id == Some(run.id);
     if was_active {
         conversation.active_run_id = None;
-    } else {
+    } else if run.state == RunState::Queued {
         conversation.waiting = conversation.waiting.saturating_sub(1);
     }
     conversation.head_bundle_id = head.or(conversation.head_bundle_id);
@@ -96,6 +96,38 @@ async fn hand_over(
     };
     tx.conversations().put(&conversation).await?;
     Ok(next)
+}
+
+/// Lets the run that waits longest have the conversation of one that was interrupted; none when
+/// nobody waits. The caller saves the run, which queues up again when it is resumed.
+pub(super) async fn give_way(tx: &mut Tx, run: &mut RunCore) -> Result<Option<RunId>, StoreError> {
+    let Some(mut conversation) = tx.conversations().get(run.conversation_id).await? else {
+        return Ok(None);
+    };
+    if conversation.active_run_id != Some(run.id) || conversation.waiting == 0 {
+        return Ok(None);
+    }
+    let Some(next) = take_next(tx, &mut conversation).await? else { return Ok(None) };
+    run.ready = false;
+    tx.conversations().put(&conversation).await?;
+    Ok(Some(next))
+}
+
+/// Gives a run that goes on its conversation, or a place behind the run that has it now.
+pub(super) async fn queue_up(tx: &mut Tx, run: &mut RunCore) -> Result<(), StoreError> {
+    if run.ready {
+        return Ok(());
+    }
+    let missing = || StoreError::Missing { what: run.conversation_id.to_string() };
+    let mut conversation =
+        tx.conversations().get(run.conversation_id).await?.ok_or_else(missing)?;
+    if conversation.active_run_id.is_none() {
+        conversation.active_run_id = Some(run.id);
+        run.ready = true;
+    } else {
+        conversation.waiting += 1;
+    }
+    tx.conversations().put(&conversation).await
 }
 
 /// A bundle that would hold a secret is refused, and with it the run.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     Inner, calls,
-    ending::{End, finish},
+    ending::{self, End, finish},
     error::CommandError,
     transition::{Actor, change},
     verbs::unknown_effects,
@@ -102,6 +102,10 @@ async fn recover_run(tx: &mut Tx, inner: &Inner, run: &mut RunCore) -> Result<()
     let input = if paused.is_some() { RunInput::RecoverPaused } else { RunInput::Recover };
     change(tx, run, input, body, &actor)?;
     metrics::counter!("agent_runtime_runs_recovered_total").increment(1);
+    if paused == Some(WaitReason::Interrupted) {
+        // The run that is ready now is found by the first look of the supervisor.
+        ending::give_way(tx, run).await?;
+    }
     let Some(call) = unknown else { return Ok(()) };
     let agents = inner.authorizer.agents();
     match agents.values().find(|a| a.name.as_str() == run.agent) {

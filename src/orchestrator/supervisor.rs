@@ -137,7 +137,7 @@ async fn wake_up(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
                 let actor = Actor::system();
                 match run.state {
                     RunState::Paused if run.wait_reason == Some(WaitReason::Backoff) => {
-                        send_on(tx, &shared, &mut run, &actor)?;
+                        send_on(tx, &shared, &mut run, &actor).await?;
                     }
                     RunState::Queued | RunState::Paused | RunState::AwaitingApproval => {
                         finish(tx, &shared, &mut run, End::Expired, None, &actor).await?;

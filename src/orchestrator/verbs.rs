@@ -209,17 +209,27 @@ async fn interrupt(
     Ok(())
 }
 
-/// For a new message that interrupts the conversation's active run.
-pub(super) async fn interrupt_if_running(
+/// For a new message that interrupts the conversation's active run: one that runs gives way as
+/// soon as it has stopped; `true` for one that was interrupted before and gives way at once. A run
+/// that waits for a person's answer keeps its place.
+pub(super) async fn interrupt_active(
     tx: &mut Tx,
     active: RunId,
     cx: &CallContext,
-) -> Result<(), CommandError> {
-    match tx.runs().core(active).await? {
-        Some(mut run) if run.state == RunState::Running => {
-            interrupt(tx, &mut run, BUSY_INTERRUPT, cx).await
+) -> Result<bool, CommandError> {
+    let Some(mut run) = tx.runs().core(active).await? else { return Ok(false) };
+    match (run.state, run.wait_reason) {
+        (RunState::Running, _) => {
+            interrupt(tx, &mut run, BUSY_INTERRUPT, cx).await?;
+            Ok(false)
         }
-        Some(_) | None => Ok(()),
+        (RunState::Paused, Some(WaitReason::Interrupted)) => {
+            run.ready = false;
+            let epoch = run.epoch;
+            tx.runs().save(&run, epoch).await?;
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 
@@ -303,19 +313,20 @@ async fn resume(
     }
     let data = json!({ "verb": "resume", "reason": reason });
     tx.audit(Actor::from(cx).entry(AuditKind::Control, run, data));
-    send_on(tx, inner, run, &Actor::from(cx))?;
+    send_on(tx, inner, run, &Actor::from(cx)).await?;
     let epoch = run.epoch;
     tx.runs().save(run, epoch).await?;
     Ok(())
 }
 
 /// Puts a paused run back into the queue. The caller saves it.
-pub(super) fn send_on(
+pub(super) async fn send_on(
     tx: &mut Tx,
     inner: &Inner,
     run: &mut RunCore,
     actor: &Actor,
 ) -> Result<(), CommandError> {
+    ending::queue_up(tx, run).await?;
     let reason = run.wait_reason.take().unwrap_or(WaitReason::Operator);
     run.interrupt = None;
     run.wake_at = Some(tx.now().plus(inner.options.wait_max));

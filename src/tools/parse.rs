@@ -332,7 +332,8 @@ impl Invocation {
             Self::SearchFiles(call) => (Vec::new(), used(&call.path, false)),
             Self::AskUser(_) => (Vec::new(), Vec::new()),
         };
-        CallFacts { tool: self.tool(), effect: self.effect(), argv, paths }
+        let sets_env = matches!(self, Self::Exec(exec) if !exec.env.is_empty());
+        CallFacts { tool: self.tool(), effect: self.effect(), argv, sets_env, paths }
     }
 
     /// The question and its options, for `ask_user`.

@@ -401,13 +401,29 @@ async fn a_busy_conversation_does_as_the_new_message_says() {
     let refused = next(&first, "reject").await;
     assert_eq!((refused.status.as_u16(), refused.code()), (409, "conversation.busy".to_owned()));
     verb(&daemon, first["id"].as_str().unwrap(), "cancel", &json!({})).await;
-    // interrupt: the active run pauses and keeps its place; the new one waits behind it.
+    // interrupt: the active run pauses and gives way; resumed, it goes on in the same thread, with
+    // what was said there meanwhile (so the provider plays the newer script).
     let first = busy("interrupt").await;
+    let one = first["id"].as_str().unwrap();
     let second = next(&first, "interrupt").await.expect(202);
-    let paused = daemon.wait_for(first["id"].as_str().unwrap(), &["paused"]).await;
-    assert_eq!(paused["wait_reason"], "interrupted");
-    verb(&daemon, first["id"].as_str().unwrap(), "cancel", &json!({})).await;
     daemon.wait_for(second["id"].as_str().unwrap(), &["succeeded"]).await;
+    let paused = daemon.run_of(one).await;
+    assert_eq!(
+        (&paused["state"], &paused["wait_reason"]),
+        (&json!("paused"), &json!("interrupted"))
+    );
+    assert_eq!(verb(&daemon, one, "resume", &json!({})).await.0, 202);
+    daemon.wait_for(one, &["succeeded"]).await;
+    // One that was interrupted before gives way at once, and ends without taking a place along.
+    let first = busy("interrupted before").await;
+    let one = first["id"].as_str().unwrap();
+    assert_eq!(verb(&daemon, one, "interrupt", &json!({})).await.0, 202);
+    daemon.wait_for(one, &["paused"]).await;
+    let third = next(&first, "interrupt").await.expect(202);
+    daemon.wait_for(third["id"].as_str().unwrap(), &["succeeded"]).await;
+    assert_eq!(verb(&daemon, one, "cancel", &json!({})).await.0, 202);
+    let fourth = next(&first, "reject").await.expect(202);
+    daemon.wait_for(fourth["id"].as_str().unwrap(), &["succeeded"]).await;
     // steer: no new run; the message reaches the active one.
     let first = busy("steer").await;
     let answer = next(&first, "steer").await.expect(202);

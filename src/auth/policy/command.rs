@@ -11,6 +11,8 @@ pub(super) enum Finding {
     Invalid(&'static str),
 }
 
+/// The rule of a program that is listed by name.
+pub(super) const LISTED: &str = "command.listed";
 /// Characters of a program's name that a reason shows.
 const SHOWN_CHARS: usize = 80;
 
@@ -27,7 +29,7 @@ pub(super) fn check(allowed: &[String], argv: &[String]) -> Finding {
     if allowed.iter().any(|rule| rule == "*") {
         Finding::Listed("command.any")
     } else if allowed.contains(program) {
-        Finding::Listed("command.listed")
+        Finding::Listed(LISTED)
     } else {
         let printable = program.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS);
         Finding::NotListed(printable.collect())

@@ -95,6 +95,13 @@ pub const fn required_role(risk: Risk) -> Role {
 
 fn exec(agent: &AgentDef, facts: &CallFacts, risk: Risk, tainted: bool) -> Verdict {
     match command::check(&agent.allowed_commands, &facts.argv) {
+        // `LD_PRELOAD`, `GIT_SSH_COMMAND` and their like make a listed program run anything else.
+        command::Finding::Listed(command::LISTED) if facts.sets_env => ask(
+            agent,
+            "command.env",
+            "environment variables can make a listed command run another program".to_owned(),
+            tainted,
+        ),
         command::Finding::Listed(rule) => {
             Verdict::Allow { grant: grant(agent, CommandRule::Any), risk, rule }
         }

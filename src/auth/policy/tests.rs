@@ -30,7 +30,7 @@ fn agent() -> AgentDef {
 }
 
 fn facts(tool: ToolName) -> CallFacts {
-    CallFacts { tool, effect: Effect::Unsafe, argv: Vec::new(), paths: Vec::new() }
+    CallFacts { tool, effect: Effect::Unsafe, argv: Vec::new(), sets_env: false, paths: Vec::new() }
 }
 
 fn exec(argv: &[&str]) -> CallFacts {
@@ -281,4 +281,16 @@ proptest! {
         call.argv = vec![program];
         decided(&call);
     }
+}
+
+#[test]
+fn a_listed_command_with_variables_of_the_models_own_is_asked() {
+    let with_env = CallFacts { sets_env: true, ..exec(&["git", "status"]) };
+    assert!(matches!(decide(&agent(), &exec(&["git", "status"]), false), Verdict::Allow { .. }));
+    assert!(matches!(
+        decide(&agent(), &with_env, false),
+        Verdict::Ask { rule: "command.env", required_role: Role::Admin, .. }
+    ));
+    let open = AgentDef { allowed_commands: vec!["*".to_owned()], ..agent() };
+    assert!(matches!(decide(&open, &with_env, false), Verdict::Allow { .. }));
 }
