@@ -24,7 +24,7 @@ pub(crate) struct Load {
     pub(crate) cpu: Duration,
     /// Model time per run.
     pub(crate) model: Duration,
-    /// Share of the machine that neither the daemon nor this bench used.
+    /// Share of the machine that tools and other programs used.
     pub(crate) others: f64,
     pub(crate) used: Used,
 }
@@ -209,7 +209,7 @@ fn throughput(report: &mut Report, script: &str, clients: usize, done: &Load) {
             done.times.show(),
             millis(done.cpu_per_run())
         ),
-        format!("others used {:.0} % of the machine", done.others * 100.0),
+        format!("tools and other programs: {:.0} % of the machine", done.others * 100.0),
         target,
         met,
     );
