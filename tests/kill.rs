@@ -15,7 +15,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use support::{
     checker::{Truth, check_no_leftovers},
-    daemon::{ADMIN, Answer, Daemon},
+    daemon::{ADMIN, Answer, Daemon, PROVIDER_KEY},
     fake_llm::{FakeLlm, Turn},
 };
 use tokio::time::Instant;
@@ -42,7 +42,9 @@ const WITNESS: &str = "echo $AGENT_RUNTIME_CALL_ID >> witness.log";
 
 fn scripts(fake: &FakeLlm) {
     let sh = |script: &str| json!({"argv": ["/bin/sh", "-c", script]});
-    fake.script("once", [Turn::call("exec", &sh(WITNESS)), Turn::text("done")]);
+    // A model that gives away its own key.
+    let leak = Turn::text(&format!("done with {PROVIDER_KEY}"));
+    fake.script("once", [Turn::call("exec", &sh(WITNESS)), leak]);
     fake.script(
         "slow",
         [
@@ -206,6 +208,8 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
     truth.check_audit();
     truth.check_approvals();
     truth.check_settled();
+    truth.check_secrets(&[ADMIN, PROVIDER_KEY]);
+    assert!(!daemon.log().contains(PROVIDER_KEY) && !daemon.log().contains(ADMIN));
     let witness = witness(&daemon);
     truth.check_witness(&witness);
     let recovered = truth.events.values().flatten().filter(|e| e.body.kind() == "run.recovered");

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     Inner, Options, Orchestrator,
     commands::{Done, Idempotency, visible_run},
-    error::CommandError,
+    error::{CommandError, check_input},
     transition::Actor,
     verbs,
 };
@@ -97,7 +97,7 @@ fn check(new: &NewRun) -> Result<(), CommandError> {
         pointer: Some(pointer),
         detail,
     };
-    new.input.check().map_err(|error| invalid("/input", error.to_string()))?;
+    check_input(&new.input)?;
     if new.metadata.len() > limits::METADATA_ENTRIES_MAX {
         let detail = format!("at most {} entries", limits::METADATA_ENTRIES_MAX);
         return Err(invalid("/metadata", detail));

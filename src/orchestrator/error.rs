@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{auth::Denied, domain::limits, store::StoreError};
+use crate::{
+    auth::Denied,
+    domain::{UserInput, limits},
+    store::StoreError,
+};
 
 /// A refused command. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +99,15 @@ impl From<Denied> for CommandError {
     fn from(denied: Denied) -> Self {
         Self::Forbidden(denied.to_string())
     }
+}
+
+/// Checks what a person says to a run.
+pub(super) fn check_input(input: &UserInput) -> Result<(), CommandError> {
+    input.check().map_err(|error| CommandError::Invalid {
+        code: "run.invalid",
+        pointer: Some("/input"),
+        detail: error.to_string(),
+    })
 }
 
 /// Checks a reason that a person gives.

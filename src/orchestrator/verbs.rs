@@ -10,7 +10,7 @@ use super::{
     commands::{Done, Idempotency, visible_run},
     create::{self, BUSY_INTERRUPT, Draft, visible_conversation, whole},
     ending::{self, End, finish},
-    error::{CommandError, check_reason},
+    error::{CommandError, check_input, check_reason},
     transition::{Actor, change},
 };
 use crate::{
@@ -78,11 +78,7 @@ impl Orchestrator {
         if_ended: IfEnded,
         idempotency: Option<Idempotency>,
     ) -> Result<Done<SteerAccepted>, CommandError> {
-        input.check().map_err(|error| CommandError::Invalid {
-            code: "run.invalid",
-            pointer: Some("/input"),
-            detail: error.to_string(),
-        })?;
+        check_input(&input)?;
         let cx = permit.context().clone();
         self.inner
             .command(&cx, idempotency, move |tx| {
@@ -105,11 +101,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
         if let Some(input) = &input {
-            input.check().map_err(|error| CommandError::Invalid {
-                code: "run.invalid",
-                pointer: Some("/input"),
-                detail: error.to_string(),
-            })?;
+            check_input(input)?;
         }
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
@@ -171,11 +163,7 @@ impl Orchestrator {
         input: UserInput,
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
-        input.check().map_err(|error| CommandError::Invalid {
-            code: "run.invalid",
-            pointer: Some("/input"),
-            detail: error.to_string(),
-        })?;
+        check_input(&input)?;
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner

@@ -175,6 +175,17 @@ impl Truth {
         }
     }
 
+    /// 11: none of these secrets stands in an event or an audit row.
+    pub(crate) fn check_secrets(&self, secrets: &[&str]) {
+        let events = self.events.values().flatten().map(|e| serde_json::to_string(e).unwrap());
+        let rows = self.audit.iter().map(|row| serde_json::to_string(row).unwrap());
+        for text in events.chain(rows) {
+            for secret in secrets {
+                assert!(!text.contains(secret), "a secret is kept: {text}");
+            }
+        }
+    }
+
     /// 8: every run has ended, or waits with a named reason.
     pub(crate) fn check_settled(&self) {
         for run in &self.runs {

@@ -22,6 +22,8 @@ pub(crate) const ADMIN: &str = "admin-token-0123456789-0123456789-0123456789";
 pub(crate) const OPERATOR: &str = "operator-token-0123456789-0123456789-012345";
 pub(crate) const ALICE: &str = "alice-token-0123456789-0123456789-0123456789";
 pub(crate) const BOB: &str = "bob-token-0123456789-0123456789-0123456789abc";
+/// The key of the fake provider.
+pub(crate) const PROVIDER_KEY: &str = "sk-fake-key-0123456789";
 pub(crate) const VIEWER: &str = "viewer-token-0123456789-0123456789-012345678";
 
 /// Agents that every test daemon knows. `open`: every tool, every program without asking.
@@ -118,7 +120,7 @@ impl Daemon {
             "[llm]\nprovider = \"builtin\"\n".to_owned()
         } else {
             format!(
-                "[llm]\nprovider = \"openai\"\nbase_url = \"{llm_url}\"\nmodel = \"fake\"\napi_key = \"sk-fake-key-0123456789\"\ntimeout_secs = 20\n"
+                "[llm]\nprovider = \"openai\"\nbase_url = \"{llm_url}\"\nmodel = \"fake\"\napi_key = \"{PROVIDER_KEY}\"\ntimeout_secs = 20\n"
             )
         };
         let entry = |name: &str, token: &str, role: &str| {
