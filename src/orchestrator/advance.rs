@@ -17,66 +17,22 @@ use super::{
     recovery::charge_hold,
     step::{self, Facts, Finish, Step},
     transition::{Actor, change},
+    work::{Next, Outcome, Work},
 };
 use crate::{
     domain::{
-        AgentDef, Author, CallState, Effect, EventBody, Grant, Message, Part, Risk, RunId,
-        RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus, Usd, UserInput,
-        WaitReason, event::MessageBody, limits,
+        AgentDef, Author, CallState, Effect, EventBody, Part, Risk, RunInput, RunState, ToolCall,
+        ToolCallId, ToolOutcome, ToolStatus, Usd, WaitReason, event::MessageBody, limits,
     },
-    llm::{Completion, ErrorClass, LlmError, Request, ToolSchema},
+    llm::{Completion, ErrorClass, LlmError, Request},
     runtime::RetryPolicy,
     store::{BundleKind, RunCore, StepRow, StoreError, Tx},
-    tools::{self, Invocation},
+    tools,
 };
 
 /// Waits for a provider that fails: three of them, then the run fails.
 const BACKOFF: RetryPolicy =
     RetryPolicy { attempts: 4, first: Duration::from_secs(10), longest: Duration::from_secs(300) };
-
-/// A run in progress, as its task holds it. All of it can be rebuilt from the store.
-#[derive(Debug)]
-pub(super) struct Work {
-    pub(super) id: RunId,
-    /// Number of its last event, as of the last commit.
-    pub(super) seq: u64,
-    /// Working time that the run has left, as of the last commit.
-    pub(super) time_left: Duration,
-    /// The epoch under which it was claimed; none before the claim.
-    pub(super) epoch: Option<u64>,
-    pub(super) input: UserInput,
-    pub(super) agent: Option<Arc<AgentDef>>,
-    pub(super) schemas: Arc<[ToolSchema]>,
-    pub(super) history: Vec<Arc<Message>>,
-    pub(super) calls: Vec<ToolCall>,
-    /// Since when its time is not yet counted.
-    pub(super) counted: tokio::time::Instant,
-}
-
-/// What came back from the last effect.
-#[derive(Clone, Debug)]
-pub(super) enum Outcome {
-    /// Nothing was in flight.
-    Begin,
-    /// The model's answer, or why there is none.
-    Model(Result<Completion, LlmError>),
-    /// What became of the call at this index.
-    Tool(usize, ToolOutcome),
-}
-
-/// The next effect. Its intent is durable.
-#[derive(Debug)]
-pub(super) enum Next {
-    /// Nothing: the run waits or has ended. The run that is ready because of it, if there is one.
-    Leave(Option<RunId>),
-    CallModel(Request),
-    RunCall {
-        index: usize,
-        call_id: ToolCallId,
-        invocation: Box<Invocation>,
-        grant: Arc<Grant>,
-    },
-}
 
 /// Stores an outcome and goes on to the next effect.
 ///

@@ -25,6 +25,7 @@ mod supervisor;
 mod transition;
 mod verbs;
 mod views;
+mod work;
 
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Inner,
-    advance::{self, Next, Outcome, Work},
+    Inner, advance,
     ending::{End, finish},
     error::CommandError,
     live::Wish,
@@ -17,6 +16,7 @@ use super::{
     recovery::charge_hold,
     transition::Actor,
     verbs::unknown_effects,
+    work::{Next, Outcome, Work},
 };
 use crate::{
     domain::{

@@ -7,6 +7,7 @@
 mod approvals;
 pub mod audit;
 mod backend;
+mod bulk;
 mod bundles;
 mod calls;
 mod cols;

@@ -1,0 +1,53 @@
+//! What a run's task holds between two commits, and what passes between it and them.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    domain::{AgentDef, Grant, Message, RunId, ToolCall, ToolCallId, ToolOutcome, UserInput},
+    llm::{Completion, LlmError, Request, ToolSchema},
+    tools::Invocation,
+};
+
+/// A run in progress, as its task holds it. All of it can be rebuilt from the store.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) id: RunId,
+    /// Number of its last event, as of the last commit.
+    pub(super) seq: u64,
+    /// Working time that the run has left, as of the last commit.
+    pub(super) time_left: Duration,
+    /// The epoch under which it was claimed; none before the claim.
+    pub(super) epoch: Option<u64>,
+    pub(super) input: UserInput,
+    pub(super) agent: Option<Arc<AgentDef>>,
+    pub(super) schemas: Arc<[ToolSchema]>,
+    pub(super) history: Vec<Arc<Message>>,
+    pub(super) calls: Vec<ToolCall>,
+    /// Since when its time is not yet counted.
+    pub(super) counted: tokio::time::Instant,
+}
+
+/// What came back from the last effect.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    /// Nothing was in flight.
+    Begin,
+    /// The model's answer, or why there is none.
+    Model(Result<Completion, LlmError>),
+    /// What became of the call at this index.
+    Tool(usize, ToolOutcome),
+}
+
+/// The next effect. Its intent is durable.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing: the run waits or has ended. The run that is ready because of it, if there is one.
+    Leave(Option<RunId>),
+    CallModel(Request),
+    RunCall {
+        index: usize,
+        call_id: ToolCallId,
+        invocation: Box<Invocation>,
+        grant: Arc<Grant>,
+    },
+}
