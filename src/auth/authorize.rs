@@ -100,7 +100,8 @@ impl Authorizer {
     }
 
     /// Replaces the agents; runs in progress keep what they started with.
-    pub fn set_agents(&self, agents: Agents) {
+    #[cfg(test)]
+    pub(crate) fn set_agents(&self, agents: Agents) {
         *self.agents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(agents);
     }
 

@@ -1,6 +1,6 @@
 //! Reading: what one scope may know of runs, events, approvals and conversations.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
@@ -316,24 +316,9 @@ impl Orchestrator {
         tokio::time::timeout(Duration::from_secs(2), write).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Runs in progress in this daemon.
-    pub fn active_runs(&self) -> usize {
-        self.inner.live.active_count()
-    }
-
-    /// How tools are confined.
+    /// How tools are confined now.
     pub fn sandbox_status(&self) -> crate::tools::SandboxStatus {
         self.inner.tools.sandbox_status()
-    }
-
-    /// The store, for what only records.
-    pub fn store(&self) -> &crate::store::Store {
-        &self.inner.store
-    }
-
-    /// The clock that stamps everything.
-    pub fn clock(&self) -> Arc<dyn crate::domain::Clock> {
-        Arc::clone(&self.inner.clock)
     }
 }
 
