@@ -34,6 +34,9 @@ pub(crate) async fn measure(report: &mut Report, plan: Plan) -> anyhow::Result<(
         workspace,
         paths: Vec::new(),
         commands: CommandRule::Any,
+        may_execute_files: true,
+        hosts: std::sync::Arc::default(),
+        egress: agent_runtime::domain::EgressLimits::default(),
         limits: ToolLimits::default(),
     });
     let (mut bare, mut confined) = (Vec::new(), Vec::new());

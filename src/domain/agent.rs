@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     grant::{PathRule, ToolLimits},
+    host::{EgressLimits, HostPolicy},
     principal::Role,
     run::RunLimits,
     tool::ToolName,
@@ -73,6 +74,12 @@ pub struct AgentDef {
     pub allowed_paths: Vec<PathRule>,
     /// Programs that run without asking; `*` alone means every program.
     pub allowed_commands: Vec<String>,
+    /// Whether programs may be executed from the workspace and `/tmp` (a build profile).
+    pub may_execute_files: bool,
+    /// Other machines that it may reach, from the configuration alone.
+    pub hosts: HostPolicy,
+    /// Bounds of one run's traffic.
+    pub egress: EgressLimits,
     /// Bounds of one tool call.
     pub tool_limits: ToolLimits,
     /// Bounds of one run, where the caller does not say; a caller can only lower them.

@@ -39,6 +39,10 @@ pub enum AuditKind {
     ConversationDeleted,
     /// Configuration was loaded or reloaded.
     Config,
+    /// An attempt to reach another machine was let through or refused.
+    Egress,
+    /// Somebody changed which machines may be reached.
+    EgressList,
 }
 
 impl AuditKind {
@@ -58,6 +62,8 @@ impl AuditKind {
             Self::SecretBlocked => "secret_blocked",
             Self::ConversationDeleted => "conversation_deleted",
             Self::Config => "config",
+            Self::Egress => "egress",
+            Self::EgressList => "egress_list",
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     approval::{Approval, ApprovalState, DecisionRecord},
+    egress::EgressRecord,
     ids::{ApprovalId, BundleId, ConversationId, RunId, SteerId, ToolCallId},
     message::{Author, Part},
     run::{Confinement, InterruptMode, RunError, RunInput, RunState, Usage, WaitReason},
@@ -92,6 +93,11 @@ pub enum EventBody {
     BundleCommitted { bundle_id: BundleId, parent_id: Option<BundleId> },
     #[serde(rename = "secret.blocked")]
     SecretBlocked { place: String },
+    #[serde(rename = "egress.denied")]
+    EgressDenied {
+        #[serde(flatten)]
+        attempt: EgressRecord,
+    },
     #[serde(rename = "budget.refused")]
     BudgetRefused { limit: String, allowed: String, needed: String },
     #[serde(rename = "run.succeeded")]
@@ -128,6 +134,7 @@ impl EventBody {
             Self::CancelRequested { .. } => "run.cancel_requested",
             Self::BundleCommitted { .. } => "bundle.committed",
             Self::SecretBlocked { .. } => "secret.blocked",
+            Self::EgressDenied { .. } => "egress.denied",
             Self::BudgetRefused { .. } => "budget.refused",
             Self::RunSucceeded { .. } => "run.succeeded",
             Self::RunFailed { .. } => "run.failed",
@@ -184,6 +191,7 @@ impl EventBody {
             | Self::InterruptRequested { .. }
             | Self::BundleCommitted { .. }
             | Self::SecretBlocked { .. }
+            | Self::EgressDenied { .. }
             | Self::BudgetRefused { .. } => None,
         }
     }

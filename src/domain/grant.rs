@@ -1,10 +1,13 @@
 //! What one tool call may touch. `auth` writes it, `tools` and `sandbox` obey it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::limits;
+use super::{
+    host::{EgressLimits, HostPolicy},
+    limits,
+};
 
 /// How a path may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,6 +35,8 @@ pub struct PathRule {
 pub enum CommandRule {
     /// None: the call starts no process.
     None,
+    /// Only these programs, by name or absolute path, and what they need to start.
+    Only(Vec<String>),
     /// Any program that the view holds.
     Any,
 }
@@ -56,6 +61,12 @@ pub struct ToolLimits {
     pub tmp_bytes: u64,
     /// Files in the private `/tmp`.
     pub tmp_inodes: u64,
+    /// Memory of all processes of a call together, with the private `/tmp`, in bytes.
+    pub memory_total_bytes: u64,
+    /// What the workspace may hold, in bytes; a call that goes beyond is killed.
+    pub workspace_bytes: u64,
+    /// Files and directories that the workspace may hold.
+    pub workspace_inodes: u64,
     /// Output kept, in bytes, both streams together.
     pub output_bytes: usize,
 }
@@ -71,6 +82,9 @@ impl Default for ToolLimits {
             open_files: 256,
             tmp_bytes: 64 << 20,
             tmp_inodes: 4_096,
+            memory_total_bytes: 4 << 30,
+            workspace_bytes: 4 << 30,
+            workspace_inodes: 200_000,
             output_bytes: limits::TOOL_OUTPUT_BYTES_MAX,
         }
     }
@@ -92,6 +106,27 @@ pub struct Grant {
     pub paths: Vec<PathRule>,
     /// Programs.
     pub commands: CommandRule,
+    /// Whether files in the workspace, in writable trees and in `/tmp` may be executed.
+    pub may_execute_files: bool,
+    /// Other machines. Without any rule that allows, the call has no network at all.
+    pub hosts: Arc<HostPolicy>,
+    /// Bounds of the run's traffic.
+    pub egress: EgressLimits,
     /// Bounds.
     pub limits: ToolLimits,
+}
+
+impl Grant {
+    /// A grant of one workspace and these programs: no other tree, no network, usual bounds.
+    pub fn new(workspace: PathBuf, commands: CommandRule) -> Self {
+        Self {
+            workspace,
+            paths: Vec::new(),
+            commands,
+            may_execute_files: false,
+            hosts: Arc::default(),
+            egress: EgressLimits::default(),
+            limits: ToolLimits::default(),
+        }
+    }
 }

@@ -6,8 +6,10 @@
 pub mod agent;
 pub mod approval;
 pub mod audit;
+pub mod egress;
 pub mod event;
 pub mod grant;
+pub mod host;
 pub mod ids;
 pub mod limits;
 pub mod message;
@@ -23,8 +25,10 @@ pub use approval::{
     Approval, ApprovalKind, ApprovalState, Decision, DecisionScope, UnknownOutcome,
 };
 pub use audit::{AuditEntry, AuditKind};
+pub use egress::{EgressRecord, EgressVia};
 pub use event::{Event, EventBody};
 pub use grant::{Access, CommandRule, Grant, PathRule, ToolLimits};
+pub use host::{EgressLimits, HostName, HostPattern, HostPolicy, HostRule};
 pub use ids::{
     ApprovalId, BundleId, ConversationId, EventId, IdSource, MessageId, PrincipalId, RunId,
     SteerId, TokenId, ToolCallId,

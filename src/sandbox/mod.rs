@@ -250,7 +250,7 @@ impl Sandbox {
         };
         match job.grant.commands {
             CommandRule::None => return Err(SandboxError::NotGranted),
-            CommandRule::Any => {}
+            CommandRule::Only(_) | CommandRule::Any => {}
         }
         let mut plan = plan::plan(&job.grant, &options.data_dir, job.argv, &job.env, &job.cwd)?;
         plan.has_proc = status.level == Confinement::Full;
@@ -312,6 +312,9 @@ async fn measure(helper: &Helper, data_dir: &Path) -> Result<Confinement, String
         workspace,
         paths: Vec::new(),
         commands: CommandRule::Any,
+        may_execute_files: true,
+        hosts: std::sync::Arc::default(),
+        egress: crate::domain::EgressLimits::default(),
         limits: ToolLimits::default(),
     };
     let bait = Bait::new(&directory).map_err(|e| format!("the canary cannot be prepared: {e}"))?;

@@ -224,6 +224,9 @@ mod tests {
                 .map(|(path, access)| PathRule { path: path.into(), access: *access })
                 .collect(),
             commands: CommandRule::Any,
+            may_execute_files: true,
+            hosts: std::sync::Arc::default(),
+            egress: crate::domain::EgressLimits::default(),
             limits: ToolLimits::default(),
         }
     }

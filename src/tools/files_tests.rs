@@ -27,6 +27,9 @@ impl Desk {
             workspace: base.path().join("ws"),
             paths: vec![PathRule { path: base.path().join("ro"), access: Access::Ro }],
             commands: CommandRule::None,
+            may_execute_files: true,
+            hosts: std::sync::Arc::default(),
+            egress: crate::domain::EgressLimits::default(),
             limits: ToolLimits::default(),
         };
         Self { base, grant }

@@ -97,6 +97,9 @@ mod tests {
             workspace: "/data/ws".into(),
             paths: vec![rule("/srv", Access::Rw), rule("/srv/fixed", Access::Ro)],
             commands: CommandRule::Any,
+            may_execute_files: true,
+            hosts: std::sync::Arc::default(),
+            egress: crate::domain::EgressLimits::default(),
             limits: ToolLimits::default(),
         }
     }

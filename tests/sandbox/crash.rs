@@ -28,6 +28,9 @@ async fn old_daemon() {
         workspace,
         paths: Vec::new(),
         commands: agent_runtime::domain::CommandRule::Any,
+        may_execute_files: true,
+        hosts: std::sync::Arc::default(),
+        egress: agent_runtime::domain::EgressLimits::default(),
         limits: agent_runtime::domain::ToolLimits::default(),
     };
     let call = sandbox.run(job(grant, &["sh", "-c", SCRIPT]), CancellationToken::new());

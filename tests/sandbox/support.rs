@@ -53,6 +53,9 @@ impl Lab {
             workspace: self.workspace.clone(),
             paths: Vec::new(),
             commands: CommandRule::Any,
+            may_execute_files: true,
+            hosts: std::sync::Arc::default(),
+            egress: agent_runtime::domain::EgressLimits::default(),
             limits: ToolLimits { wall_secs: 20, ..ToolLimits::default() },
         }
     }

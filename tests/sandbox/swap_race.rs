@@ -149,6 +149,9 @@ async fn the_file_tools_never_read_or_write_outside() {
         workspace: swap.workspace(),
         paths: Vec::new(),
         commands: CommandRule::None,
+        may_execute_files: true,
+        hosts: std::sync::Arc::default(),
+        egress: agent_runtime::domain::EgressLimits::default(),
         limits: ToolLimits::default(),
     });
     let call = async |tool: &str, args: Value| -> ToolOutcome {

@@ -144,6 +144,9 @@ async fn without_a_sandbox_nothing_runs_and_file_tools_still_work() {
         workspace: lab_directory.clone(),
         paths: Vec::new(),
         commands: agent_runtime::domain::CommandRule::Any,
+        may_execute_files: true,
+        hosts: std::sync::Arc::default(),
+        egress: agent_runtime::domain::EgressLimits::default(),
         limits: agent_runtime::domain::ToolLimits::default(),
     };
     let options = |name: &str, enabled, min_level| {

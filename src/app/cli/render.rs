@@ -126,6 +126,16 @@ impl Renderer {
                     paint.warn(format_args!("a secret was kept out of {}", short(place, 80))),
                 );
             }
+            EventBody::EgressDenied { attempt } => {
+                let host = short(&attempt.host, 80);
+                let reason = short(&attempt.reason, 80);
+                self.line(
+                    paint.bad(format_args!(
+                        "  ✗ network: {host}:{} refused ({reason})",
+                        attempt.port
+                    )),
+                );
+            }
             EventBody::BudgetRefused { limit, allowed, needed } => {
                 self.line(paint.warn(format_args!(
                     "the run's {limit} is used up: {needed} needed, {allowed} allowed"

@@ -313,6 +313,9 @@ impl Reader<'_> {
                 workspace: data_dir.join("workspaces").join(workspace),
                 allowed_paths: self.paths(&key("allowed_paths"), data_dir),
                 allowed_commands: self.texts(&key("allowed_commands")),
+                may_execute_files: false,
+                hosts: crate::domain::HostPolicy::default(),
+                egress: crate::domain::EgressLimits::default(),
                 tool_limits: self.tool_limits(&name),
                 limits,
                 max_output_tokens: self.small(&key("max_output_tokens")),
@@ -333,6 +336,9 @@ impl Reader<'_> {
             open_files: self.int(&key("open_files")),
             tmp_bytes: self.int(&key("tmp_bytes")),
             tmp_inodes: self.int(&key("tmp_inodes")),
+            memory_total_bytes: self.int(&key("memory_total_bytes")),
+            workspace_bytes: self.int(&key("workspace_bytes")),
+            workspace_inodes: self.int(&key("workspace_inodes")),
             output_bytes: self
                 .size(&key("output_bytes"))
                 .min(crate::domain::limits::TOOL_OUTPUT_BYTES_MAX),

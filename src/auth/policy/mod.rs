@@ -161,6 +161,9 @@ fn grant(agent: &AgentDef, commands: CommandRule) -> Grant {
         workspace: agent.workspace.clone(),
         paths: agent.allowed_paths.clone(),
         commands,
+        may_execute_files: agent.may_execute_files,
+        hosts: std::sync::Arc::new(agent.hosts.clone()),
+        egress: agent.egress,
         limits: agent.tool_limits,
     }
 }
