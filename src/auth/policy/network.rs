@@ -7,7 +7,7 @@
 use super::Situation;
 use crate::domain::{
     AgentDef, HostPattern, HostPolicy, ToolName,
-    host::{Ask, Protocol},
+    host::{Destination, HostVerdict},
     tool::RequestUse,
 };
 
@@ -62,4 +62,26 @@ pub(super) fn reads_private(agent: &AgentDef) -> bool {
         ToolName::WriteFile | ToolName::HttpRequest | ToolName::AskUser => false,
     };
     agent.tools.iter().any(reads)
+}
+
+/// Whether a rule allows the request; if so, whether it names this very host. The name under a
+/// wildcard could itself carry something to whoever owns the zone.
+pub(super) fn check_request(hosts: &HostPolicy, request: &RequestUse) -> Result<bool, String> {
+    let to =
+        Destination::request(&request.host, request.port, &request.method, &request.path);
+    match hosts.decide(&to) {
+        HostVerdict::Allow { rule } => Ok(matches!(rule.host, HostPattern::Exact(_))),
+        HostVerdict::Deny(denial) => Err(denial.to_string()),
+    }
+}
+
+/// The rules that allow something, as a person reads them; bounded.
+pub(super) fn texts(hosts: &HostPolicy) -> Vec<String> {
+    let mut texts: Vec<String> =
+        hosts.allow.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+    let more = hosts.allow.len().saturating_sub(SHOWN_MAX);
+    if more > 0 {
+        texts.push(format!("and {more} more rules"));
+    }
+    texts
 }
