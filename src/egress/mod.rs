@@ -6,11 +6,16 @@
 //! find out in time, is refused. The address that was checked is the one that is dialled. Every
 //! decision makes exactly one record. See docs/EGRESS.md.
 
+mod address;
 mod channel;
+mod dns;
 mod fetch;
+mod head;
+mod hello;
 mod options;
 mod reason;
 mod record;
+mod template;
 
 pub use channel::{Channel, Doors};
 pub use fetch::{FetchError, FetchRequest, FetchResponse};
