@@ -170,7 +170,18 @@ fn bootstrap_token(settings: &Settings) -> Result<Option<Token>, Failure> {
 pub(super) fn register(settings: &Settings, generated: Option<&Token>, redactor: &Redactor) {
     let tokens = settings.tokens.iter().chain(generated).map(|t| &t.secret);
     let keys = settings.models.values().filter_map(|m| m.api_key.as_ref());
-    tokens.chain(keys).for_each(|secret: &Secret<String>| redactor.register(secret.expose()));
+    let bound = settings.egress.secrets.iter().map(|s| &s.value);
+    let proxy = settings.egress.proxy_url.as_ref();
+    tokens
+        .chain(keys)
+        .chain(bound)
+        .chain(proxy)
+        .for_each(|secret: &Secret<String>| redactor.register(secret.expose()));
+    // Errors may name the proxy without its scheme, or its password alone.
+    let url = proxy.and_then(|secret| secret.expose().parse::<url::Url>().ok());
+    if let Some(password) = url.as_ref().and_then(url::Url::password) {
+        redactor.register(password);
+    }
 }
 
 /// The tokens that are in force.

@@ -41,6 +41,73 @@ impl FromStr for Mode {
     }
 }
 
+/// What carries out tool processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkerRuntime {
+    /// Our own sandbox.
+    Sandbox,
+    /// A container of a docker engine per run.
+    Docker,
+    /// Nothing: for development alone.
+    Local,
+}
+
+impl FromStr for WorkerRuntime {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "sandbox" => Ok(Self::Sandbox),
+            "docker" => Ok(Self::Docker),
+            "local" => Ok(Self::Local),
+            _ => Err("sandbox, docker or local"),
+        }
+    }
+}
+
+/// How to reach a docker engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Docker {
+    /// The image that tools see.
+    pub(crate) image: String,
+    /// The client program, by name or path.
+    pub(crate) binary: PathBuf,
+    /// The engine's address; the client's own choice when none.
+    pub(crate) host: Option<String>,
+}
+
+/// What every agent's way out has in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Egress {
+    /// Every agent may reach every public name, unless a rule denies it.
+    pub(crate) allow_all: bool,
+    /// Whether the daemon proves at start that tools have no other way out.
+    pub(crate) enforce_proxy: bool,
+    /// The proxy that connections go through; may hold credentials.
+    pub(crate) proxy_url: Option<Secret<String>>,
+    /// Certificates trusted beside the public ones, as PEM.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Where a host and port are dialled instead of at the host's own address.
+    pub(crate) connect_to: BTreeMap<(String, u16), SocketAddr>,
+    /// Secrets that the proxy puts in.
+    pub(crate) secrets: Vec<BoundSecret>,
+}
+
+/// A secret that goes to one place only.
+#[derive(Clone, Debug)]
+pub(crate) struct BoundSecret {
+    /// What placeholders call it.
+    pub(crate) name: String,
+    /// The secret.
+    pub(crate) value: Secret<String>,
+    /// The one host that it is for.
+    pub(crate) host: String,
+    /// The port there.
+    pub(crate) port: u16,
+    /// What the path must begin with.
+    pub(crate) path_prefix: String,
+}
+
 /// A bearer token that the operator configured.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
@@ -88,6 +155,8 @@ pub(crate) struct Settings {
     /// Host names that are served besides loopback.
     pub(crate) hosts: Vec<String>,
     pub(crate) cors_origins: Vec<String>,
+    /// Whether the admin door is opened in the data directory.
+    pub(crate) admin_socket: bool,
     /// Empty when one is to be generated.
     pub(crate) tokens: Vec<Token>,
     /// The role of a generated token.
@@ -99,6 +168,13 @@ pub(crate) struct Settings {
     pub(crate) agents: Vec<AgentDef>,
     pub(crate) sandbox_enabled: bool,
     pub(crate) sandbox_min_level: Confinement,
+    pub(crate) worker_runtime: WorkerRuntime,
+    pub(crate) docker: Docker,
+    /// Kept sandboxes at once; further runs wait.
+    pub(crate) sessions_max: usize,
+    /// How long a kept sandbox may be idle before it goes.
+    pub(crate) session_idle: Duration,
+    pub(crate) egress: Egress,
     pub(crate) log_level: String,
     pub(crate) log_style: LogStyle,
     pub(crate) log_file: Option<PathBuf>,
