@@ -17,6 +17,7 @@ mod parent;
 mod plan;
 mod sys;
 mod syscall_lists;
+mod syscall_numbers;
 mod syscalls;
 mod wire;
 mod workspace;
