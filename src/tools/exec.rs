@@ -159,6 +159,8 @@ fn refused(error: &SandboxError) -> ToolOutcome {
         | SandboxError::NotGranted
         | SandboxError::Setup { .. }
         | SandboxError::NotExecuted { .. }
+        | SandboxError::Gone
+        | SandboxError::OtherProfile
         | SandboxError::Lock(_) => ToolOutcome::message(ToolStatus::Error, error.to_string()),
     }
 }
