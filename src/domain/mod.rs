@@ -30,7 +30,9 @@ pub use egress::{EgressRecord, EgressVia};
 pub use egress_rule::{EgressRule, EgressVerdict};
 pub use event::{Event, EventBody};
 pub use grant::{Access, CommandRule, Grant, PathRule, ToolLimits};
-pub use host::{EgressLimits, HostName, HostPattern, HostPolicy, HostRule};
+pub use host::{
+    Destination, EgressLimits, HostDenial, HostName, HostPattern, HostPolicy, HostRule, HostVerdict,
+};
 pub use ids::{
     ApprovalId, BundleId, ConversationId, EgressRuleId, EventId, IdSource, MessageId, PrincipalId,
     RunId, SteerId, TokenId, ToolCallId,

@@ -1,0 +1,10 @@
+//! The only way from a tool to another machine.
+//!
+//! Invariants: it knows no user and no run beyond an opaque id; what it cannot read without doubt
+//! it refuses.
+
+mod address;
+mod dns;
+mod head;
+mod hello;
+mod template;
