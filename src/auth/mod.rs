@@ -6,6 +6,7 @@
 pub mod authn;
 pub mod authorize;
 pub mod context;
+pub mod hosts;
 pub mod permit;
 pub mod policy;
 
@@ -14,6 +15,7 @@ use crate::domain::AuditEntry;
 pub use authn::{AuthError, Authenticator, TokenEntry, TokenTable, Verified};
 pub use authorize::{Authorizer, Denied};
 pub use context::{CallContext, Scope};
+pub use hosts::HostPolicies;
 pub use permit::{Control, Decide, Inspect, ManageEgress, Permit, Read, StartRun, Verb};
 
 /// Where refusals are recorded. The composition root gives one that writes to the store; it must
