@@ -8,8 +8,9 @@ use super::{
     trail::Trail,
 };
 use crate::{
-    auth::{self, Authenticator, Authorizer, TokenEntry, TokenTable, authn},
+    auth::{self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn},
     domain::{Clock, IdSource, Secret, SystemClock},
+    egress::{self, Egress},
     http::{self, Info, ToolView},
     llm::{self, Llm},
     orchestrator::{self, Live, Orchestrator},
@@ -18,9 +19,6 @@ use crate::{
     store::{self, Store},
     tools::{self, Tools},
 };
-
-/// Kept sandboxes at once: each holds one or two small processes and a `/tmp`.
-const SESSIONS_MAX: usize = 64;
 
 /// The parts that the daemon needs after it has started.
 #[derive(Debug)]
@@ -63,7 +61,7 @@ pub(super) async fn daemon(
         min_level: settings.sandbox_min_level,
         data_dir: settings.data_dir.clone(),
         processes_max: settings.tool_processes,
-        sessions_max: SESSIONS_MAX,
+        sessions_max: settings.sessions_max,
     };
     let sandbox = Sandbox::start(options, tasks).await.map_err(fault)?;
     for agent in &settings.agents {
@@ -76,11 +74,15 @@ pub(super) async fn daemon(
     let authorizer = Authorizer::new(rules, agents, trail.sink());
     let tokens = TokenTable::new(token_entries(settings, generated.as_ref()));
     let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), trail.sink());
+    let egress = Egress::new(egress_options(settings), tasks).map_err(fault)?;
+    let tool_options = tools::Options { session_idle: settings.session_idle };
+    let hosts = HostPolicies::default();
     let parts = orchestrator::Parts {
         store: store.clone(),
         llm: llm.clone(),
-        tools: Tools::new(sandbox, redactor.clone()),
+        tools: Tools::new(sandbox, egress, redactor.clone(), tool_options, tasks),
         authorizer: authorizer.clone(),
+        hosts,
         redactor: redactor.clone(),
         clock: Arc::clone(&clock),
         live,
@@ -128,6 +130,17 @@ pub(super) fn llm_options(settings: &Settings) -> llm::Options {
         timeout: settings.llm_timeout,
         proxy: settings.llm_proxy.clone(),
         ..llm::Options::default()
+    }
+}
+
+/// What the configuration says about the way out.
+fn egress_options(settings: &Settings) -> egress::Options {
+    egress::Options {
+        upstream: settings.egress.upstream.clone(),
+        connect_to: settings.egress.connect_to.clone(),
+        secrets: settings.egress.secrets.clone(),
+        extra_roots: settings.egress.extra_roots.clone(),
+        ..egress::Options::default()
     }
 }
 
