@@ -5,12 +5,13 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 use super::{
     cli::Failure,
     config::{Mode, Settings, Token, secret_file},
+    network,
     trail::Trail,
 };
 use crate::{
     auth::{self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn},
     domain::{Clock, IdSource, Secret, SystemClock},
-    egress::{self, Egress},
+    egress::Egress,
     http::{self, Info, ToolView},
     llm::{self, Llm},
     orchestrator::{self, Live, Orchestrator},
@@ -67,6 +68,11 @@ pub(super) async fn daemon(
     for agent in &settings.agents {
         sandbox::prepare_workspace(&agent.workspace).map_err(fault)?;
     }
+    let egress = network::options(settings, trail.sink())?;
+    let egress = Egress::new(egress, tasks).map_err(fault)?;
+    let hosts = host_policies(settings, &egress);
+    let options = tools::Options { session_idle: settings.session_idle };
+    let tools = Tools::new(sandbox, egress, redactor.clone(), options, tasks);
     let llm = Llm::new(llm_options(settings)).map_err(fault)?;
     let rules =
         auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
@@ -74,13 +80,10 @@ pub(super) async fn daemon(
     let authorizer = Authorizer::new(rules, agents, trail.sink());
     let tokens = TokenTable::new(token_entries(settings, generated.as_ref()));
     let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), trail.sink());
-    let egress = Egress::new(egress_options(settings), tasks).map_err(fault)?;
-    let tool_options = tools::Options { session_idle: settings.session_idle };
-    let hosts = HostPolicies::default();
     let parts = orchestrator::Parts {
         store: store.clone(),
         llm: llm.clone(),
-        tools: Tools::new(sandbox, egress, redactor.clone(), tool_options, tasks),
+        tools,
         authorizer: authorizer.clone(),
         hosts,
         redactor: redactor.clone(),
@@ -133,15 +136,14 @@ pub(super) fn llm_options(settings: &Settings) -> llm::Options {
     }
 }
 
-/// What the configuration says about the way out.
-fn egress_options(settings: &Settings) -> egress::Options {
-    egress::Options {
-        upstream: settings.egress.upstream.clone(),
-        connect_to: settings.egress.connect_to.clone(),
-        secrets: settings.egress.secrets.clone(),
-        extra_roots: settings.egress.extra_roots.clone(),
-        ..egress::Options::default()
+/// What each agent may reach, for policy and for every connection.
+fn host_policies(settings: &Settings, egress: &Egress) -> HostPolicies {
+    let policies = settings.agents.iter().map(|a| (a.name.clone(), a.hosts.clone())).collect();
+    let hosts = HostPolicies::new(policies);
+    for agent in &settings.agents {
+        egress.set_policy(&agent.name, hosts.effective(&agent.name));
     }
+    hosts
 }
 
 fn tool_views() -> Vec<ToolView> {
