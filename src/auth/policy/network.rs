@@ -67,8 +67,7 @@ pub(super) fn reads_private(agent: &AgentDef) -> bool {
 /// Whether a rule allows the request; if so, whether it names this very host. The name under a
 /// wildcard could itself carry something to whoever owns the zone.
 pub(super) fn check_request(hosts: &HostPolicy, request: &RequestUse) -> Result<bool, String> {
-    let to =
-        Destination::request(&request.host, request.port, &request.method, &request.path);
+    let to = Destination::request(&request.host, request.port, &request.method, &request.path);
     match hosts.decide(&to) {
         HostVerdict::Allow { rule } => Ok(matches!(rule.host, HostPattern::Exact(_))),
         HostVerdict::Deny(denial) => Err(denial.to_string()),
