@@ -18,6 +18,7 @@ mod plan;
 mod session;
 mod sys;
 mod syscall_lists;
+mod syscall_numbers;
 mod syscalls;
 mod wire;
 mod workspace;
