@@ -145,8 +145,7 @@ async fn settle_started(tx: &mut Tx, run: &RunCore) -> Result<Option<ToolCall>, 
 /// Whether a call of which nobody knows may have read untrusted content.
 fn may_have_read(inner: &Inner, run: &RunCore, call: &ToolCall) -> bool {
     let name = call.tool.parse::<ToolName>();
-    let reaches_out =
-        matches!(name, Ok(ToolName::Exec | ToolName::Shell | ToolName::HttpRequest));
+    let reaches_out = matches!(name, Ok(ToolName::Exec | ToolName::Shell | ToolName::HttpRequest));
     let agent = run.agent.parse::<AgentName>();
     reaches_out && agent.is_ok_and(|name| !inner.hosts.effective(&name).is_empty())
 }

@@ -331,10 +331,9 @@ fn check_network(status: NetworkStatus) -> Check {
         NetworkStatus::Unchecked => {
             Check { ok: true, detail: "no process tool reaches any machine".to_owned() }
         }
-        NetworkStatus::Held => Check {
-            ok: true,
-            detail: "every way out of a tool leads to the policy".to_owned(),
-        },
+        NetworkStatus::Held => {
+            Check { ok: true, detail: "every way out of a tool leads to the policy".to_owned() }
+        }
         NetworkStatus::Failed { reason, is_enforced } => Check { ok: !is_enforced, detail: reason },
     }
 }

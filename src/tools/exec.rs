@@ -98,7 +98,13 @@ async fn attempt(
 }
 
 impl Process {
-    fn job(&self, grant: &Arc<Grant>, cx: &CallContext, wall: Duration, output: Option<Live>) -> Job {
+    fn job(
+        &self,
+        grant: &Arc<Grant>,
+        cx: &CallContext,
+        wall: Duration,
+        output: Option<Live>,
+    ) -> Job {
         let mut env = self.env.clone();
         env.retain(|(name, _)| name != CALL_ID);
         env.push((CALL_ID.to_owned(), cx.call_id.to_string()));

@@ -16,9 +16,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Effect, Grant, HostName, ToolName, ToolOutcome, ToolStatus,
-        host::split_port,
-        limits,
+        Effect, Grant, HostName, ToolName, ToolOutcome, ToolStatus, host::split_port, limits,
         tool::RequestUse,
     },
     egress::{Channel, FetchError, FetchRequest, FetchResponse},

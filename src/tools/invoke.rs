@@ -232,8 +232,6 @@ fn file_tool(call: &Invocation, grant: &Grant) -> Result<Told, FileError> {
         Invocation::Exec(_)
         | Invocation::Shell(_)
         | Invocation::HttpRequest(_)
-        | Invocation::AskUser(_) => {
-            Ok(Told { text: String::new(), is_truncated: false })
-        }
+        | Invocation::AskUser(_) => Ok(Told { text: String::new(), is_truncated: false }),
     }
 }

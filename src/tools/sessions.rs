@@ -233,9 +233,8 @@ impl Inner {
         let mut dead = Vec::new();
         let mut state = lock(&self.state);
         for kept in state.runs.values_mut() {
-            let late = |idle: &mut Idle| {
-                idle.since.elapsed() >= self.idle_max || !idle.session.is_alive()
-            };
+            let late =
+                |idle: &mut Idle| idle.since.elapsed() >= self.idle_max || !idle.session.is_alive();
             dead.extend(kept.idle.extract_if(.., late));
         }
         drop(state);

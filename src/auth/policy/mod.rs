@@ -16,8 +16,8 @@ use crate::domain::{
     tool::{CallFacts, PathUse},
 };
 
-pub use network::OFFLINE;
 use network::Network;
+pub use network::OFFLINE;
 
 use path::Place;
 
@@ -125,8 +125,7 @@ impl Situation<'_> {
             // `LD_PRELOAD`, `GIT_SSH_COMMAND` and their like make a listed program run anything
             // else.
             command::Finding::Listed(command::LISTED) if facts.sets_env => {
-                let reason =
-                    "environment variables can make a listed command run another program";
+                let reason = "environment variables can make a listed command run another program";
                 self.ask_process("command.env", reason.to_owned(), network)
             }
             command::Finding::Listed(rule) => self.listed(rule, risk, network),
@@ -186,8 +185,7 @@ impl Situation<'_> {
             Ok(named_exactly) => named_exactly,
             Err(reason) => return Verdict::Deny { reason, rule: "host.not_allowed" },
         };
-        let grant =
-            Grant { hosts: Arc::clone(self.hosts), ..self.grant(CommandRule::None) };
+        let grant = Grant { hosts: Arc::clone(self.hosts), ..self.grant(CommandRule::None) };
         let reads = matches!(request.method.as_str(), "GET" | "HEAD");
         let egress = vec![format!("{}:{}", request.host.as_str(), request.port)];
         if !reads {
