@@ -16,7 +16,7 @@ pub use authn::{AuthError, Authenticator, TokenEntry, TokenTable, Verified};
 pub use authorize::{Authorizer, Denied};
 pub use context::{CallContext, Scope};
 pub use hosts::HostPolicies;
-pub use permit::{Control, Decide, Permit, Read, StartRun, Verb};
+pub use permit::{Control, Decide, Inspect, ManageEgress, Permit, Read, StartRun, Verb};
 
 /// Where refusals are recorded. The composition root gives one that writes to the store; it must
 /// not block, and must not lose an entry silently.

@@ -23,9 +23,7 @@ pub(crate) use self::{
     gate::{Starter, check as gate},
     problem::Problems,
     resolve::{Effective, Override},
-    settings::{
-        ADDRESS_FILE, BOOTSTRAP_TOKEN_FILE, LogStyle, Mode, Settings, Token, WorkerRuntime,
-    },
+    settings::{ADDRESS_FILE, BOOTSTRAP_TOKEN_FILE, LogStyle, Mode, Settings, Token},
     show::{json as show_json, table as show_table},
 };
 

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use rustls::pki_types::CertificateDer;
+
 use crate::{
-    domain::{AgentDef, Confinement, Role, Secret},
+    domain::{AgentDef, Confinement, HostName, Role, Secret},
+    egress,
     llm::ModelOptions,
     runtime::telemetry::LogFormat,
 };
@@ -81,31 +84,18 @@ pub(crate) struct Docker {
 pub(crate) struct Egress {
     /// Every agent may reach every public name, unless a rule denies it.
     pub(crate) allow_all: bool,
-    /// Whether the daemon proves at start that tools have no other way out.
+    /// Whether tools get no network when the check at start finds another way out.
     pub(crate) enforce_proxy: bool,
-    /// The proxy that connections go through; may hold credentials.
+    /// The proxy that connections go through, as given; may hold credentials.
     pub(crate) proxy_url: Option<Secret<String>>,
-    /// Certificates trusted beside the public ones, as PEM.
-    pub(crate) ca_file: Option<PathBuf>,
+    /// The same, read.
+    pub(crate) upstream: Option<egress::Upstream>,
+    /// Certificates trusted beside the public ones.
+    pub(crate) extra_roots: Vec<CertificateDer<'static>>,
     /// Where a host and port are dialled instead of at the host's own address.
-    pub(crate) connect_to: BTreeMap<(String, u16), SocketAddr>,
+    pub(crate) connect_to: BTreeMap<(HostName, u16), SocketAddr>,
     /// Secrets that the proxy puts in.
-    pub(crate) secrets: Vec<BoundSecret>,
-}
-
-/// A secret that goes to one place only.
-#[derive(Clone, Debug)]
-pub(crate) struct BoundSecret {
-    /// What placeholders call it.
-    pub(crate) name: String,
-    /// The secret.
-    pub(crate) value: Secret<String>,
-    /// The one host that it is for.
-    pub(crate) host: String,
-    /// The port there.
-    pub(crate) port: u16,
-    /// What the path must begin with.
-    pub(crate) path_prefix: String,
+    pub(crate) secrets: Vec<egress::BoundSecret>,
 }
 
 /// A bearer token that the operator configured.

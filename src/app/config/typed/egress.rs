@@ -1,20 +1,24 @@
 //! What agents may reach, and how connections go out.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
-use super::{
-    super::settings::{BoundSecret, Egress},
-    Reader,
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use super::{super::settings::Egress, Reader};
+use crate::{
+    domain::{EgressLimits, HostName, HostPattern, HostPolicy, HostRule, host::split_port},
+    egress::{BoundSecret, Upstream},
 };
-use crate::domain::{EgressLimits, HostPolicy};
 
 impl Reader<'_> {
     pub(super) fn egress(&mut self) -> Egress {
+        let proxy_url = self.secret("egress.proxy_url");
         Egress {
             allow_all: self.bool("egress.allow_all_domains"),
             enforce_proxy: self.bool("egress.enforce_proxy"),
-            proxy_url: self.secret("egress.proxy_url"),
-            ca_file: self.some("egress.ca_file").map(PathBuf::from),
+            upstream: proxy_url.as_ref().and_then(|url| self.upstream(url.expose())),
+            proxy_url,
+            extra_roots: self.extra_roots(),
             connect_to: self.connect_to(),
             secrets: self.bound_secrets(),
         }
@@ -32,29 +36,59 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn host_policy(&mut self, _agent: &str) -> HostPolicy {
-        HostPolicy::default()
+    /// What the configuration lets an agent reach.
+    pub(super) fn host_policy(&mut self, agent: &str) -> HostPolicy {
+        let key = |part: &str| format!("agents.{agent}.{part}");
+        let mut allow = self.host_rules(&key("allowed_domains"));
+        if self.bool("egress.allow_all_domains") {
+            let public = [None, Some(80)].map(|port| HostRule::new(HostPattern::Any, port));
+            allow.extend(public);
+        }
+        HostPolicy { allow, deny: self.host_rules(&key("denied_domains")) }
     }
 
-    fn connect_to(&mut self) -> BTreeMap<(String, u16), SocketAddr> {
+    fn host_rules(&mut self, key: &str) -> Vec<HostRule> {
+        let items = self.entry(key).and_then(|e| e.value.as_array()).cloned().unwrap_or_default();
+        let mut out = Vec::new();
+        for item in items {
+            match serde_json::from_value::<HostRule>(item) {
+                Ok(rule) => out.push(rule),
+                Err(error) => self.bad(key, format!("holds {error}")),
+            }
+        }
+        out
+    }
+
+    /// The URL may hold a password: it is not repeated.
+    fn upstream(&mut self, url: &str) -> Option<Upstream> {
+        url.parse().map_err(|error| self.bad("egress.proxy_url", format!("is {error}"))).ok()
+    }
+
+    fn extra_roots(&mut self) -> Vec<CertificateDer<'static>> {
+        let key = "egress.ca_file";
+        let Some(path) = self.some(key) else { return Vec::new() };
+        let found = CertificateDer::pem_file_iter(Path::new(&path))
+            .and_then(|found| found.collect::<Result<Vec<_>, _>>());
+        match found {
+            Ok(found) if !found.is_empty() => return found,
+            Ok(_) => self.bad(key, format!("= `{path}` holds no certificate (PEM is wanted)")),
+            Err(error) => self.bad(key, format!("= `{path}` cannot be read: {error}")),
+        }
+        Vec::new()
+    }
+
+    fn connect_to(&mut self) -> BTreeMap<(HostName, u16), SocketAddr> {
         let key = "egress.connect_to";
         let pairs = self.entry(key).and_then(|e| e.value.as_object()).cloned().unwrap_or_default();
         let mut out = BTreeMap::new();
         for (from, to) in pairs {
-            let place = from
-                .rsplit_once(':')
-                .and_then(|(host, port)| Some((host.to_owned(), port.parse::<u16>().ok()?)));
-            let target = to.as_str().and_then(|to| to.parse::<SocketAddr>().ok());
-            match (place, target) {
-                (Some(place), Some(target)) => {
-                    out.insert(place, target);
-                }
-                _ => {
-                    let to = to.as_str().unwrap_or_default();
-                    self.bad(
-                        key,
-                        format!("holds `{from}` = `{to}`: write \"host:port\" = \"address:port\""),
-                    );
+            let to = to.as_str().unwrap_or_default();
+            match (place(&from), to.parse::<SocketAddr>()) {
+                (Ok(place), Ok(target)) => drop(out.insert(place, target)),
+                (Err(error), _) => self.bad(key, format!("holds `{from}`: {error}")),
+                (Ok(_), Err(_)) => {
+                    let what = "is not an address such as 203.0.113.7:8443 or [2001:db8::7]:8443";
+                    self.bad(key, format!("sends `{from}` to `{to}`, which {what}"));
                 }
             }
         }
@@ -66,30 +100,35 @@ impl Reader<'_> {
         for name in self.names("egress.secrets") {
             let key = |part: &str| format!("egress.secrets.{name}.{part}");
             let value = self.secret(&key("value"));
-            let host = self.some(&key("host"));
+            if value.is_none() {
+                self.bad(
+                    &key("host"),
+                    format!("binds `{name}`, which has no `value` or `value_file`"),
+                );
+            }
+            let text = self.text(&key("host"));
+            let host = HostName::parse(&text)
+                .map_err(|error| self.bad(&key("host"), format!("= `{text}`: {error}")))
+                .ok();
             let port = u16::try_from(self.int(&key("port"))).ok().filter(|port| *port > 0);
             if port.is_none() {
                 self.bad(&key("port"), "must be between 1 and 65535");
             }
             let path_prefix = self.text(&key("path_prefix"));
             if !path_prefix.starts_with('/') {
-                self.bad(&key("path_prefix"), "must begin with `/`");
+                self.bad(&key("path_prefix"), format!("= `{path_prefix}` must begin with `/`"));
             }
-            match (value, host, port) {
-                (Some(value), Some(host), Some(port)) => {
-                    out.push(BoundSecret { name, value, host, port, path_prefix });
-                }
-                (None, _, _) => self.bad(
-                    &key("host"),
-                    format!("binds `{name}`, which has no `value` or `value_file`"),
-                ),
-                (_, None, _) => self.bad(
-                    &key("value"),
-                    format!("is bound to nothing: set `egress.secrets.{name}.host`"),
-                ),
-                (_, _, None) => {}
+            if let (Some(value), Some(host), Some(port)) = (value, host, port) {
+                out.push(BoundSecret { name, value, host, port, path_prefix });
             }
         }
         out
     }
+}
+
+/// `host:port`, both said.
+fn place(text: &str) -> Result<(HostName, u16), String> {
+    let (host, port) = split_port(text).map_err(|error| error.to_string())?;
+    let port = port.ok_or("write the port too, such as `mirror.example:443`")?;
+    HostName::parse(host).map(|host| (host, port)).map_err(|error| error.to_string())
 }
