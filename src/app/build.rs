@@ -19,6 +19,9 @@ use crate::{
     tools::{self, Tools},
 };
 
+/// Kept sandboxes at once: each holds one or two small processes and a `/tmp`.
+const SESSIONS_MAX: usize = 64;
+
 /// The parts that the daemon needs after it has started.
 #[derive(Debug)]
 pub(super) struct Daemon {
@@ -60,6 +63,7 @@ pub(super) async fn daemon(
         min_level: settings.sandbox_min_level,
         data_dir: settings.data_dir.clone(),
         processes_max: settings.tool_processes,
+        sessions_max: SESSIONS_MAX,
     };
     let sandbox = Sandbox::start(options, tasks).await.map_err(fault)?;
     for agent in &settings.agents {

@@ -166,8 +166,7 @@ impl Finder<'_> {
         let head = head.get(..length).unwrap_or_default();
         if let Some(line) = head.strip_prefix(b"#!") {
             self.interpreter(line);
-        } else if let Some(Followed { real, .. }) =
-            loader(file).and_then(|path| self.follow(&path))
+        } else if let Some(Followed { real, .. }) = loader(file).and_then(|path| self.follow(&path))
         {
             self.needs.files.insert(real);
         }

@@ -18,11 +18,11 @@ use rustix::{
         CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fchmod, fstat, mkdirat, openat, openat2,
     },
     io::Errno,
-    mount::{OpenTreeFlags, open_tree},
+    mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
 };
 
 use super::{
-    mounts::{RDONLY, attach},
+    mounts::RDONLY,
     sys,
     wire::{AtStep, Failure},
     workspace::give_to_tools,
@@ -119,8 +119,7 @@ fn ensure(
         }
         match mkdirat(at, name, MODE) {
             Ok(()) => {
-                let flags =
-                    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let made = openat(at, name, flags, Mode::empty())?;
                 fchmod(&made, MODE)?;
                 if owner == Owner::Tools {
@@ -209,6 +208,7 @@ fn over_itself(path: &Path, attributes: u64) -> Result<FileType, Failure> {
         | OpenTreeFlags::AT_RECURSIVE;
     let mount = open_tree(&source, c"", flags).at(step())?;
     sys::add_mount_attributes(&mount, attributes, true).at(step())?;
-    attach(&mount, source.as_fd(), Path::new(""))?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&mount, c"", &source, c"", flags).at(step())?;
     Ok(kind)
 }

@@ -48,8 +48,10 @@ const fn errno(number: i32) -> u32 {
     RETURN_ERRNO | number.cast_unsigned()
 }
 
-/// Compiles the lists into a program for `seccomp(2)`.
-pub(super) fn compile() -> BpfProgram {
+/// Compiles the lists into a program for `seccomp(2)`. `may_execute_files`: a file in memory is
+/// one more place from which a program could be executed, and no mount attribute or Landlock rule
+/// holds there.
+pub(super) fn compile(may_execute_files: bool) -> BpfProgram {
     let mut p = Assembler::default();
     // Another architecture's numbers mean other calls.
     p.load(OFFSET_ARCH);
@@ -88,6 +90,9 @@ pub(super) fn compile() -> BpfProgram {
                 (RETURN, 0, 0, errno(libc::EAFNOSUPPORT)),
             ],
         );
+    }
+    if !may_execute_files {
+        p.when_call(libc::SYS_memfd_create, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
     }
     for call in ALLOWED.iter().flat_map(|g| g.calls) {
         p.when_call(*call, &[(RETURN, 0, 0, RETURN_ALLOW)]);

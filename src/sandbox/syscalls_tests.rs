@@ -34,12 +34,12 @@ fn low(argument: u64) -> u32 {
 }
 
 fn native(call: libc::c_long, args: [u64; 2]) -> u32 {
-    verdict(&compile(), AUDIT_ARCH, u32::try_from(call).unwrap(), args)
+    verdict(&compile(true), AUDIT_ARCH, u32::try_from(call).unwrap(), args)
 }
 
 #[test]
 fn every_listed_call_gets_its_lists_answer_and_every_other_is_unknown() {
-    let program = compile();
+    let program = compile(true);
     assert!(program.len() < 4_096, "the kernel's bound");
     let listed = |n: u32, calls: &[libc::c_long]| calls.contains(&libc::c_long::from(n));
     let special = [
@@ -79,7 +79,7 @@ fn no_call_is_in_two_lists_and_every_list_has_a_reason() {
 
 #[test]
 fn x32_and_other_architectures_kill() {
-    let program = compile();
+    let program = compile(true);
     assert_eq!(verdict(&program, AUDIT_ARCH, X32_BIT | 1, [0, 0]), RETURN_KILL);
     assert_eq!(verdict(&program, 0x4000_0003, 1, [0, 0]), RETURN_KILL);
     assert_eq!(verdict(&program, AUDIT_ARCH, 1, [0, 0]), RETURN_ALLOW);

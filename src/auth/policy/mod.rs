@@ -67,7 +67,9 @@ pub fn decide(agent: &AgentDef, facts: &CallFacts, tainted: bool) -> Verdict {
         ToolName::Shell => ask(
             agent,
             "shell.ask",
-            "a shell script can run any program in the sandbox".to_owned(),
+            "a shell script can run any program of the machine in the sandbox, listed or not"
+                .to_owned(),
+            CommandRule::Any,
             tainted,
         ),
         ToolName::ReadFile
@@ -93,31 +95,47 @@ pub const fn required_role(risk: Risk) -> Role {
     }
 }
 
+/// What the list lets through exists in the sandbox, and nothing else: a listed program cannot
+/// start one that is not listed. Whoever approves another adds that one alone.
 fn exec(agent: &AgentDef, facts: &CallFacts, risk: Risk, tainted: bool) -> Verdict {
+    let listed = || CommandRule::Only(agent.allowed_commands.clone());
     match command::check(&agent.allowed_commands, &facts.argv) {
         // `LD_PRELOAD`, `GIT_SSH_COMMAND` and their like make a listed program run anything else.
         command::Finding::Listed(command::LISTED) if facts.sets_env => ask(
             agent,
             "command.env",
             "environment variables can make a listed command run another program".to_owned(),
+            listed(),
             tainted,
         ),
         command::Finding::Listed(rule) => {
-            Verdict::Allow { grant: grant(agent, CommandRule::Any), risk, rule }
+            let commands = if rule == command::LISTED { listed() } else { CommandRule::Any };
+            Verdict::Allow { grant: grant(agent, commands), risk, rule }
         }
-        command::Finding::NotListed(program) => ask(
-            agent,
-            "command.not_listed",
-            format!("`{program}` is not among the commands that this agent may run unasked"),
-            tainted,
-        ),
+        command::Finding::NotListed(program) => {
+            let further = facts.argv.first().cloned();
+            let programs = agent.allowed_commands.iter().cloned().chain(further).collect();
+            ask(
+                agent,
+                "command.not_listed",
+                format!("`{program}` is not among the commands that this agent may run unasked"),
+                CommandRule::Only(programs),
+                tainted,
+            )
+        }
         command::Finding::Invalid(reason) => {
             Verdict::Deny { reason: reason.to_owned(), rule: "command.invalid" }
         }
     }
 }
 
-fn ask(agent: &AgentDef, rule: &'static str, reason: String, tainted: bool) -> Verdict {
+fn ask(
+    agent: &AgentDef,
+    rule: &'static str,
+    reason: String,
+    commands: CommandRule,
+    tainted: bool,
+) -> Verdict {
     let mut reasons = vec![reason];
     if tainted {
         reasons
@@ -125,7 +143,7 @@ fn ask(agent: &AgentDef, rule: &'static str, reason: String, tainted: bool) -> V
     }
     let risk = Risk::High;
     Verdict::Ask {
-        grant: grant(agent, CommandRule::Any),
+        grant: grant(agent, commands),
         risk,
         reasons,
         required_role: required_role(risk),
