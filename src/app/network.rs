@@ -24,9 +24,10 @@ pub(super) fn options(
         None => None,
     };
     let host = |key: &str, text: &str| HostName::parse(text).map_err(|e| wrong(key, &e));
-    let connect_to = from.connect_to.iter().map(|((name, port), address)| {
-        Ok(((host("egress.connect_to", name)?, *port), *address))
-    });
+    let connect_to = from
+        .connect_to
+        .iter()
+        .map(|((name, port), address)| Ok(((host("egress.connect_to", name)?, *port), *address)));
     let secrets = from.secrets.iter().map(|secret| {
         let key = format!("egress.secrets.{}.host", secret.name);
         Ok(BoundSecret {
