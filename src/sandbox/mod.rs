@@ -7,6 +7,7 @@
 mod call;
 mod canary;
 mod child;
+mod cover;
 pub mod dir;
 mod fs_rules;
 mod limits;
@@ -15,6 +16,8 @@ mod mounts;
 mod output;
 mod parent;
 mod plan;
+mod programs;
+mod protected;
 mod session;
 mod sys;
 mod syscall_lists;
@@ -37,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 pub use lock::LockError;
 pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
+pub use protected::ProtectedError;
 pub use session::{Listeners, Profile, Session};
 pub use wire::Failure;
 pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
@@ -162,6 +166,9 @@ pub enum SandboxError {
         /// The program, and why.
         failure: Failure,
     },
+    /// A protected name of the workspace cannot be held; nothing was run.
+    #[error(transparent)]
+    Protected(#[from] ProtectedError),
     /// The call was stopped before it began.
     #[error("the call was stopped before it began")]
     Stopped,
