@@ -5,6 +5,8 @@
 
 mod address;
 mod dns;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod head;
 mod hello;
 mod template;
