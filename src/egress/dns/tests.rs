@@ -115,7 +115,8 @@ fn edns_is_answered_with_ours_and_without_options() {
     assert!(!answer.windows(6).any(|w| w == b"cookie"));
     let edns = Message::from_vec(&answer).unwrap().edns.unwrap();
     assert_eq!((edns.max_payload(), edns.version()), (1_232, 0));
-    assert_eq!(code(&with_edns(1)), ResponseCode::BADVERS);
+    // 16 is BADVERS here and BADSIG elsewhere.
+    assert_eq!(u16::from(code(&with_edns(1))), 16);
 }
 
 #[test]
