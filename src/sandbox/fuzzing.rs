@@ -47,7 +47,8 @@ pub fn plan(data: &[u8]) {
             'w' => grant.workspace = rest.into(),
             'r' => grant.paths.push(rule(Access::Ro)),
             'p' => grant.paths.push(rule(Access::Rw)),
-            'd' => data_dir = rest.into(),
+            // The sandbox hands in the canonical path.
+            'd' if rest.starts_with('/') => data_dir = resolved(Path::new(rest)),
             'c' => cwd = rest,
             'a' => argv.push(rest.to_owned()),
             'e' => env.extend(rest.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()))),
