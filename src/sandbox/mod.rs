@@ -10,6 +10,8 @@ mod child;
 mod cover;
 pub mod dir;
 mod fs_rules;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod limits;
 mod lock;
 mod mounts;
