@@ -32,6 +32,8 @@ install_packages() {
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+    # Not on everybody's PATH.
+    [ -x /usr/sbin/squid ] || missing+=(squid)
     [ ${#missing[@]} -eq 0 ] && return 0
     say "installing ${missing[*]}"
     local as_root=()

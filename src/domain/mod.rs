@@ -28,7 +28,9 @@ pub use audit::{AuditEntry, AuditKind};
 pub use egress::{EgressRecord, EgressVia};
 pub use event::{Event, EventBody};
 pub use grant::{Access, CommandRule, Grant, PathRule, ToolLimits};
-pub use host::{EgressLimits, HostName, HostPattern, HostPolicy, HostRule};
+pub use host::{
+    Destination, EgressLimits, HostDenial, HostName, HostPattern, HostPolicy, HostRule, HostVerdict,
+};
 pub use ids::{
     ApprovalId, BundleId, ConversationId, EventId, IdSource, MessageId, PrincipalId, RunId,
     SteerId, TokenId, ToolCallId,
