@@ -47,7 +47,9 @@ choice!(BundleKind { SafePoint, Final });
 pub enum Confinement {
     Full,
     FullNoproc,
+    Docker,
     Landlock,
+    Local,
     None,
 }
 
