@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("store", &["domain", "runtime"]),
     ("llm", &["domain", "runtime"]),
     ("sandbox", &["domain", "runtime"]),
+    ("egress", &["domain", "runtime"]),
     ("auth", &["domain", "runtime", "store"]),
     ("tools", &["domain", "runtime", "sandbox"]),
     ("orchestrator", &["domain", "runtime", "store", "llm", "auth", "tools"]),
@@ -60,10 +61,22 @@ const WALLS: &[(&str, &[&str])] = &[
     ("metrics_exporter_prometheus", &["runtime/"]),
     // axum's WebSocket errors are this crate's.
     ("tokio_tungstenite", &["http/api/ws/"]),
+    ("hickory_proto", &["egress/"]),
+    ("hickory_resolver", &["egress/"]),
+    ("httparse", &["egress/"]),
 ];
 
 /// Pure parts: no I/O, no waiting, no clock of their own.
-const PURE: &[&str] = &["domain/", "auth/policy/", "orchestrator/step"];
+const PURE: &[&str] = &[
+    "domain/",
+    "auth/policy/",
+    "orchestrator/step",
+    "egress/address",
+    "egress/dns",
+    "egress/head",
+    "egress/hello",
+    "egress/template",
+];
 
 /// The one file that may say `unsafe`.
 const UNSAFE: &str = "sandbox/sys.rs";
