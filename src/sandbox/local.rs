@@ -94,7 +94,8 @@ pub(super) async fn run(
     if geteuid().is_root() {
         command.uid(TOOL_UID).gid(TOOL_UID);
     }
-    let limits = call.limits;
+    // Processes are counted for the uid, and this one may be a person's.
+    let limits = call.limits.with_any_number_of_processes();
     sys::before_exec(&mut command, move || {
         // Only plain calls of the kernel, in the order in which a later one may need an earlier.
         setsid()?;
@@ -108,7 +109,7 @@ pub(super) async fn run(
     })?;
     drop(command);
     let mut running = Running {
-        group: Group(child),
+        group: Group(Some(child)),
         stdout: Some(Receiver::from_owned_fd(stdout).at("watch a pipe")?),
         stderr: Some(Receiver::from_owned_fd(stderr).at("watch a pipe")?),
         capture: Capture::new(job.grant.limits.output_bytes, job.output),
@@ -122,11 +123,12 @@ pub(super) async fn run(
 
 /// A process group; dropping it kills it.
 #[derive(Debug)]
-struct Group(Child);
+struct Group(Option<Child>);
 
 impl Group {
     fn pid(&self) -> Option<Pid> {
-        i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
+        let child = self.0.as_ref()?;
+        i32::try_from(child.id()).ok().and_then(Pid::from_raw)
     }
 
     fn kill(&self) {
@@ -140,7 +142,8 @@ impl Group {
     /// How the leader ended, which it has.
     fn end(mut self) -> Result<End, SandboxError> {
         self.kill();
-        let Ok(status) = self.0.wait() else { return Err(SandboxError::Lost) };
+        let status = self.0.take().and_then(|mut child| child.wait().ok());
+        let Some(status) = status else { return Err(SandboxError::Lost) };
         Ok(match (status.code(), status.signal()) {
             (Some(code), _) => End::Exited(code),
             (None, Some(libc::SIGXCPU)) => End::Limit("cpu_secs"),
@@ -154,7 +157,9 @@ impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
         // Dead by now, or about to be: this only collects it.
-        self.0.wait().ok();
+        if let Some(mut child) = self.0.take() {
+            child.wait().ok();
+        }
     }
 }
 

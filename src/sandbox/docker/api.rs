@@ -27,11 +27,11 @@ const MESSAGE_CHARS_MAX: usize = 400;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
     #[error(
-        "cannot connect to the docker engine at {}: {source} (is it installed and running, and \
+        "cannot connect to the docker engine at {}: {cause} (is it installed and running, and \
          may this user open the socket?)",
         socket.display()
     )]
-    Unreachable { socket: PathBuf, source: std::io::Error },
+    Unreachable { socket: PathBuf, cause: std::io::Error },
     #[error("the docker engine gave no answer to `{doing}` in {REQUEST_MAX:?}")]
     Silent { doing: &'static str },
     #[error("the docker engine's answer to `{doing}` is not understood: {why}")]
@@ -130,8 +130,8 @@ impl Api {
             return Ok((stream, answer.body));
         }
         let mut body = answer.body;
-        let rest = (&mut stream).take(ANSWER_BYTES_MAX).read_to_end(&mut body);
-        if timeout(REQUEST_MAX, rest).await.is_err() {
+        let mut rest = stream.take(ANSWER_BYTES_MAX);
+        if timeout(REQUEST_MAX, rest.read_to_end(&mut body)).await.is_err() {
             return Err(ApiError::Silent { doing });
         }
         Err(refused(doing, answer.status, &body))
@@ -167,7 +167,7 @@ impl Api {
         what: Option<&Value>,
     ) -> Result<UnixStream, ApiError> {
         let unreachable =
-            |source| ApiError::Unreachable { socket: self.socket.clone(), source };
+            |cause| ApiError::Unreachable { socket: self.socket.clone(), cause };
         let body = what.map(Value::to_string).unwrap_or_default();
         let request = format!(
             "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json\r\n\
@@ -177,7 +177,7 @@ impl Api {
         let exchange = async {
             let mut stream = UnixStream::connect(&self.socket).await?;
             stream.write_all(request.as_bytes()).await?;
-            Ok(stream)
+            Ok::<_, std::io::Error>(stream)
         };
         let sent = timeout(REQUEST_MAX, exchange).await.ok().ok_or(ApiError::Silent { doing })?;
         sent.map_err(unreachable)

@@ -238,7 +238,10 @@ impl Inner {
             capture: Capture::new(16 << 10, None),
         };
         let ended = exec::run(&container, exec, &CancellationToken::new()).await;
-        let ended = ended.map_err(|e| broken(format!("the canary did not run: {e}")))?;
+        let ended = ended.map_err(|e| Trouble {
+            reason: format!("the canary did not run: {e}"),
+            may_change: true,
+        })?;
         container.remove().await?;
         if ended.end != End::Exited(0) {
             return Err(broken(format!("the canary ended with {:?}", ended.end)));
@@ -323,7 +326,7 @@ impl Kept {
         };
         let kept = lock(&self.container).take().filter(|c| c.limits == limits);
         let is_new = kept.is_none();
-        let container = match kept {
+        let mut container = match kept {
             Some(container) => container,
             None => self.container(limits).await?,
         };
@@ -337,7 +340,6 @@ impl Kept {
             wall: job.wall,
             capture: Capture::new(container.limits.output_bytes, job.output.clone()),
         };
-        let mut container = container;
         let mut started = Instant::now();
         let mut ran = Box::pin(exec::run(&container, exec(&container), stop)).await;
         if matches!(ran, Err(SandboxError::Gone)) && !is_new {
