@@ -364,10 +364,9 @@ impl FromStr for Confinement {
     type Err = UnknownName;
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        Self::ALL
-            .into_iter()
-            .find(|s| s.as_str() == text)
-            .ok_or(UnknownName { what: "confinement level (full, full-noproc, docker, landlock, local, none)" })
+        Self::ALL.into_iter().find(|s| s.as_str() == text).ok_or(UnknownName {
+            what: "confinement level (full, full-noproc, docker, landlock, local, none)",
+        })
     }
 }
 

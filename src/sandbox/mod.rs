@@ -257,7 +257,8 @@ impl Sandbox {
         let permits = Semaphore::new(options.processes_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Semaphore::new(options.sessions_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Arc::new(places);
-        let inner = Inner { options, status, helper: helper_used, other, permits, places, _lock: lock };
+        let inner =
+            Inner { options, status, helper: helper_used, other, permits, places, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -25,7 +25,10 @@ fn sh(script: &str) -> serde_json::Value {
 #[tokio::test]
 async fn a_run_executes_in_a_container_and_records_the_level() {
     let fake = FakeLlm::start();
-    fake.script("look", [Turn::call("exec", &sh("echo mine >made; id -u; ls /")), Turn::text("ok")]);
+    fake.script(
+        "look",
+        [Turn::call("exec", &sh("echo mine >made; id -u; ls /")), Turn::text("ok")],
+    );
     let mut daemon = Daemon::prepare_with(&fake.openai_url(), &settings(&socket()));
     daemon.run().await;
     let ready = daemon.get("/readyz").await.expect(200);
@@ -59,7 +62,8 @@ async fn what_a_killed_daemon_left_is_gone_before_the_next_one_is_ready() {
     let label = format!("agent-runtime.data-dir={}", data_dir.display());
     let foreign = "agent-runtime.data-dir=/somewhere/else";
     let keep = |label: &str, marker: &str| {
-        let run = ["run", "--detach", "--network", "none", "--label", label, IMAGE, "sleep", marker];
+        let run =
+            ["run", "--detach", "--network", "none", "--label", label, IMAGE, "sleep", marker];
         docker_says(&run).trim().to_owned()
     };
     keep(&label, "971202");

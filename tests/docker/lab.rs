@@ -140,9 +140,8 @@ pub(crate) fn good(outcome: &Outcome) -> String {
 pub(crate) fn alive(marker: &str) -> usize {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let has = |path: PathBuf| {
-        std::fs::read(path.join("cmdline")).is_ok_and(|line| {
-            line.split(|b| *b == 0).any(|argument| argument == marker.as_bytes())
-        })
+        std::fs::read(path.join("cmdline"))
+            .is_ok_and(|line| line.split(|b| *b == 0).any(|argument| argument == marker.as_bytes()))
     };
     entries.filter(|e| has(e.path())).count()
 }

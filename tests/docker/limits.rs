@@ -42,7 +42,13 @@ async fn memory_cpu_file_size_and_output_are_bounded_and_named() {
 #[tokio::test]
 async fn processes_open_files_and_tmp_are_bounded() {
     let lab = Lab::new().await;
-    let few = ToolLimits { processes: 20, open_files: 32, tmp_bytes: 1 << 20, tmp_inodes: 16, ..ToolLimits::default() };
+    let few = ToolLimits {
+        processes: 20,
+        open_files: 32,
+        tmp_bytes: 1 << 20,
+        tmp_inodes: 16,
+        ..ToolLimits::default()
+    };
     let fork = "import os, time\nn = 0\ntry:\n  while n < 500:\n    if os.fork() == 0: time.sleep(60)\n    n += 1\nexcept OSError: pass\nprint(n)\nos._exit(0)";
     let (end, said) = python(&lab, few, fork).await;
     assert_eq!(end, End::Exited(0), "{said}");

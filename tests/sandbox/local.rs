@@ -37,9 +37,9 @@ async fn local(base: &tempfile::TempDir, development: bool) -> (Sandbox, Grant) 
 /// Whether a process has this text among its arguments.
 fn is_alive(marker: &str) -> bool {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    entries.map(|e| std::fs::read(e.path().join("cmdline")).unwrap_or_default()).any(|line| {
-        line.split(|b| *b == 0).any(|argument| argument == marker.as_bytes())
-    })
+    entries
+        .map(|e| std::fs::read(e.path().join("cmdline")).unwrap_or_default())
+        .any(|line| line.split(|b| *b == 0).any(|argument| argument == marker.as_bytes()))
 }
 
 #[tokio::test]

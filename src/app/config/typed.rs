@@ -50,7 +50,9 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         models,
         agents,
         sandbox_enabled: r.bool("sandbox.enabled"),
-        sandbox_min_level: r.choice("sandbox.min_level").map_or(Confinement::Full, |level: MinLevel| level.0),
+        sandbox_min_level: r
+            .choice("sandbox.min_level")
+            .map_or(Confinement::Full, |level: MinLevel| level.0),
         worker_runtime: r.choice("sandbox.backend").unwrap_or(WorkerRuntime::Sandbox),
         docker: Docker {
             image: r.text("sandbox.docker.image"),

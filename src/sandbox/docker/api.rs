@@ -97,11 +97,7 @@ impl Api {
     }
 
     /// The lines of an answer that holds one JSON value per line.
-    pub(super) async fn lines(
-        &self,
-        doing: &'static str,
-        path: &str,
-    ) -> Result<usize, ApiError> {
+    pub(super) async fn lines(&self, doing: &'static str, path: &str) -> Result<usize, ApiError> {
         let body = self.ask(doing, "GET", path, None).await?;
         Ok(body.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count())
     }
@@ -166,8 +162,7 @@ impl Api {
         path: &str,
         what: Option<&Value>,
     ) -> Result<UnixStream, ApiError> {
-        let unreachable =
-            |cause| ApiError::Unreachable { socket: self.socket.clone(), cause };
+        let unreachable = |cause| ApiError::Unreachable { socket: self.socket.clone(), cause };
         let body = what.map(Value::to_string).unwrap_or_default();
         let request = format!(
             "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json\r\n\

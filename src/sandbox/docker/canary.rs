@@ -115,8 +115,7 @@ mod tests {
             let harmful = ["to-usr", "to-the-root", "proc-sys", "keeper", "device", "mount"];
             !line.starts_with("say ") || !harmful.iter().any(|word| line.contains(word))
         };
-        let script: String =
-            SCRIPT.lines().filter(is_harmless).map(|l| format!("{l}\n")).collect();
+        let script: String = SCRIPT.lines().filter(is_harmless).map(|l| format!("{l}\n")).collect();
         #[expect(clippy::disallowed_methods, reason = "the control runs outside the sandbox")]
         let ran = std::process::Command::new("sh")
             .args(["-c", &script, "canary"])

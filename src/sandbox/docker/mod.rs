@@ -371,7 +371,10 @@ impl Kept {
         })
     }
 
-    async fn container(&self, limits: crate::domain::ToolLimits) -> Result<Container, SandboxError> {
+    async fn container(
+        &self,
+        limits: crate::domain::ToolLimits,
+    ) -> Result<Container, SandboxError> {
         let started = Container::start(&self.inner, &self.plan, limits, self.may_execute_files);
         Box::pin(started).await
     }
