@@ -10,6 +10,8 @@ mod address;
 mod channel;
 mod dns;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod head;
 mod hello;
 mod options;

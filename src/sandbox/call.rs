@@ -28,7 +28,7 @@ use super::{
     output::{Capture, Flow},
     parent::Helper,
     plan::{CallPlan, Plan},
-    sys,
+    protected, sys,
     wire::{self, AtStep, Failure, Message, Report},
 };
 use crate::domain::event::OutputStream;
@@ -279,16 +279,16 @@ fn memory_file(name: &str, content: &[u8]) -> Result<OwnedFd, Failure> {
     Ok(file.into())
 }
 
-/// Clones the trees if this is root: root's helper has become somebody who may not be able to walk
+/// Makes the protected names of the workspace, and clones the trees if this is root: root's helper has become somebody who may not be able to walk
 /// to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
 /// one that was no link when an operator named it may have been put there by a tool that can write
 /// above it, and root would follow it anywhere.
 fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, SandboxError> {
+    protected::prepare(&plan.home)?;
     if !geteuid().is_root() {
         return Ok(Vec::new());
     }
-    let clones: Result<Vec<_>, Failure> =
-        plan.trees.iter().map(|t| mounts::detach(&t.source, t.access)).collect();
+    let clones: Result<Vec<_>, Failure> = plan.trees.iter().map(mounts::detach).collect();
     match clones {
         Err(failure) if failure.errno == libc::EPERM => Ok(Vec::new()),
         other => Ok(other?),

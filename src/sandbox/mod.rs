@@ -8,6 +8,7 @@ mod backend;
 mod call;
 mod canary;
 mod child;
+mod cover;
 pub mod dir;
 mod docker;
 mod fs_rules;
@@ -18,6 +19,8 @@ mod mounts;
 mod output;
 mod parent;
 mod plan;
+mod programs;
+mod protected;
 mod session;
 mod sys;
 mod syscall_lists;
@@ -42,6 +45,7 @@ pub use docker::{DockerOptions, SOCKET as DOCKER_SOCKET};
 pub use lock::LockError;
 pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
+pub use protected::ProtectedError;
 pub use session::{Listeners, Profile, Session};
 pub use wire::Failure;
 pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
@@ -178,6 +182,9 @@ pub enum SandboxError {
         /// The program, and why.
         failure: Failure,
     },
+    /// A protected name of the workspace cannot be held; nothing was run.
+    #[error(transparent)]
+    Protected(#[from] ProtectedError),
     /// The call was stopped before it began.
     #[error("the call was stopped before it began")]
     Stopped,

@@ -196,6 +196,22 @@ pub(super) fn add_mount_attributes(
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Makes the kernel check this thread's file accesses as those of another user; ids of other
+/// threads do not change.
+pub(super) fn set_thread_fs_ids(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: takes no pointers; changes only this thread (setfsgid(2)).
+    unsafe { libc::setfsgid(gid) };
+    // SAFETY: as above.
+    unsafe { libc::setfsuid(uid) };
+    // The calls tell no error, but an id that cannot be gives the current one.
+    // SAFETY: as above; -1 is no id, so nothing is changed.
+    let now_gid = unsafe { libc::setfsgid(u32::MAX) };
+    // SAFETY: as above.
+    let now_uid = unsafe { libc::setfsuid(u32::MAX) };
+    let has_changed = now_uid.cast_unsigned() == uid && now_gid.cast_unsigned() == gid;
+    if has_changed { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
 /// Lets the kernel reap this process's children by itself.
 pub(super) fn ignore_child_exits() -> io::Result<()> {
     // SAFETY: SIG_IGN is a valid disposition; no handler of ours is involved.

@@ -9,7 +9,9 @@ use seccompiler::{BpfProgram, sock_filter};
 
 use super::{
     syscall_lists::{ALLOWED, REFUSED},
-    syscall_numbers::{Architecture, CLONE, CLONE3, Call, IOCTL, NATIVE, SOCKET, SOCKETPAIR},
+    syscall_numbers::{
+        Architecture, CLONE, CLONE3, Call, IOCTL, MEMFD_CREATE, NATIVE, SOCKET, SOCKETPAIR,
+    },
     wire::Failure,
 };
 
@@ -42,13 +44,15 @@ const fn errno(number: i32) -> u32 {
     RETURN_ERRNO | number.cast_unsigned()
 }
 
-/// Compiles the lists into a program for `seccomp(2)`.
-pub(super) fn compile() -> BpfProgram {
-    compile_for(&NATIVE)
+/// Compiles the lists into a program for `seccomp(2)`. `may_execute_files`: a file in memory is
+/// one more place from which a program could be executed, and no mount attribute or Landlock rule
+/// holds there.
+pub(super) fn compile(may_execute_files: bool) -> BpfProgram {
+    compile_for(&NATIVE, may_execute_files)
 }
 
 /// As [`compile`], for any architecture.
-fn compile_for(architecture: &Architecture) -> BpfProgram {
+fn compile_for(architecture: &Architecture, may_execute_files: bool) -> BpfProgram {
     let mut p = Assembler { program: BpfProgram::new(), architecture };
     // Another architecture's numbers mean other calls.
     p.load(OFFSET_ARCH);
@@ -90,6 +94,8 @@ fn compile_for(architecture: &Architecture) -> BpfProgram {
             ],
         );
     }
+    let in_memory = if may_execute_files { RETURN_ALLOW } else { errno(libc::ENOSYS) };
+    p.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, in_memory)]);
     for call in ALLOWED.iter().flat_map(|g| g.calls) {
         p.when_call(call, &[(RETURN, 0, 0, RETURN_ALLOW)]);
     }
