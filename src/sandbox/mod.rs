@@ -4,15 +4,18 @@
 //! nothing ever runs with less confinement than the canary measured at start; nothing of a call
 //! outlives it. See `docs/SANDBOX.md` for the sequence and for what does not hold.
 
+mod backend;
 mod call;
 mod canary;
 mod child;
 mod cover;
 pub mod dir;
+mod docker;
 mod fs_rules;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod limits;
+mod local;
 mod lock;
 mod mounts;
 mod output;
@@ -39,6 +42,8 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use backend::Backend;
+pub use docker::{DockerOptions, SOCKET as DOCKER_SOCKET};
 pub use lock::LockError;
 pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
@@ -49,6 +54,7 @@ pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
 pub use zygote::{TOOL_UID, helper_main, helper_requested};
 
 use self::{
+    backend::{Other, OtherKept},
     canary::Bait,
     lock::Lock,
     output::Capture,
@@ -78,6 +84,8 @@ pub struct Options {
     pub processes_max: usize,
     /// Kept sandboxes at once; whoever opens a further one waits for a place.
     pub sessions_max: usize,
+    /// What carries out the calls. `min_level` concerns our own sandbox only.
+    pub backend: Backend,
 }
 
 /// Whether process tools can run, and how well confined.
@@ -89,6 +97,14 @@ pub struct Status {
     pub usable: bool,
     /// Why not, or why the level is not full.
     pub reason: Option<String>,
+}
+
+impl Status {
+    /// The answer to a call when this is not usable.
+    fn refusal(self) -> SandboxError {
+        let reason = self.reason.unwrap_or_else(|| "it is not usable".to_owned());
+        SandboxError::Unavailable { reason }
+    }
 }
 
 /// A program to run.
@@ -199,6 +215,7 @@ struct Inner {
     options: Options,
     status: Status,
     helper: Option<Helper>,
+    other: Option<Other>,
     permits: Semaphore,
     places: Arc<Semaphore>,
     _lock: Arc<Lock>,
@@ -229,10 +246,16 @@ impl Sandbox {
             tracing::warn!(%error, "the daemon's memory stays readable for its own user");
         }
         let lock = Arc::new(Lock::acquire(&options.data_dir).await?);
-        let helper = options.enabled.then(|| Helper::start(helper, Arc::clone(&lock), tasks));
-        let status = match &helper {
-            Some(helper) => judge(measure(helper, &options.data_dir).await, options.min_level),
-            None => unusable("it is turned off by configuration".to_owned()),
+        let (mut helper_used, mut other) = (None, None);
+        let status = if !options.enabled {
+            unusable("it is turned off by configuration".to_owned())
+        } else if let Some(backend) =
+            Box::pin(Other::start(&options.backend, &options.data_dir, tasks)).await?
+        {
+            other.insert(backend).status()
+        } else {
+            let helper = helper_used.insert(Helper::start(helper, Arc::clone(&lock), tasks));
+            judge(measure(helper, &options.data_dir).await, options.min_level)
         };
         match &status.reason {
             None => tracing::info!(level = status.level.as_str(), "sandbox measured"),
@@ -243,13 +266,17 @@ impl Sandbox {
         let permits = Semaphore::new(options.processes_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Semaphore::new(options.sessions_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Arc::new(places);
-        let inner = Inner { options, status, helper, permits, places, _lock: lock };
+        let inner =
+            Inner { options, status, helper: helper_used, other, permits, places, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What was measured at start; not usable while the helper cannot be started again.
     pub fn status(&self) -> Status {
-        let Inner { status, helper, .. } = &*self.inner;
+        let Inner { status, helper, other, .. } = &*self.inner;
+        if let Some(other) = other {
+            return other.status();
+        }
         match helper.as_ref().and_then(Helper::trouble) {
             Some(reason) if status.usable => unusable(reason),
             _ => status.clone(),
@@ -282,7 +309,9 @@ impl Sandbox {
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
         let Ok(place) = place else { return Err(SandboxError::Stopped) };
-        Ok(Session::new(self.clone(), Profile::of(grant), None, place))
+        let Inner { options, other, .. } = &*self.inner;
+        let other = other.as_ref().map(|o| o.open(grant, &options.data_dir)).transpose()?;
+        Ok(Session::new(self.clone(), Profile::of(grant), other, place))
     }
 
     /// Runs a job to its end. Waits for a free place first, which does not count as its time.
@@ -291,10 +320,13 @@ impl Sandbox {
     /// # Errors
     /// See [`SandboxError`]; every variant but `Lost` means that the program was not run.
     pub async fn run(&self, job: Job, stop: CancellationToken) -> Result<Outcome, SandboxError> {
-        let Inner { options, status, helper, permits, .. } = &*self.inner;
+        let Inner { options, status, helper, other, permits, .. } = &*self.inner;
+        if let Some(other) = other {
+            let kept = other.open(&job.grant, &options.data_dir)?;
+            return self.run_in(&kept, job, stop).await;
+        }
         let Some(helper) = helper.as_ref().filter(|_| status.usable) else {
-            let reason = status.reason.clone().unwrap_or_else(|| "it is not usable".to_owned());
-            return Err(SandboxError::Unavailable { reason });
+            return Err(status.clone().refusal());
         };
         match job.grant.commands {
             CommandRule::None => return Err(SandboxError::NotGranted),
@@ -323,6 +355,21 @@ impl Sandbox {
             duration: ended.duration,
             level: status.level,
         })
+    }
+
+    /// Runs a job in what another backend keeps, under the same bound of calls at once.
+    async fn run_in(
+        &self,
+        kept: &OtherKept,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
+        // Both branches are cancel-safe: a semaphore permit and a token.
+        let _permit = tokio::select! {
+            permit = self.inner.permits.acquire() => permit,
+            () = stop.cancelled() => return Err(SandboxError::Stopped),
+        };
+        kept.run(job, &stop).await
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::{Job, Outcome, Sandbox, SandboxError};
+use super::{Job, Outcome, Sandbox, SandboxError, backend::OtherKept};
 use crate::domain::{CommandRule, Grant, PathRule};
 
 /// The parts of a grant that a kept view is made from: calls with the same profile can share one.
@@ -68,6 +68,7 @@ pub struct Session {
     sandbox: Sandbox,
     profile: Profile,
     listeners: Option<Listeners>,
+    other: Option<OtherKept>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -75,10 +76,10 @@ impl Session {
     pub(super) const fn new(
         sandbox: Sandbox,
         profile: Profile,
-        listeners: Option<Listeners>,
+        other: Option<OtherKept>,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        Self { sandbox, profile, listeners, _place: place }
+        Self { sandbox, profile, listeners: None, other, _place: place }
     }
 
     /// What it was made for.
@@ -106,6 +107,9 @@ impl Session {
     pub async fn run(&self, job: Job, stop: CancellationToken) -> Result<Outcome, SandboxError> {
         if Profile::of(&job.grant) != self.profile {
             return Err(SandboxError::OtherProfile);
+        }
+        if let Some(kept) = &self.other {
+            return self.sandbox.run_in(kept, job, stop).await;
         }
         self.sandbox.run(job, stop).await
     }
