@@ -64,8 +64,13 @@ struct Family {
 }
 
 const FAMILIES: [Family; 7] = [
-    // Transports and the less common commands are programs of their own.
-    Family { names: &["git"], programs: &[], trees: &["../libexec/git-core", "../lib/git-core"] },
+    // Transports and the less common commands are programs of their own; local transport, aliases
+    // and submodules go through the shell.
+    Family {
+        names: &["git"],
+        programs: &["sh"],
+        trees: &["../libexec/git-core", "../lib/git-core"],
+    },
     // The driver starts compiler, assembler and linker.
     Family {
         names: &["gcc", "g++", "cc", "c++", "c89", "c99", "cpp", "clang", "clang++"],

@@ -13,10 +13,12 @@
 
 mod attempt;
 mod basics;
+mod command_view;
 mod crash;
 mod escape_files;
 mod escape_processes;
 mod latency;
+mod protected;
 mod support;
 mod swap_race;
 mod tool_calls;
