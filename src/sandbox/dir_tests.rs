@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
+use crate::sandbox::give_to_tools;
 
 /// A tree of the tools' user beside a workspace.
 fn held() -> (tempfile::TempDir, WritableDir) {
@@ -116,6 +117,7 @@ fn a_listing_tells_kinds_is_sorted_and_bounded() {
 fn one_of_several_hard_links_is_replaced_and_the_others_keep_their_content() {
     let (base, dir) = held();
     let inside = base.path().join("inside");
+    give_to_tools(File::open(base.path().join("secret")).unwrap()).unwrap();
     for name in ["a", "b"] {
         std::fs::hard_link(base.path().join("secret"), inside.join(name)).unwrap();
     }

@@ -80,8 +80,8 @@ const FAMILIES: [Family; 7] = [
     // Recipes and scripts are lines of the shell.
     Family { names: &["make", "gmake"], programs: &["sh"], trees: &[] },
     Family { names: &["npm", "npx"], programs: &["sh"], trees: &[] },
-    // Compression is done by filters.
-    Family { names: &["tar"], programs: &["gzip", "bzip2", "xz", "zstd"], trees: &[] },
+    // Compression is done by filters, which it starts through the shell.
+    Family { names: &["tar"], programs: &["sh", "gzip", "bzip2", "xz", "zstd"], trees: &[] },
     Family { names: &["rustc", "rustdoc"], programs: &["cc"], trees: &["../lib/rustlib"] },
     Family { names: &["cargo"], programs: &["rustc", "rustdoc"], trees: &[] },
 ];
@@ -234,7 +234,10 @@ impl Finder<'_> {
                 Err(_) => return None,
             }
         }
-        links.retain(|(link, _)| COVERED.iter().any(|covered| link.starts_with(covered)));
+        let is_within = |link: &Path| {
+            link.parent().is_some_and(|parent| COVERED.iter().any(|c| parent.starts_with(c)))
+        };
+        links.retain(|(link, _)| is_within(link));
         Some(Followed { real: at, links })
     }
 

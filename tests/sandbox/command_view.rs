@@ -6,11 +6,16 @@ use std::{
 };
 
 use agent_runtime::{
-    domain::{Access, CommandRule, Grant},
+    domain::{Access, CommandRule, Grant, ToolStatus},
     sandbox::{self, End, SandboxError},
 };
 
-use crate::support::{Lab, allow, good, job, text};
+use serde_json::json;
+
+use crate::{
+    support::{Lab, allow, good, job, text},
+    tool_calls::Bench,
+};
 
 fn only(lab: &Lab, names: &[&str]) -> Grant {
     let names = names.iter().map(|n| (*n).to_owned()).collect();
@@ -259,4 +264,34 @@ async fn writable_places_are_mounted_without_execution() {
         let noexec = fields.filter(|f| places.contains(&f[1]) && f[3].contains("noexec")).count();
         assert_eq!(noexec, expected, "{mounts}");
     }
+}
+
+#[tokio::test]
+async fn whoever_misses_a_program_is_told_which_and_what_the_operator_can_do() {
+    let bench = Bench::new().await;
+    place(&bench.lab, "script.sh", "#!/bin/sh\necho ran\n");
+    let grant = || only(&bench.lab, &["bash", "not-installed"]);
+    for (argv, words) in [
+        (json!(["curl", "x"]), &["cannot run curl", "only: bash", "`allowed_commands`"][..]),
+        (
+            json!(["bash", "-c", "curl x"]),
+            &["curl: command not found", "only: bash", "`allowed_commands`"],
+        ),
+        (json!(["not-installed"]), &["`not-installed` is not installed on this machine"]),
+        (json!(["./script.sh"]), &["cannot run ./script.sh", "`may_execute_files`"]),
+        (json!(["bash", "-c", "./script.sh"]), &["Permission denied", "`may_execute_files`"]),
+    ] {
+        let outcome = bench.call_as(grant(), "exec", json!({"argv": argv})).await;
+        assert_eq!(outcome.status, ToolStatus::Error, "{argv}");
+        let has = |word: &&str| outcome.output.contains(*word);
+        assert!(words.iter().all(has), "{argv}: {}", outcome.output);
+    }
+    // The control: what is there says nothing of it, and neither does a failure of its own.
+    for script in ["echo fine", "exit 1"] {
+        let args = json!({"argv": ["bash", "-c", script]});
+        let outcome = bench.call_as(grant(), "exec", args).await;
+        assert!(!outcome.output.contains("allowed_commands"), "{}", outcome.output);
+    }
+    let args = json!({"argv": ["bash", "script.sh"]});
+    assert_eq!(bench.call_as(grant(), "exec", args).await.output, "ran\n");
 }

@@ -108,7 +108,8 @@ async fn every_bad_end_is_told_as_what_it_is() {
     assert_eq!(outcome.status, ToolStatus::Error);
     assert_eq!(
         outcome.output,
-        "cannot run no-such-program: No such file or directory (os error 2)"
+        "cannot run no-such-program: No such file or directory (os error 2); `no-such-program` is \
+         not installed on this machine"
     );
     for cwd in ["..", "/etc", "../two"] {
         let outcome = bench.call("exec", json!({"argv": ["pwd"], "cwd": cwd})).await;
