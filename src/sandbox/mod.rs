@@ -21,6 +21,7 @@ mod protected;
 mod session;
 mod sys;
 mod syscall_lists;
+mod syscall_numbers;
 mod syscalls;
 mod wire;
 mod workspace;

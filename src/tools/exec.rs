@@ -7,11 +7,12 @@ use tokio::sync::mpsc;
 use super::{
     invoke::CallContext,
     parse::{Exec, Shell},
+    sessions::{Place, Sessions},
 };
 use crate::{
     domain::{CommandRule, Grant, ToolOutcome, ToolStatus, event::OutputStream},
     runtime::Redactor,
-    sandbox::{End, Failure, Job, Outcome, Sandbox, SandboxError},
+    sandbox::{End, Failure, Job, Live, Outcome, SandboxError},
 };
 
 /// The variable that carries the call's id: the idempotency key of its effect.
@@ -67,37 +68,71 @@ impl From<&Shell> for Process {
     }
 }
 
-/// Runs it.
+/// Runs it in one of the run's sandboxes. A sandbox that died before the call began is replaced.
 pub(super) async fn run(
-    sandbox: &Sandbox,
+    sessions: &Sessions,
+    place: &Place,
     redactor: &Redactor,
     process: Process,
     grant: Arc<Grant>,
     cx: &CallContext,
 ) -> ToolOutcome {
     let wall_secs = process.timeout_secs.unwrap_or(u64::MAX).min(grant.limits.wall_secs);
-    let mut env = process.env;
-    env.retain(|(name, _)| name != CALL_ID);
-    env.push((CALL_ID.to_owned(), cx.call_id.to_string()));
     let programs = Programs::of(&grant);
     let (pieces, live) = mpsc::channel(PIECES_MAX);
-    let job = Job {
-        grant,
-        argv: process.argv,
-        env,
-        // `./x` and `.` are relative to the workspace; the plan takes no dots.
-        cwd: plain(&process.cwd),
-        stdin: process.stdin,
-        wall: Duration::from_secs(wall_secs),
-        output: cx.output.as_ref().map(|_| pieces),
+    let pieces = cx.output.as_ref().map(|_| pieces);
+    let run = async {
+        let job = |pieces| process.job(&grant, cx, Duration::from_secs(wall_secs), pieces);
+        match attempt(sessions, place, job(pieces.clone()), cx).await {
+            Err(SandboxError::Gone) => attempt(sessions, place, job(pieces), cx).await,
+            other => {
+                drop(pieces);
+                other
+            }
+        }
     };
-    let run = sandbox.run(job, cx.stop.clone());
-    // The forwarding ends with the run, which holds its sender; both make progress together.
+    // The forwarding ends with the run, which holds its senders; both make progress together.
     let (result, ()) = tokio::join!(run, forward(live, redactor, cx));
     match result {
         Ok(outcome) => told(outcome, wall_secs, &programs),
         Err(SandboxError::NotExecuted { failure }) => not_executed(&failure, &programs),
         Err(error) => refused(&error),
+    }
+}
+
+async fn attempt(
+    sessions: &Sessions,
+    place: &Place,
+    job: Job,
+    cx: &CallContext,
+) -> Result<Outcome, SandboxError> {
+    let lease = sessions.lease(place, &job.grant, &cx.stop).await?;
+    let result = Box::pin(lease.session.run(job, cx.stop.clone())).await;
+    sessions.give_back(lease);
+    result
+}
+
+impl Process {
+    fn job(
+        &self,
+        grant: &Arc<Grant>,
+        cx: &CallContext,
+        wall: Duration,
+        output: Option<Live>,
+    ) -> Job {
+        let mut env = self.env.clone();
+        env.retain(|(name, _)| name != CALL_ID);
+        env.push((CALL_ID.to_owned(), cx.call_id.to_string()));
+        Job {
+            grant: Arc::clone(grant),
+            argv: self.argv.clone(),
+            env,
+            // `./x` and `.` are relative to the workspace; the plan takes no dots.
+            cwd: plain(&self.cwd),
+            stdin: self.stdin.clone(),
+            wall,
+            output,
+        }
     }
 }
 

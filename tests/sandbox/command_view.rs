@@ -207,7 +207,7 @@ async fn an_unlisted_program_is_missing_for_the_call_itself_too() {
 #[tokio::test]
 async fn helpers_of_a_program_that_is_not_listed_are_gone_with_it() {
     let lab = Lab::new().await;
-    let script = "for f in /usr/lib/git-core/git /usr/local/libexec/git-core/git /usr/lib/gcc/*/*/cc1; do \
+    let script = "for f in /usr/lib/git-core/git /usr/local/libexec/git-core/git /usr/lib/gcc/*/*/cc1 /usr/lib/jvm/*/bin/java /usr/lib/llvm-*/bin/llc; do \
                   [ -e $f ] && echo $f; done; :";
     let run = |grant| lab.run_job(job(grant, &["/bin/sh", "-c", script]));
     assert_eq!(good(run(only(&lab, &["sh"])).await.unwrap()), "");
