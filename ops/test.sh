@@ -2,7 +2,7 @@
 # Installs what is missing, then runs every check and every test. The same as CI runs.
 #
 #   ops/test.sh            everything
-#   ops/test.sh --quick    without the demonstration and the documentation
+#   ops/test.sh --quick    without fuzzing, the demonstration and the documentation
 #
 # Needs: a Rust toolchain (rustup). Debian packages are installed with apt-get where that is allowed.
 set -euo pipefail
@@ -28,7 +28,7 @@ say() { printf '\n== %s\n' "$*"; }
 install_packages() {
     local missing=() pair
     # program:package
-    for pair in gcc:gcc ld:binutils git:git python3:python3 bash:bash; do
+    for pair in gcc:gcc c++:g++ ld:binutils git:git python3:python3 bash:bash; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
@@ -82,10 +82,12 @@ install_tools
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 
 check formatting cargo fmt --all --check
+check formatting-of-fuzzing cargo fmt --manifest-path fuzz/Cargo.toml --check
 check licences-and-sources cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 check lints cargo clippy --locked --all-targets -- -D warnings
 check tests cargo test --locked --no-fail-fast
 if [ "$quick" = false ]; then
+    check fuzzing ops/fuzz.sh 10
     check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
     check demonstration cargo run --locked --quiet -- demo --yes
 fi

@@ -9,6 +9,8 @@ mod canary;
 mod child;
 pub mod dir;
 mod fs_rules;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod limits;
 mod lock;
 mod mounts;
