@@ -15,7 +15,7 @@ fn parsed(head: &str) -> Request {
 fn code(head: &str) -> &'static str {
     fuzzing::http_head(head.as_bytes());
     match read(head.as_bytes()) {
-        Err(error) => error.code(),
+        Err(error) => error.reason().as_str(),
         Ok(found) => panic!("{head:?}: {found:?}"),
     }
 }
