@@ -2,8 +2,8 @@
 # Installs what is missing, then runs every check and every test. The same as CI runs.
 #
 #   ops/test.sh            everything
-#   ops/test.sh --quick    without the other architecture, the docker backend, the demonstration
-#                          and the documentation
+#   ops/test.sh --quick    without the other architecture, the docker backend, fuzzing, the
+#                          demonstration and the documentation
 #
 # Needs: a Rust toolchain (rustup). Debian packages are installed with apt-get where that is allowed.
 set -euo pipefail
@@ -29,7 +29,8 @@ say() { printf '\n== %s\n' "$*"; }
 install_packages() {
     local missing=() pair
     # program:package
-    for pair in gcc:gcc ld:binutils git:git python3:python3 bash:bash; do
+    for pair in gcc:gcc g++:g++ ld:binutils git:git python3:python3 bash:bash make:make \
+        node:nodejs npm:npm curl:curl jq:jq tar:tar gzip:gzip; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     if [ "$quick" = false ]; then
@@ -40,6 +41,8 @@ install_packages() {
         done
     fi
     [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+    # Not on everybody's PATH.
+    [ -x /usr/sbin/squid ] || missing+=(squid)
     [ ${#missing[@]} -eq 0 ] && return 0
     say "installing ${missing[*]}"
     local as_root=()
@@ -107,11 +110,13 @@ install_tools
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 
 check formatting cargo fmt --all --check
+check formatting-of-fuzzing cargo fmt --manifest-path fuzz/Cargo.toml --check
 check licences-and-sources cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 check lints cargo clippy --locked --all-targets -- -D warnings
 check tests cargo test --locked --no-fail-fast
 if [ "$quick" = false ]; then
     check aarch64 check_aarch64
+    check fuzzing ops/fuzz.sh 10
     check docker check_docker
     check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
     check demonstration cargo run --locked --quiet -- demo --yes

@@ -91,6 +91,7 @@ async fn examine(settings: &Settings, items: &mut Vec<Item>) {
     items.push(store(settings, running.is_some()).await);
     items.push(secrets(settings));
     items.push(models(settings));
+    items.push(commands(settings));
     items.push(port(settings, running.as_deref()));
     items.push(match try_sandbox(settings).await {
         Ok(status) => sandbox_item(settings, &status),
@@ -225,6 +226,39 @@ fn models(settings: &Settings) -> Item {
         return Item::warn("models", what, fix);
     }
     Item::pass("models", settings.models.keys().cloned().collect::<Vec<_>>().join(", "))
+}
+
+/// Programs that carry out what they are told: on a list they are everything inside the sandbox.
+const INTERPRETERS: [&str; 22] = [
+    "sh", "bash", "dash", "zsh", "python", "python3", "node", "deno", "bun", "perl", "ruby", "php",
+    "lua", "java", "awk", "gawk", "mawk", "make", "npm", "npx", "cargo", "busybox",
+];
+
+fn commands(settings: &Settings) -> Item {
+    let runs_anything = |command: &String| {
+        let name = command.rsplit('/').next().unwrap_or(command);
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        command == "*" || INTERPRETERS.iter().any(|i| *i == name || *i == stem)
+    };
+    let found: Vec<String> = settings
+        .agents
+        .iter()
+        .filter_map(|agent| {
+            let listed = agent.allowed_commands.iter().filter(|c| runs_anything(c));
+            let names = listed.cloned().collect::<Vec<_>>().join(", ");
+            let name = &agent.name;
+            let also = if agent.may_execute_files { " and files of its own" } else { "" };
+            (!names.is_empty()).then(|| format!("{name} may run {names}{also}"))
+        })
+        .collect();
+    if found.is_empty() {
+        return Item::pass("commands", "no interpreter is among the commands that run unasked");
+    }
+    Item::warn(
+        "commands",
+        format!("{}: an interpreter is everything inside the sandbox", found.join("; ")),
+        "list only what is needed in allowed_commands; see docs/SANDBOX.md, What does not hold",
+    )
 }
 
 fn port(settings: &Settings, running: Option<&str>) -> Item {

@@ -104,7 +104,7 @@ pub struct CheckedAddress {
     /// The address.
     pub address: std::net::IpAddr,
     /// Why it is not dialled; none when it may be.
-    pub refused: Option<&'static str>,
+    pub refused: Option<String>,
 }
 
 /// What would become of a connection, why, and what would change it.

@@ -12,6 +12,8 @@ mod cover;
 pub mod dir;
 mod docker;
 mod fs_rules;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod limits;
 mod local;
 mod lock;
