@@ -98,7 +98,7 @@ async fn tools_have_no_capability_no_way_to_one_and_nothing_of_our_environment()
     let names: Vec<&str> =
         said.lines().filter_map(|l| l.split_once('=')).map(|(name, _)| name).collect();
     for name in &names {
-        let known = ["PATH", "HOME", "TMPDIR", "LANG", "HOSTNAME", "PWD"];
+        let known = ["PATH", "HOME", "TMPDIR", "LANG", "GIT_TEMPLATE_DIR", "HOSTNAME", "PWD"];
         assert!(known.contains(name), "{name} in {said}");
     }
     assert!(names.contains(&"HOME"));

@@ -124,12 +124,12 @@ impl Docker {
             wake: Notify::new(),
         });
         match container::remove_leftovers(&inner).await {
-            Ok(0) => {}
+            // Without an engine there is nothing to remove: containers end with the connections of
+            // the daemon that made them, and with the engine.
+            Ok(0) | Err(ApiError::Unreachable { .. }) => {}
             Ok(count) => {
                 tracing::warn!(count, "removed the containers of a daemon that is gone");
             }
-            // They end with the connections of the daemon that made them, and with the engine.
-            Err(ApiError::Unreachable { .. }) => {}
             Err(error) => {
                 tracing::error!(%error, "an older daemon's containers cannot be removed");
                 return Err(SandboxError::Lock(LockError::Held));
