@@ -67,7 +67,7 @@ install_tools() {
 # numbers against those that `libc` knows for it. The C parts need a cross compiler.
 check_aarch64() {
     local target=aarch64-unknown-linux-gnu
-    rustup target add --toolchain "$(rustup show active-toolchain | cut -d' ' -f1)" "$target" &&
+    rustup target add "$target" &&
         CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CARGO_TARGET_DIR=target/aarch64 \
             cargo check --locked --lib --bins --target "$target"
 }

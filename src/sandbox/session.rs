@@ -28,7 +28,7 @@ use super::{
     mounts, net,
     parent::{FULL_PAUSE, Helper},
     plan::Plan,
-    sys,
+    protected, sys,
     wire::{self, AtStep, Failure, Message, Packed, Report},
 };
 use crate::domain::{CommandRule, Grant, PathRule};
@@ -142,8 +142,10 @@ impl Session {
 
     /// Kills everything in it and waits until it is gone.
     pub async fn close(self) {
-        self.kept.pid_1.kill();
-        self.kept.pid_1.dead().await;
+        let Kept { pid_1, requests, .. } = self.kept;
+        drop(requests);
+        pid_1.kill();
+        pid_1.dead().await;
     }
 }
 
@@ -197,7 +199,7 @@ impl Kept {
         }
         drop((theirs, trees));
         let socket = sys::watch(socket).at("watch the sandbox")?;
-        let ready = ready(&socket);
+        let ready = ready(&socket, plan.has_namespaces);
         match timeout_at(Instant::now() + BUILD_WAIT, ready).await {
             Ok(built) => {
                 let (pid_1, listeners) = built?;
@@ -230,14 +232,17 @@ impl Kept {
 }
 
 /// Waits for a sandbox's word that it takes calls.
-async fn ready(socket: &AsyncFd<OwnedFd>) -> Result<(Victim, Option<Listeners>), SandboxError> {
+async fn ready(
+    socket: &AsyncFd<OwnedFd>,
+    has_namespaces: bool,
+) -> Result<(Victim, Option<Listeners>), SandboxError> {
     let mut pid_1 = None;
     loop {
         let Message { bytes, mut descriptors } = call::receive(socket).await.unwrap_or_default();
         match (serde_json::from_slice(&bytes), pid_1.take()) {
             (Ok(Report::Started), _) => {
                 let pidfd = descriptors.pop().ok_or(SandboxError::Gone)?;
-                pid_1 = Some(Victim::new(pidfd)?);
+                pid_1 = Some(Victim::new(pidfd, has_namespaces)?);
             }
             (Ok(Report::Ready), Some(pid_1)) => return Ok((pid_1, net::listeners(descriptors)?)),
             (Ok(Report::Failed(failure)), _) => return Err(SandboxError::Setup { failure }),
@@ -247,19 +252,19 @@ async fn ready(socket: &AsyncFd<OwnedFd>) -> Result<(Victim, Option<Listeners>),
     }
 }
 
-/// Clones the trees if this is root: root's helper has become somebody who may not be able to walk
+/// Makes the protected names of the workspace, and clones the trees if this is root: root's helper has become somebody who may not be able to walk
 /// to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
 /// one that was no link when an operator named it may have been put there by a tool that can write
 /// above it, and root would follow it anywhere.
-fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, Failure> {
-    if !geteuid().is_root() {
+fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, SandboxError> {
+    protected::prepare(&plan.home)?;
+    if !plan.has_namespaces || !geteuid().is_root() {
         return Ok(Vec::new());
     }
-    let clones: Result<Vec<_>, Failure> =
-        plan.trees.iter().map(|t| mounts::detach(&t.source, t.access)).collect();
+    let clones: Result<Vec<_>, Failure> = plan.trees.iter().map(mounts::detach).collect();
     match clones {
         Err(failure) if failure.errno == libc::EPERM => Ok(Vec::new()),
-        other => other,
+        other => Ok(other?),
     }
 }
 

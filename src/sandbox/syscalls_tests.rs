@@ -46,7 +46,7 @@ const ARCHITECTURES: [Architecture; 2] = [X86_64, AARCH64];
 fn everywhere(call: &Call, args: [u64; 3]) -> u32 {
     let answers = ARCHITECTURES.map(|a| {
         verdict(
-            &compile_for(&a, Sockets::Unix),
+            &compile_for(&a, Sockets::Unix, true),
             a.audit,
             a.number(call).expect("a call of both"),
             args,
@@ -58,9 +58,9 @@ fn everywhere(call: &Call, args: [u64; 3]) -> u32 {
 
 #[test]
 fn every_listed_call_gets_its_lists_answer_and_every_other_is_unknown() {
-    let special = [CLONE, CLONE3, IOCTL, SOCKET, SOCKETPAIR];
+    let special = [CLONE, CLONE3, IOCTL, MEMFD_CREATE, SOCKET, SOCKETPAIR];
     for architecture in ARCHITECTURES {
-        let program = compile_for(&architecture);
+        let program = compile_for(&architecture, true);
         assert!(program.len() < 4_096, "the kernel's bound");
         let listed = |number, calls: &[Call]| {
             calls.iter().any(|call| architecture.number(call) == Some(number))
@@ -122,14 +122,14 @@ fn aarch64_has_none_of_the_old_calls_and_every_modern_one() {
 #[test]
 fn x32_and_other_architectures_kill() {
     const X32_BIT: u32 = 0x4000_0000;
-    let program = compile_for(&X86_64, Sockets::Unix);
+    let program = compile_for(&X86_64, Sockets::Unix, true);
     assert_eq!(verdict(&program, X86_64.audit, X32_BIT | 1, [0; 3]), RETURN_KILL);
     assert_eq!(verdict(&program, X86_64.audit, 1, [0; 3]), RETURN_ALLOW);
     // i386, 32-bit ARM, and each other.
     for foreign in [0x4000_0003, 0x4000_0028, AARCH64.audit] {
         assert_eq!(verdict(&program, foreign, 1, [0; 3]), RETURN_KILL, "{foreign:#x}");
     }
-    let program = compile_for(&AARCH64, Sockets::Unix);
+    let program = compile_for(&AARCH64, Sockets::Unix, true);
     for foreign in [0x4000_0003, 0x4000_0028, X86_64.audit] {
         assert_eq!(verdict(&program, foreign, 64, [0; 3]), RETURN_KILL, "{foreign:#x}");
     }
@@ -166,7 +166,7 @@ fn with_listeners_tcp_and_udp_can_be_made_and_nothing_else() {
     let number = |n: i32| u64::from(n.cast_unsigned());
     let socket = |sockets, family: i32, kind: i32, protocol: i32| {
         let args = [number(family), number(kind), number(protocol)];
-        let program = compile_for(&X86_64, sockets);
+        let program = compile_for(&X86_64, sockets, true);
         verdict(&program, X86_64.audit, X86_64.number(&SOCKET).unwrap(), args)
     };
     let online = |family, kind, protocol| socket(Sockets::Internet, family, kind, protocol);
