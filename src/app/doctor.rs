@@ -18,7 +18,7 @@ use super::{
     build,
     cli::{Context, Failure, Paint, out, starter},
     client::Client,
-    config::{self, Problems, Settings, Starter, secret_file},
+    config::{self, Problems, Settings, Starter, WorkerRuntime, secret_file},
 };
 use crate::{
     llm::Llm,
@@ -91,6 +91,7 @@ async fn examine(settings: &Settings, items: &mut Vec<Item>) {
     items.push(store(settings, running.is_some()).await);
     items.push(secrets(settings));
     items.push(models(settings));
+    items.push(commands(settings));
     items.push(port(settings, running.as_deref()));
     items.push(match try_sandbox(settings).await {
         Ok(status) => sandbox_item(settings, &status),
@@ -227,6 +228,39 @@ fn models(settings: &Settings) -> Item {
     Item::pass("models", settings.models.keys().cloned().collect::<Vec<_>>().join(", "))
 }
 
+/// Programs that carry out what they are told: on a list they are everything inside the sandbox.
+const INTERPRETERS: [&str; 22] = [
+    "sh", "bash", "dash", "zsh", "python", "python3", "node", "deno", "bun", "perl", "ruby", "php",
+    "lua", "java", "awk", "gawk", "mawk", "make", "npm", "npx", "cargo", "busybox",
+];
+
+fn commands(settings: &Settings) -> Item {
+    let runs_anything = |command: &String| {
+        let name = command.rsplit('/').next().unwrap_or(command);
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        command == "*" || INTERPRETERS.iter().any(|i| *i == name || *i == stem)
+    };
+    let found: Vec<String> = settings
+        .agents
+        .iter()
+        .filter_map(|agent| {
+            let listed = agent.allowed_commands.iter().filter(|c| runs_anything(c));
+            let names = listed.cloned().collect::<Vec<_>>().join(", ");
+            let name = &agent.name;
+            let also = if agent.may_execute_files { " and files of its own" } else { "" };
+            (!names.is_empty()).then(|| format!("{name} may run {names}{also}"))
+        })
+        .collect();
+    if found.is_empty() {
+        return Item::pass("commands", "no interpreter is among the commands that run unasked");
+    }
+    Item::warn(
+        "commands",
+        format!("{}: an interpreter is everything inside the sandbox", found.join("; ")),
+        "list only what is needed in allowed_commands; see docs/SANDBOX.md, What does not hold",
+    )
+}
+
 fn port(settings: &Settings, running: Option<&str>) -> Item {
     let wanted = settings.http_addr;
     if let Some(address) = running {
@@ -255,15 +289,26 @@ fn sandbox_item(settings: &Settings, status: &Status) -> Item {
         );
     }
     if !status.usable {
-        let fix = "allow user namespaces and Landlock for this user, or lower sandbox.min_level; see docs/SANDBOX.md";
+        let fix = match settings.worker_runtime {
+            WorkerRuntime::Sandbox => {
+                "allow user namespaces and Landlock for this user, or lower sandbox.min_level; \
+                 see docs/SANDBOX.md"
+            }
+            WorkerRuntime::Docker => {
+                "start the engine, let this user open its socket, see that the image is there \
+                 (sandbox.docker); see docs/SANDBOX.md"
+            }
+            WorkerRuntime::Local => "use the backend `sandbox` or `docker` (sandbox.backend)",
+        };
         return Item::fail("sandbox", detail, fix);
     }
     if status.reason.is_some() {
-        return Item::warn(
-            "sandbox",
-            detail,
-            "nothing need be done; outside a container it is full",
-        );
+        let fix = match settings.worker_runtime {
+            WorkerRuntime::Sandbox => "nothing need be done; outside a container it is full",
+            WorkerRuntime::Docker => "nothing need be done; sandbox.backend = \"sandbox\" has more",
+            WorkerRuntime::Local => "for development alone: sandbox.backend = \"sandbox\"",
+        };
+        return Item::warn("sandbox", detail, fix);
     }
     Item::pass("sandbox", detail)
 }
@@ -286,6 +331,7 @@ fn options(settings: &Settings, scratch: &Scratch) -> sandbox::Options {
         data_dir: scratch.0.clone(),
         processes_max: 2,
         sessions_max: 2,
+        backend: super::build::backend(settings),
     }
 }
 

@@ -137,9 +137,9 @@ impl Policies<'_> {
         host: &HostName,
         port: u16,
     ) -> Result<Allowed, Refusal> {
-        let resolved = resolver.resolve(host, port).await;
-        let resolved = resolved.map_err(|reason| self.refusal(reason, host.as_str(), port))?;
-        if let Some(refused) = first_refused(&resolved, permitted.allow_private) {
+        let found = resolver.resolve(host, port).await;
+        let found = found.map_err(|reason| self.refusal(reason, host.as_str(), port))?;
+        if let Some(refused) = first_refused(&found, permitted.allow_private) {
             let mut refusal = self.refusal(Reason::AddressRefused, host.as_str(), port);
             refusal.text.push_str(&format!(" ({refused}.)"));
             return Err(refusal);
@@ -147,17 +147,17 @@ impl Policies<'_> {
         Ok(Allowed {
             rule: permitted.rule,
             is_opaque: permitted.is_opaque,
-            addresses: resolved.addresses,
-            ttl: resolved.ttl,
-            is_override: resolved.is_override,
+            addresses: found.addresses,
+            ttl: found.ttl,
+            is_override: found.is_override,
         })
     }
 }
 
 /// One address that may not be dialled refuses the name: whoever answers for it may choose the
 /// order of the addresses (DNS rebinding).
-fn first_refused(resolved: &Resolved, allow_private: bool) -> Option<AddressRefusal> {
-    resolved.addresses.iter().find_map(|to| resolve::check(to.ip(), allow_private).err())
+fn first_refused(found: &Resolved, allow_private: bool) -> Option<AddressRefusal> {
+    found.addresses.iter().find_map(|to| resolve::check(to.ip(), allow_private).err())
 }
 
 #[cfg(test)]

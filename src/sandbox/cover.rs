@@ -17,7 +17,7 @@ use rustix::{
 
 use super::{
     mounts::{NODEV, NOEXEC, NOSUID, RDONLY, attach, detach_with, new_mount},
-    programs::{COVERED, HIDDEN, Needs},
+    programs::Needs,
     sys,
     wire::{AtStep, Failure},
 };
@@ -36,8 +36,11 @@ struct Kept<'n> {
 }
 
 /// Covers the directories of programs and puts back what is needed.
-pub(super) fn narrow(needs: &Needs) -> Result<(), Failure> {
-    let covers = covers(needs);
+pub(super) fn narrow(directories: &[PathBuf], needs: &Needs) -> Result<(), Failure> {
+    // A directory that is needed as a whole stays as it is, unless it lies in one that goes.
+    let is_kept = |path: &Path| needs.trees.iter().any(|tree| path.starts_with(tree));
+    let covers: Vec<&Path> =
+        directories.iter().map(PathBuf::as_path).filter(|path| !is_kept(path)).collect();
     let mut kept = Vec::new();
     let all = needs.trees.iter().map(|tree| (tree, true));
     for (path, is_directory) in all.chain(needs.files.iter().map(|file| (file, false))) {
@@ -78,18 +81,6 @@ pub(super) fn narrow(needs: &Needs) -> Result<(), Failure> {
         attach(&item.mount, CWD, item.path)?;
     }
     Ok(())
-}
-
-/// The directories to cover: all that hold programs, and helpers of whom nobody is listed.
-fn covers(needs: &Needs) -> Vec<PathBuf> {
-    let is_directory = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_dir());
-    let is_needed = |path: &Path| {
-        let mut all = needs.files.iter().chain(&needs.trees);
-        all.any(|needed| needed.starts_with(path) || path.starts_with(needed))
-    };
-    let hidden = HIDDEN.iter().map(Path::new).filter(|path| !is_needed(path));
-    let all = COVERED.iter().map(Path::new).chain(hidden);
-    all.filter(|path| is_directory(path)).map(Path::to_owned).collect()
 }
 
 enum Entry<'t> {

@@ -353,7 +353,7 @@ impl WritableDir {
             at = match self.dir.beneath(&so_far, flags, ResolveFlags::empty()) {
                 Err(DirError::Missing(_)) => {
                     let above = self.free(at, path)?;
-                    self.make_directory(&above, component, &so_far)?
+                    make_directory(&above, component, &so_far)?
                 }
                 opened => opened?,
             };
@@ -369,23 +369,24 @@ impl WritableDir {
             Standing::Moved => Err(DirError::Outside(path.to_owned())),
         }
     }
+}
 
-    fn make_directory(
-        &self,
-        at: &OwnedFd,
-        component: Component<'_>,
-        so_far: &Path,
-    ) -> Result<OwnedFd, DirError> {
-        let Component::Normal(name) = component else {
-            return Err(DirError::BadName(so_far.to_owned()));
-        };
-        match mkdirat(at, name, Mode::from_raw_mode(DIRECTORY_MODE)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(failed(so_far, error)),
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        self.dir.beneath(so_far, flags, ResolveFlags::NO_SYMLINKS)
+fn make_directory(
+    at: &OwnedFd,
+    component: Component<'_>,
+    so_far: &Path,
+) -> Result<OwnedFd, DirError> {
+    let Component::Normal(name) = component else {
+        return Err(DirError::BadName(so_far.to_owned()));
+    };
+    match mkdirat(at, name, Mode::from_raw_mode(DIRECTORY_MODE)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(failed(so_far, error)),
     }
+    // One name, beneath the directory that is held: nobody can put a link on the way.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    openat2(at, name, flags, Mode::empty(), resolve).of(so_far)
 }
 
 fn create_in(parent: &OwnedFd, name: &OsStr, path: &Path, content: &[u8]) -> Result<(), DirError> {

@@ -68,6 +68,8 @@ const ROOT_BYTES: &str = "1m";
 pub(super) struct View {
     trees: Vec<PathBuf>,
     links: Vec<(PathBuf, PathBuf)>,
+    /// What a view with a list of programs covers.
+    program_directories: Vec<PathBuf>,
 }
 
 impl View {
@@ -87,7 +89,7 @@ impl View {
                 Err(_) => {}
             }
         }
-        Self { trees, links }
+        Self { trees, links, program_directories: programs::directories() }
     }
 }
 
@@ -126,6 +128,7 @@ pub(super) struct Base {
     root: OwnedFd,
     system: Vec<(PathBuf, OwnedFd)>,
     proc: Result<OwnedFd, Failure>,
+    program_directories: Vec<PathBuf>,
 }
 
 /// Builds what every view has: a root with devices. The host stays visible beside it until
@@ -162,7 +165,8 @@ pub(super) fn prepare(view: &View) -> Result<Base, Failure> {
     for (target, link) in LINKS {
         symlinkat(target, &root, link).at(format!("link {link}"))?;
     }
-    Ok(Base { root, system, proc })
+    let program_directories = view.program_directories.clone();
+    Ok(Base { root, system, proc, program_directories })
 }
 
 /// Completes the view by the plan and makes it the root, once per kept sandbox. `passed` holds
@@ -175,7 +179,7 @@ pub(super) fn enter(
     passed: Vec<OwnedFd>,
     identities: &[(u64, u64)],
 ) -> Result<Option<Needs>, Failure> {
-    let Base { root, system, proc } = base;
+    let Base { root, system, proc, program_directories } = base;
     let user = if passed.is_empty() {
         plan.trees.iter().map(detach).collect::<Result<_, _>>()?
     } else {
@@ -211,7 +215,7 @@ pub(super) fn enter(
     protected::pin(&plan.home)?;
     let needs = plan.programs.as_ref().map(|names| programs::resolve(names, plan::PATH));
     if let Some(needs) = &needs {
-        cover::narrow(needs)?;
+        cover::narrow(&program_directories, needs)?;
     }
     let attributes = RDONLY | NOSUID | NODEV | NOEXEC;
     sys::add_mount_attributes(&root, attributes, false).at("make the root read-only")?;

@@ -27,7 +27,7 @@ const LOADER_BYTES_MAX: u64 = 256;
 
 /// Directories that hold programs and nothing else: in a view with a list they are empty but for
 /// what the list needs.
-pub(super) const COVERED: [&str; 10] = [
+const COVERED: [&str; 10] = [
     "/usr/bin",
     "/usr/sbin",
     "/usr/games",
@@ -41,17 +41,62 @@ pub(super) const COVERED: [&str; 10] = [
     "/sbin",
 ];
 
-/// Directories of programs that belong to one family: empty in a view that lists nobody of it, so
-/// that the loader cannot be used to run them.
-pub(super) const HIDDEN: [&str; 7] = [
+/// Directories of programs below those of libraries: empty in a view in which nothing of them is
+/// needed, so that the loader cannot be used to run what lies there.
+const HIDDEN: [&str; 11] = [
     "/usr/lib/git-core",
     "/usr/lib/gcc",
     "/usr/lib/gcc-cross",
     "/usr/lib/rustlib",
     "/usr/lib/openssh",
-    "/usr/lib/klibc/bin",
+    "/usr/lib/systemd",
+    "/usr/lib/apt",
+    "/usr/lib/gnupg",
+    "/usr/lib/polkit-1",
+    "/usr/lib/dbus-1.0",
     "/usr/local/lib/git-core",
 ];
+/// Where suites keep a `bin` of their own, one or two levels down: `/usr/lib/jvm/x/bin`.
+const SUITES: [&str; 2] = ["/usr/lib", "/usr/local/lib"];
+/// Directories that are looked through for such a `bin`.
+const LOOKED_AT_MAX: usize = 2_000;
+
+/// The directories of programs on this machine: what a view with a list covers.
+pub(super) fn directories() -> Vec<PathBuf> {
+    let named = COVERED.iter().chain(&HIDDEN).map(PathBuf::from);
+    let suites = SUITES.iter().flat_map(|lib| subdirectories(Path::new(lib)));
+    let deeper = suites.flat_map(|suite| {
+        let below = subdirectories(&suite);
+        std::iter::once(suite).chain(below)
+    });
+    let bins = deeper.take(LOOKED_AT_MAX).map(|suite| suite.join("bin"));
+    let bins = bins.filter(|bin| holds_binaries(bin));
+    let mut found: Vec<PathBuf> = Vec::new();
+    for path in named.chain(bins) {
+        let is_directory = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+        if is_directory && !found.iter().any(|known| path.starts_with(known)) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Scripts may load what lies beside them, and the loader runs none.
+fn holds_binaries(bin: &Path) -> bool {
+    let entries = std::fs::read_dir(bin).into_iter().flatten().flatten().take(LOOKED_AT_MAX);
+    let is_binary = |path: &Path| {
+        let mut magic = [0; 4];
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        file.is_ok_and(|f| f.read_exact_at(&mut magic, 0).is_ok()) && magic == *b"\x7fELF"
+    };
+    entries.map(|e| e.path()).any(|path| is_binary(&path))
+}
+
+fn subdirectories(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let is_directory = |e: &std::fs::DirEntry| e.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.filter(is_directory).map(|e| e.path()).collect()
+}
 
 /// What programs of one family start by themselves. Reviewed: nobody gets a row for convenience,
 /// only where the program cannot do its work without.
@@ -64,8 +109,13 @@ struct Family {
 }
 
 const FAMILIES: [Family; 7] = [
-    // Transports and the less common commands are programs of their own.
-    Family { names: &["git"], programs: &[], trees: &["../libexec/git-core", "../lib/git-core"] },
+    // Transports and the less common commands are programs of their own; local transport, aliases
+    // and submodules go through the shell.
+    Family {
+        names: &["git"],
+        programs: &["sh"],
+        trees: &["../libexec/git-core", "../lib/git-core"],
+    },
     // The driver starts compiler, assembler and linker.
     Family {
         names: &["gcc", "g++", "cc", "c++", "c89", "c99", "cpp", "clang", "clang++"],
@@ -75,8 +125,8 @@ const FAMILIES: [Family; 7] = [
     // Recipes and scripts are lines of the shell.
     Family { names: &["make", "gmake"], programs: &["sh"], trees: &[] },
     Family { names: &["npm", "npx"], programs: &["sh"], trees: &[] },
-    // Compression is done by filters.
-    Family { names: &["tar"], programs: &["gzip", "bzip2", "xz", "zstd"], trees: &[] },
+    // Compression is done by filters, which it starts through the shell.
+    Family { names: &["tar"], programs: &["sh", "gzip", "bzip2", "xz", "zstd"], trees: &[] },
     Family { names: &["rustc", "rustdoc"], programs: &["cc"], trees: &["../lib/rustlib"] },
     Family { names: &["cargo"], programs: &["rustc", "rustdoc"], trees: &[] },
 ];
@@ -229,7 +279,10 @@ impl Finder<'_> {
                 Err(_) => return None,
             }
         }
-        links.retain(|(link, _)| COVERED.iter().any(|covered| link.starts_with(covered)));
+        let is_within = |link: &Path| {
+            link.parent().is_some_and(|parent| COVERED.iter().any(|c| parent.starts_with(c)))
+        };
+        links.retain(|(link, _)| is_within(link));
         Some(Followed { real: at, links })
     }
 

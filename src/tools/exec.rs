@@ -21,7 +21,12 @@ const CALL_ID: &str = "AGENT_RUNTIME_CALL_ID";
 const PIECES_MAX: usize = 64;
 
 /// Exit codes with which shells, `env` and others say that a program could not be run.
-const CODES_NOT_RUN: [i32; 2] = [126, 127];
+const CODE_REFUSED: i32 = 126;
+const CODE_NOT_FOUND: i32 = 127;
+/// Where nothing is executed, and what to do about it.
+const NOT_EXECUTED: &str = "files in the workspace, in writable trees and in /tmp are not \
+                            executed; run an interpreter on them, or the operator can set \
+                            `may_execute_files`";
 /// ENOENT and EACCES, the same on every architecture.
 const NOT_FOUND: i32 = 2;
 const REFUSED: i32 = 13;
@@ -167,6 +172,15 @@ impl Programs {
         Self { listed, may_execute_files: grant.may_execute_files }
     }
 
+    /// What a program that could not run another may want to know, by its exit code.
+    fn about(&self, code: i32) -> Option<String> {
+        match code {
+            CODE_NOT_FOUND => self.missing(),
+            CODE_REFUSED if !self.may_execute_files => Some(NOT_EXECUTED.to_owned()),
+            _ => None,
+        }
+    }
+
     /// Why a program may be missing, if a list is why.
     fn missing(&self) -> Option<String> {
         let names: String =
@@ -184,11 +198,7 @@ fn not_executed(failure: &Failure, programs: &Programs) -> ToolOutcome {
     let why = match failure.errno {
         NOT_FOUND if is_listed => Some(format!("`{name}` is not installed on this machine")),
         NOT_FOUND => programs.missing(),
-        REFUSED if !programs.may_execute_files => Some(
-            "files in the workspace, in writable trees and in /tmp are not executed; run an \
-             interpreter on it, or the operator can set `may_execute_files`"
-                .to_owned(),
-        ),
+        REFUSED if !programs.may_execute_files => Some(NOT_EXECUTED.to_owned()),
         _ => None,
     };
     let text = format!("cannot run {failure}");
@@ -207,8 +217,8 @@ fn told(outcome: Outcome, wall_secs: u64, programs: &Programs) -> ToolOutcome {
     let (status, exit_code) = match outcome.end {
         End::Exited(0) => (ToolStatus::Ok, Some(0)),
         End::Exited(code) => {
-            if let Some(missing) = programs.missing().filter(|_| CODES_NOT_RUN.contains(&code)) {
-                note(format!("[{missing}]"));
+            if let Some(about) = programs.about(code) {
+                note(format!("[{about}]"));
             }
             (ToolStatus::Error, Some(code))
         }

@@ -76,8 +76,8 @@ impl From<ToolOutcome> for Invoked {
 /// The built-in tools. Clones share the sandbox and what runs keep in it.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    sandbox: Sandbox,
-    sessions: Sessions,
+    pub(super) sandbox: Sandbox,
+    pub(super) sessions: Sessions,
     network: Network,
     redactor: Redactor,
 }
@@ -108,6 +108,7 @@ impl Tools {
             data_dir: data_dir.to_owned(),
             processes_max: 1,
             sessions_max: 1,
+            backend: crate::sandbox::Backend::Sandbox,
         };
         let sandbox = Sandbox::start(options, tasks).await.unwrap();
         let egress = Egress::new(crate::egress::Options::default(), tasks).unwrap();
