@@ -83,6 +83,7 @@ fn keeps_to_the_grant(plan: &Plan, grant: &Grant, data_dir: &Path) {
     let order: Vec<_> = plan.trees.iter().map(|t| t.target.components().count()).collect();
     assert!(order.is_sorted(), "a parent would hide its child: {:?}", plan.trees);
     let cwd = resolved(&plan.cwd);
+    assert!(!plan.cwd.as_os_str().as_encoded_bytes().contains(&0));
     let is_inside = plan.trees.iter().any(|tree| cwd.starts_with(resolved(&tree.target)));
     assert!(is_inside, "{:?} is outside of {:?}", plan.cwd, plan.trees);
     assert_eq!(plan.home, grant.workspace);

@@ -210,9 +210,10 @@ fn trees(grant: &Grant, data_dir: &Path) -> Result<Vec<Tree>, PlanError> {
     Ok(trees)
 }
 
-/// Whether a path has no `..` in it.
+/// Whether a path has no `..` in it, and no NUL, which the kernel would take for its end.
 fn is_plain(path: &Path) -> bool {
-    path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)))
+    !path.as_os_str().as_encoded_bytes().contains(&0)
+        && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)))
 }
 
 fn environment(
@@ -329,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_path_that_would_hide_the_view_or_show_the_store_is_refused() {
-        for path in ["/", "/usr", "/proc/1", "/dev", "srv", "/srv/../etc", "/tmp"] {
+        for path in ["/", "/usr", "/proc/1", "/dev", "srv", "/srv/../etc", "/tmp", "/srv/a\0b"] {
             let error = planned(&grant(&[(path, Access::Ro)]), &["true"], "").unwrap_err();
             assert_eq!(error, PlanError::BadPath(path.into()));
         }
@@ -344,7 +345,7 @@ mod tests {
         for cwd in ["", "src", "/srv/x", "/data/workspaces/a/b"] {
             assert!(planned(&grant, &["true"], cwd).is_ok(), "{cwd}");
         }
-        for cwd in ["..", "a/../..", "/etc", "/data/workspaces", "/data/workspaces/ab"] {
+        for cwd in ["..", "a/../..", "/etc", "/data/workspaces", "/data/workspaces/ab", "a\0b"] {
             assert!(matches!(planned(&grant, &["true"], cwd), Err(PlanError::BadCwd(_))), "{cwd}");
         }
     }
