@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use attest::{Attestation, Finding, Shown, attest, attest_with_helper};
 pub use backend::Backend;
-pub use docker::{DockerOptions, SOCKET as DOCKER_SOCKET};
+pub use docker::DockerOptions;
 pub use lock::LockError;
 pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};

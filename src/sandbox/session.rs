@@ -152,10 +152,13 @@ impl Session {
 
     /// Kills everything in it and waits until it is gone.
     pub async fn close(self) {
-        if let Home::Own(Kept { pid_1, requests, .. }) = self.home {
-            drop(requests);
-            pid_1.kill();
-            pid_1.dead().await;
+        match self.home {
+            Home::Own(Kept { pid_1, requests, .. }) => {
+                drop(requests);
+                pid_1.kill();
+                pid_1.dead().await;
+            }
+            Home::Other(kept) => kept.close().await,
         }
     }
 }
