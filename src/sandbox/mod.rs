@@ -12,6 +12,7 @@ mod fs_rules;
 mod limits;
 mod lock;
 mod mounts;
+mod net_canary;
 mod output;
 mod parent;
 mod plan;
