@@ -68,7 +68,7 @@ pub(super) async fn daemon(
     for agent in &settings.agents {
         sandbox::prepare_workspace(&agent.workspace).map_err(fault)?;
     }
-    let egress = network::options(settings, trail.sink())?;
+    let egress = network::options(settings, trail.sink());
     let egress = Egress::new(egress, tasks).map_err(fault)?;
     let hosts = host_policies(settings, &egress);
     let options = tools::Options { session_idle: settings.session_idle };

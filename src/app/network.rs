@@ -2,56 +2,25 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 
-use super::{cli::Failure, config::Settings};
+use super::config::Settings;
 use crate::{
     auth::AuditSink,
-    domain::{AgentName, AuditEntry, AuditKind, EgressRecord, HostName, Surface},
-    egress::{self, BoundSecret, OnRecord},
+    domain::{AgentName, AuditEntry, AuditKind, EgressRecord, Surface},
+    egress::{self, OnRecord},
 };
 
 /// What the configuration says about the network.
-pub(super) fn options(
-    settings: &Settings,
-    sink: Arc<dyn AuditSink>,
-) -> Result<egress::Options, Failure> {
-    let from = &settings.egress;
-    let wrong = |key: &str, why: &dyn std::fmt::Display| Failure::usage(format!("{key}: {why}"));
-    let upstream = match &from.proxy_url {
-        Some(url) => Some(url.expose().parse().map_err(|e| wrong("egress.proxy_url", &e))?),
-        None => None,
-    };
-    let host = |key: &str, text: &str| HostName::parse(text).map_err(|e| wrong(key, &e));
-    let connect_to = from
-        .connect_to
-        .iter()
-        .map(|((name, port), address)| Ok(((host("egress.connect_to", name)?, *port), *address)));
-    let secrets = from.secrets.iter().map(|secret| {
-        let key = format!("egress.secrets.{}.host", secret.name);
-        Ok(BoundSecret {
-            name: secret.name.clone(),
-            value: secret.value.clone(),
-            host: host(&key, &secret.host)?,
-            port: secret.port,
-            path_prefix: secret.path_prefix.clone(),
-        })
-    });
-    let extra_roots = match &from.ca_file {
-        Some(file) => CertificateDer::pem_file_iter(file)
-            .and_then(Iterator::collect)
-            .map_err(|e| wrong("egress.ca_file", &e))?,
-        None => Vec::new(),
-    };
-    Ok(egress::Options {
-        upstream,
-        connect_to: connect_to.collect::<Result<_, Failure>>()?,
-        secrets: secrets.collect::<Result<_, Failure>>()?,
-        extra_roots,
+pub(super) fn options(settings: &Settings, sink: Arc<dyn AuditSink>) -> egress::Options {
+    egress::Options {
+        upstream: settings.egress.upstream.clone(),
+        connect_to: settings.egress.connect_to.clone(),
+        secrets: settings.egress.secrets.clone(),
+        extra_roots: settings.egress.extra_roots.clone(),
         on_record: recorder(sink),
         ..egress::Options::default()
-    })
+    }
 }
 
 /// Puts every decision into the audit trail at once, also while the call runs.

@@ -53,10 +53,8 @@ impl NetBait {
         tcp.set_nonblocking(true)?;
         let udp = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         udp.set_nonblocking(true)?;
-        let attempts = NetAttempts {
-            tcp_port: tcp.local_addr()?.port(),
-            udp_port: udp.local_addr()?.port(),
-        };
+        let attempts =
+            NetAttempts { tcp_port: tcp.local_addr()?.port(), udp_port: udp.local_addr()?.port() };
         Ok(Self { tcp, udp, attempts })
     }
 
@@ -84,7 +82,10 @@ pub(super) fn try_ways_out(attempts: &NetAttempts) -> std::io::Result<()> {
         finding("connect past the doors", NO_DOORS.iter().any(|p| can_connect(ELSEWHERE, *p))),
         finding("get an answer over UDP", is_answered(attempts.udp_port)),
         finding("ask a web server past the policy", !is_refused(ELSEWHERE, 80, &plain(UNLISTED))),
-        finding("reach an unlisted host by its address", !is_refused(ELSEWHERE, 80, &plain("192.0.2.1"))),
+        finding(
+            "reach an unlisted host by its address",
+            !is_refused(ELSEWHERE, 80, &plain("192.0.2.1")),
+        ),
         finding("get anything but TLS through port 443", is_served(443)),
         finding("tunnel to an unlisted host", !is_refused(loopback, PROXY, &tunnel())),
         finding("look up an unlisted name", !is_unknown(loopback) || !is_unknown(ELSEWHERE)),

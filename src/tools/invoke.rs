@@ -76,8 +76,8 @@ impl From<ToolOutcome> for Invoked {
 /// The built-in tools. Clones share the sandbox and what runs keep in it.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    sandbox: Sandbox,
-    sessions: Sessions,
+    pub(super) sandbox: Sandbox,
+    pub(super) sessions: Sessions,
     network: Network,
     redactor: Redactor,
 }

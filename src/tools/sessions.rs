@@ -84,6 +84,11 @@ pub(super) struct Lease {
 }
 
 impl Sessions {
+    /// Where every connection is decided.
+    pub(super) fn egress(&self) -> &Egress {
+        &self.inner.egress
+    }
+
     /// Keeps sandboxes for as long as `idle_max` between two calls.
     pub(super) fn start(
         sandbox: Sandbox,
