@@ -252,7 +252,7 @@ fn oldest_of(idle: &mut Vec<Idle>) -> Option<Idle> {
     Some(idle.swap_remove(oldest))
 }
 
-fn doors(listeners: Listeners) -> Doors {
+pub(super) fn doors(listeners: Listeners) -> Doors {
     let Listeners { proxy, http, https, dns } = listeners;
     Doors { proxy, http, https, dns }
 }
