@@ -19,12 +19,23 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sandbox", &["domain", "runtime"]),
     ("egress", &["domain", "runtime"]),
     ("auth", &["domain", "runtime", "store"]),
-    ("tools", &["domain", "runtime", "sandbox"]),
+    ("tools", &["domain", "runtime", "sandbox", "egress"]),
     ("orchestrator", &["domain", "runtime", "store", "llm", "auth", "tools"]),
     ("http", &["domain", "runtime", "auth", "orchestrator"]),
     (
         "app",
-        &["domain", "runtime", "store", "llm", "sandbox", "auth", "tools", "orchestrator", "http"],
+        &[
+            "domain",
+            "runtime",
+            "store",
+            "llm",
+            "sandbox",
+            "egress",
+            "auth",
+            "tools",
+            "orchestrator",
+            "http",
+        ],
     ),
 ];
 
