@@ -91,10 +91,11 @@ pub(super) async fn check(
     let mut session = sandbox.open(&grant, &stop).await.map_err(|e| e.to_string())?;
     let listeners = session.take_listeners().ok_or("the sandbox has no doors")?;
     let channel = egress.open(agent, CHECKER.to_owned(), grant.egress);
-    channel.listen(sessions::doors(listeners)).map_err(|e| e.to_string())?;
+    let serving = channel.listen(sessions::doors(listeners)).map_err(|e| e.to_string())?;
     let under_way = UnderWay::begin(&channel, call_id, Arc::clone(&grant.hosts));
     let checked = session.check_network(&grant).await;
     under_way.end();
+    drop(serving);
     channel.close();
     session.close().await;
     checked
