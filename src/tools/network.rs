@@ -15,7 +15,7 @@ use crate::{
         AgentName, CommandRule, EgressRecord, EgressVia, Grant, HostPolicy, HostRule, ToolCallId,
         ToolOutcome, agent::AgentNameError, host::RuleError,
     },
-    egress::{Channel, Egress, Traffic},
+    egress::{Channel, Egress, Reason, Traffic},
     sandbox::Sandbox,
 };
 
@@ -136,10 +136,16 @@ pub(super) fn brought_in(record: &EgressRecord) -> bool {
     record.allowed && record.bytes_down > 0 && record.via != EgressVia::Dns
 }
 
+/// Whether policy refused it; what could not be reached is no refusal.
+pub(super) fn is_refusal(record: &EgressRecord) -> bool {
+    let unreached = [Reason::NoAddress, Reason::ResolveFailed, Reason::ConnectFailed];
+    !record.allowed && !unreached.iter().any(|reason| record.reason == reason.as_str())
+}
+
 /// Tells the model what was refused: a program may only have said that a connection broke.
 pub(super) fn note(outcome: &mut ToolOutcome, traffic: &Traffic) {
     let mut told: Vec<String> = Vec::new();
-    for record in traffic.records.iter().filter(|r| !r.allowed) {
+    for record in traffic.records.iter().filter(|r| is_refusal(r)) {
         let line = format!("{}:{} ({})", record.host, record.port, record.reason);
         if !told.contains(&line) {
             told.push(line);
