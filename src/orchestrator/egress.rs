@@ -178,7 +178,7 @@ impl Orchestrator {
                 Box::pin(async move { add(tx, permit.context(), new).await })
             })
             .await?;
-        self.inner.refresh_hosts().await?;
+        self.inner.put_hosts_in_force().await?;
         Ok(done)
     }
 
@@ -197,7 +197,7 @@ impl Orchestrator {
                 Box::pin(async move { remove(tx, permit.context(), id).await })
             })
             .await?;
-        self.inner.refresh_hosts().await?;
+        self.inner.put_hosts_in_force().await?;
         Ok(())
     }
 
