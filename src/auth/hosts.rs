@@ -45,17 +45,8 @@ mod tests {
     #[test]
     fn an_agent_that_is_not_in_the_table_reaches_nothing() {
         let name: AgentName = "a".parse().unwrap();
-        let open = HostPolicy {
-            allow: vec![crate::domain::HostRule {
-                host: crate::domain::HostPattern::Any,
-                port: 443,
-                methods: Vec::new(),
-                path: None,
-                allow_private: false,
-                opaque: false,
-            }],
-            deny: Vec::new(),
-        };
+        let allow = vec!["docs.example".parse().unwrap()];
+        let open = HostPolicy { allow, deny: Vec::new() };
         let table = HostPolicies::new([(name.clone(), open.clone())].into());
         assert_eq!(*table.effective(&name), open);
         assert_eq!(*table.effective(&"b".parse().unwrap()), HostPolicy::default());

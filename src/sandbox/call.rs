@@ -27,7 +27,7 @@ use super::{
     End, SandboxError, mounts,
     output::{Capture, Flow},
     parent::Helper,
-    plan::Plan,
+    plan::{CallPlan, Plan},
     sys,
     wire::{self, AtStep, Failure, Message, Report},
 };
@@ -51,6 +51,7 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) plan: Plan,
+    pub(super) call: CallPlan,
     pub(super) stdin: Vec<u8>,
     pub(super) wall: Duration,
     pub(super) capture: Capture,
@@ -62,13 +63,13 @@ pub(super) async fn run(
     request: Request,
     stop: &CancellationToken,
 ) -> Result<Ended, SandboxError> {
-    let Request { plan, stdin, wall, capture } = request;
+    let Request { plan, call, stdin, wall, capture } = request;
     let started = Instant::now();
     let trees = trees(&plan)?;
     let (status, theirs) = wire::pair().at("socketpair")?;
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
-    let plan_file = memory_file("plan", &serde_json::to_vec(&plan).unwrap_or_default())?;
+    let plan_file = memory_file("plan", &serde_json::to_vec(&(&plan, &call)).unwrap_or_default())?;
     let input = memory_file("stdin", &stdin)?;
     let mut descriptors = vec![
         theirs.as_fd(),

@@ -12,12 +12,14 @@ mod fs_rules;
 mod limits;
 mod lock;
 mod mounts;
+mod net_canary;
 mod output;
 mod parent;
 mod plan;
 mod session;
 mod sys;
 mod syscall_lists;
+mod syscall_numbers;
 mod syscalls;
 mod wire;
 mod workspace;
@@ -46,7 +48,7 @@ use self::{
     lock::Lock,
     output::Capture,
     parent::Helper,
-    plan::{Plan, Program},
+    plan::{CallPlan, Plan, Program},
 };
 use crate::{
     domain::{CommandRule, Confinement, Grant, ToolLimits},
@@ -290,10 +292,12 @@ impl Sandbox {
             CommandRule::None => return Err(SandboxError::NotGranted),
             CommandRule::Only(_) | CommandRule::Any => {}
         }
-        let mut plan = plan::plan(&job.grant, &options.data_dir, job.argv, &job.env, &job.cwd)?;
+        let mut plan = plan::plan(&job.grant, &options.data_dir)?;
+        let call = plan::call(&job.grant, &plan, job.argv, &job.env, &job.cwd)?;
         plan.has_proc = status.level == Confinement::Full;
         let request = call::Request {
             plan,
+            call,
             stdin: job.stdin,
             wall: job.wall,
             capture: Capture::new(job.grant.limits.output_bytes, job.output),
@@ -357,21 +361,28 @@ async fn measure(helper: &Helper, data_dir: &Path) -> Result<Confinement, String
     };
     let bait = Bait::new(&directory).map_err(|e| format!("the canary cannot be prepared: {e}"))?;
     let program = Program::Canary(bait.attempts().clone());
-    let mut plan = plan::with_program(&grant, data_dir, "", program).map_err(|e| e.to_string())?;
-    match try_plan(helper, &plan, &bait).await {
+    let mut plan = plan::plan(&grant, data_dir).map_err(|e| e.to_string())?;
+    let call = plan::with_program(&grant, &plan, "", program).map_err(|e| e.to_string())?;
+    match try_plan(helper, &plan, &call, &bait).await {
         Ok(()) => return Ok(Confinement::Full),
         Err(SandboxError::Setup { failure }) if failure.step.ends_with("proc") => {}
         Err(SandboxError::Lost) => return Err(helper.failure()),
         Err(error) => return Err(error.to_string()),
     }
     plan.has_proc = false;
-    let without = try_plan(helper, &plan, &bait).await;
+    let without = try_plan(helper, &plan, &call, &bait).await;
     without.map(|()| Confinement::FullNoproc).map_err(|e| e.to_string())
 }
 
-async fn try_plan(helper: &Helper, plan: &Plan, bait: &Bait) -> Result<(), SandboxError> {
+async fn try_plan(
+    helper: &Helper,
+    plan: &Plan,
+    call: &CallPlan,
+    bait: &Bait,
+) -> Result<(), SandboxError> {
     let request = call::Request {
         plan: plan.clone(),
+        call: call.clone(),
         stdin: Vec::new(),
         wall: CANARY_WALL,
         capture: Capture::new(16 << 10, None),

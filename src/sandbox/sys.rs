@@ -159,13 +159,15 @@ pub(super) fn close_on_exec_from(first: u32) -> io::Result<()> {
 }
 
 /// Adds mount attributes (`MOUNT_ATTR_*`) to the mount that `mount` is the root of; with
-/// `is_recursive` to every mount below it too.
+/// `is_recursive` to every mount below it too. They all become private: what is mounted on a
+/// clone must not appear where it was cloned from.
 pub(super) fn add_mount_attributes(
     mount: impl AsFd,
     attributes: u64,
     is_recursive: bool,
 ) -> io::Result<()> {
-    let attr = MountAttr { attr_set: attributes, ..MountAttr::default() };
+    let attr =
+        MountAttr { attr_set: attributes, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
     let recursive = if is_recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the descriptor is open, the path is a C string, `attr` is a valid `mount_attr` of
     // the given size; all outlive the call.

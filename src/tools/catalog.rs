@@ -217,6 +217,7 @@ mod tests {
         let properties = schema["properties"].as_object().unwrap();
         let value = |name: &str, p: &Value| match p["type"].as_str().unwrap() {
             "string" if p.get("enum").is_some() => p["enum"][0].clone(),
+            "string" if name == "url" => json!("https://example.org/"),
             "string" => json!(name),
             "integer" => json!(1),
             "boolean" => json!(true),

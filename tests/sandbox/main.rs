@@ -16,6 +16,7 @@ mod basics;
 mod crash;
 mod escape_files;
 mod escape_processes;
+mod kept;
 mod latency;
 mod support;
 mod swap_race;

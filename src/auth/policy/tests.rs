@@ -3,11 +3,11 @@ use std::path::{Component, Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Access, Effect, PathRule, RunLimits, ToolLimits};
+use crate::domain::{Access, Effect, HostName, PathRule, RunLimits, ToolLimits, tool::RequestUse};
 
 const WORKSPACE: &str = "/srv/data/workspaces/default";
 
-fn agent() -> AgentDef {
+pub(super) fn agent() -> AgentDef {
     AgentDef {
         name: "default".parse().unwrap(),
         version: "v".to_owned(),
@@ -32,11 +32,37 @@ fn agent() -> AgentDef {
     }
 }
 
-fn facts(tool: ToolName) -> CallFacts {
-    CallFacts { tool, effect: Effect::Unsafe, argv: Vec::new(), sets_env: false, paths: Vec::new() }
+pub(super) fn facts(tool: ToolName) -> CallFacts {
+    CallFacts {
+        tool,
+        effect: Effect::Unsafe,
+        argv: Vec::new(),
+        sets_env: false,
+        paths: Vec::new(),
+        network: None,
+        request: None,
+    }
 }
 
-fn exec(argv: &[&str]) -> CallFacts {
+/// As policy decides while nobody has changed the agent's hosts.
+pub(super) fn decide(agent: &AgentDef, facts: &CallFacts, tainted: bool) -> Verdict {
+    super::decide(agent, &Arc::new(agent.hosts.clone()), facts, tainted)
+}
+
+/// A call of `http_request`.
+pub(super) fn request(method: &str, host: &str, carries_data: bool) -> CallFacts {
+    let request = RequestUse {
+        method: method.to_owned(),
+        host: HostName::parse(host).unwrap(),
+        port: 443,
+        is_tls: true,
+        path: "/page".to_owned(),
+        carries_data,
+    };
+    CallFacts { request: Some(request), ..facts(ToolName::HttpRequest) }
+}
+
+pub(super) fn exec(argv: &[&str]) -> CallFacts {
     CallFacts { argv: argv.iter().map(|&a| a.to_owned()).collect(), ..facts(ToolName::Exec) }
 }
 
@@ -46,7 +72,7 @@ fn file(tool: ToolName, path: &str) -> CallFacts {
 }
 
 /// A verdict in one word and its rule.
-fn brief(verdict: &Verdict) -> (&'static str, &'static str) {
+pub(super) fn brief(verdict: &Verdict) -> (&'static str, &'static str) {
     match verdict {
         Verdict::Allow { risk: Risk::Low, rule, .. } => ("allow low", rule),
         Verdict::Allow { risk: Risk::Medium, rule, .. } => ("allow medium", rule),
@@ -72,7 +98,9 @@ fn a_tool_that_is_not_listed_is_denied_before_anything_else() {
         call.argv = vec!["git".to_owned()];
         assert_eq!(brief(&decide(&without, &call, false)), ("deny", "tool.not_allowed"), "{tool}");
         let with = AgentDef { tools: vec![*tool], ..without };
-        assert_ne!(brief(&decide(&with, &call, false)).0, "deny", "{tool}");
+        let (word, rule) = brief(&decide(&with, &call, false));
+        // A request without an address is denied for that.
+        assert!(word != "deny" || rule == "host.invalid", "{tool}: {rule}");
     }
     let none = AgentDef { tools: Vec::new(), ..agent() };
     assert_eq!(brief(&decide(&none, &facts(ToolName::AskUser), false)).0, "deny");
@@ -193,7 +221,7 @@ fn a_grant_holds_what_the_definition_says_and_processes_only_for_process_tools()
     let Verdict::Allow { grant, .. } = decide(&agent(), &exec(&["git"]), false) else {
         panic!("not allowed")
     };
-    assert_eq!(grant.commands, CommandRule::Any);
+    assert_ne!(grant.commands, CommandRule::None);
 }
 
 #[test]
