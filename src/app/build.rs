@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     auth::{self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn},
-    domain::{Clock, IdSource, Secret, SystemClock},
+    domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
     llm::{self, Llm},
@@ -18,7 +18,7 @@ use crate::{
     runtime::{Redactor, Tasks},
     sandbox::{self, Sandbox},
     store::{self, Store},
-    tools::{self, Tools},
+    tools::{self, NetworkStatus, Tools},
 };
 
 /// The parts that the daemon needs after it has started.
@@ -74,6 +74,7 @@ pub(super) async fn daemon(
     let hosts = host_policies(settings, &egress);
     let options = tools::Options { session_idle: settings.session_idle };
     let tools = Tools::new(sandbox, egress, redactor.clone(), options, tasks);
+    check_network(settings, &tools, &ids).await?;
     let llm = Llm::new(llm_options(settings)).map_err(fault)?;
     let rules =
         auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
@@ -147,6 +148,21 @@ pub(super) fn llm_options(settings: &Settings) -> llm::Options {
         proxy: settings.llm_proxy.clone(),
         ..llm::Options::default()
     }
+}
+
+/// Proves that tools have no way out but the doors; what follows from a failure is the setting's.
+async fn check_network(settings: &Settings, tools: &Tools, ids: &IdSource) -> Result<(), Failure> {
+    let workspace = settings.data_dir.join("canary").join("workspace");
+    sandbox::prepare_workspace(&workspace).map_err(fault)?;
+    let is_enforced = settings.egress.enforce_proxy;
+    match tools.check_network(workspace, ToolCallId::new(ids), is_enforced).await {
+        NetworkStatus::Unchecked => {}
+        NetworkStatus::Held => tracing::info!("every way out of a tool leads to the policy"),
+        NetworkStatus::Failed { reason, is_enforced } => {
+            tracing::error!(%reason, is_enforced, "the network of tools failed its check");
+        }
+    }
+    Ok(())
 }
 
 /// What each agent may reach, for policy and for every connection.

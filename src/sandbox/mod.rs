@@ -9,9 +9,11 @@ mod canary;
 mod child;
 pub mod dir;
 mod fs_rules;
+mod kept;
 mod limits;
 mod lock;
 mod mounts;
+mod net;
 mod net_canary;
 mod output;
 mod parent;
@@ -49,6 +51,7 @@ use self::{
     output::Capture,
     parent::Helper,
     plan::{CallPlan, Plan, Program},
+    session::Kept,
 };
 use crate::{
     domain::{CommandRule, Confinement, Grant, ToolLimits},
@@ -268,52 +271,69 @@ impl Sandbox {
         grant: &Grant,
         stop: &CancellationToken,
     ) -> Result<Session, SandboxError> {
-        // Both branches are cancel-safe: a semaphore permit and a token.
+        let helper = self.usable()?;
+        match grant.commands {
+            CommandRule::None => return Err(SandboxError::NotGranted),
+            CommandRule::Only(_) | CommandRule::Any => {}
+        }
+        let mut plan = plan::plan(grant, &self.inner.options.data_dir)?;
+        plan.has_proc = self.inner.status.level == Confinement::Full;
+        // Cancel-safe branches all: a semaphore permit, a build that is given up, and a token.
         let place = tokio::select! {
             place = Arc::clone(&self.inner.places).acquire_owned() => place,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
         let Ok(place) = place else { return Err(SandboxError::Stopped) };
-        Ok(Session::new(self.clone(), Profile::of(grant), None, place))
+        let build = Session::build(self.clone(), helper, Profile::of(grant), plan, place);
+        tokio::select! {
+            session = build => session,
+            () = stop.cancelled() => Err(SandboxError::Stopped),
+        }
     }
 
-    /// Runs a job to its end. Waits for a free place first, which does not count as its time.
-    /// Dropping the future kills the program.
+    /// Runs a job in a sandbox of its own. Waits for free places first, which does not count as
+    /// its time. Dropping the future kills the program.
     ///
     /// # Errors
     /// See [`SandboxError`]; every variant but `Lost` means that the program was not run.
     pub async fn run(&self, job: Job, stop: CancellationToken) -> Result<Outcome, SandboxError> {
-        let Inner { options, status, helper, permits, .. } = &*self.inner;
-        let Some(helper) = helper.as_ref().filter(|_| status.usable) else {
-            let reason = status.reason.clone().unwrap_or_else(|| "it is not usable".to_owned());
-            return Err(SandboxError::Unavailable { reason });
-        };
-        match job.grant.commands {
-            CommandRule::None => return Err(SandboxError::NotGranted),
-            CommandRule::Only(_) | CommandRule::Any => {}
-        }
-        let mut plan = plan::plan(&job.grant, &options.data_dir)?;
-        let call = plan::call(&job.grant, &plan, job.argv, &job.env, &job.cwd)?;
-        plan.has_proc = status.level == Confinement::Full;
+        let session = self.open(&job.grant, &stop).await?;
+        Box::pin(session.run(job, stop)).await
+    }
+
+    /// The helper, if calls are carried out.
+    fn usable(&self) -> Result<&Helper, SandboxError> {
+        let Inner { status, helper, .. } = &*self.inner;
+        helper.as_ref().filter(|_| status.usable).ok_or_else(|| SandboxError::Unavailable {
+            reason: status.reason.clone().unwrap_or_else(|| "it is not usable".to_owned()),
+        })
+    }
+
+    /// Runs a job in a kept sandbox.
+    async fn run_in(
+        &self,
+        kept: &Kept,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
         let request = call::Request {
-            plan,
-            call,
+            plan: plan::call(&job.grant, &kept.plan, job.argv, &job.env, &job.cwd)?,
             stdin: job.stdin,
             wall: job.wall,
             capture: Capture::new(job.grant.limits.output_bytes, job.output),
         };
         // Both branches are cancel-safe: a semaphore permit and a token.
         let _permit = tokio::select! {
-            permit = permits.acquire() => permit,
+            permit = self.inner.permits.acquire() => permit,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
-        let ended = Box::pin(call::run(helper, request, &stop)).await?;
+        let ended = Box::pin(call::run(kept, request, &stop)).await?;
         Ok(Outcome {
             end: ended.end,
             output: ended.output,
             truncated: ended.is_truncated,
             duration: ended.duration,
-            level: status.level,
+            level: self.inner.status.level,
         })
     }
 }
@@ -380,14 +400,14 @@ async fn try_plan(
     call: &CallPlan,
     bait: &Bait,
 ) -> Result<(), SandboxError> {
+    let (kept, _) = Kept::build(helper, plan.clone()).await?;
     let request = call::Request {
-        plan: plan.clone(),
-        call: call.clone(),
+        plan: call.clone(),
         stdin: Vec::new(),
         wall: CANARY_WALL,
         capture: Capture::new(16 << 10, None),
     };
-    let ended = Box::pin(call::run(helper, request, &CancellationToken::new())).await?;
+    let ended = Box::pin(call::run(&kept, request, &CancellationToken::new())).await?;
     let failed = |reason: String| Err(SandboxError::Unavailable { reason });
     if ended.end != End::Exited(0) {
         return failed(format!("the canary ended with {:?}", ended.end));

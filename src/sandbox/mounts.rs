@@ -157,14 +157,28 @@ pub(super) fn prepare(view: &View) -> Result<Base, Failure> {
 }
 
 /// Completes the view by the plan and makes it the root, once per kept sandbox. `passed` holds
-/// clones of the plan's trees that the daemon made, or nothing; then they are opened here.
-pub(super) fn enter(base: Base, plan: &Plan, passed: Vec<OwnedFd>) -> Result<(), Failure> {
+/// clones of the plan's trees that the daemon made, or nothing; then they are opened here, and must
+/// be what the daemon sees under the same names (`identities`: device and inode of each).
+pub(super) fn enter(
+    base: Base,
+    plan: &Plan,
+    passed: Vec<OwnedFd>,
+    identities: &[(u64, u64)],
+) -> Result<(), Failure> {
     let Base { root, system, proc } = base;
     let user = if passed.is_empty() {
         plan.trees.iter().map(|t| detach(&t.source, t.access)).collect::<Result<_, _>>()?
     } else {
         passed
     };
+    for ((tree, clone), identity) in plan.trees.iter().zip(&user).zip(identities) {
+        let step = || format!("find {} as it was", tree.source.display());
+        let found = fstat(clone).at(step())?;
+        if (found.st_dev, found.st_ino) != *identity {
+            // A file system was mounted there after this view was prepared.
+            return Err(Failure::new(step(), Errno::STALE));
+        }
+    }
     for (path, tree) in &system {
         attach_beneath(&root, tree, path)?;
     }

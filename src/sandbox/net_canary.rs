@@ -11,9 +11,22 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
-use super::canary::Finding;
+use super::{
+    End, SandboxError,
+    call::{self, Request},
+    canary::{self, Finding},
+    output::Capture,
+    plan::{self, Program},
+    session::Kept,
+};
+use crate::domain::Grant;
 
+/// How long the canary may take.
+const WALL: Duration = Duration::from_secs(20);
+/// Bytes of its findings.
+const FINDINGS_BYTES_MAX: usize = 16 << 10;
 /// How long one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long an answer to a datagram is waited for that must not come.
@@ -72,6 +85,27 @@ impl NetBait {
             None
         }
     }
+}
+
+/// Lets the canary loose in a sandbox whose doors are served; what got through, or why nobody
+/// knows.
+pub(super) async fn check(kept: &Kept, grant: &Grant) -> Result<(), String> {
+    let bait = NetBait::new().map_err(|e| format!("the canary cannot be prepared: {e}"))?;
+    let program = Program::NetCanary(bait.attempts().clone());
+    let plan = plan::with_program(grant, &kept.plan, "", program).map_err(|e| e.to_string())?;
+    let capture = Capture::new(FINDINGS_BYTES_MAX, None);
+    let request = Request { plan, stdin: Vec::new(), wall: WALL, capture };
+    let stop = CancellationToken::new();
+    let ended = Box::pin(call::run(kept, request, &stop)).await;
+    let ended = ended.map_err(|e: SandboxError| e.to_string())?;
+    if ended.end != End::Exited(0) {
+        return Err(format!("the canary ended with {:?}", ended.end));
+    }
+    let escapes = canary::escapes(&ended.output)?;
+    if !escapes.is_empty() {
+        return Err(format!("from inside one could {}", escapes.join(", ")));
+    }
+    bait.touched().map_or(Ok(()), |seen| Err(seen.to_owned()))
 }
 
 /// Makes every attempt and writes the findings to standard output as JSON.
@@ -176,4 +210,41 @@ fn question() -> Vec<u8> {
     }
     out.extend_from_slice(&[0, 0, 1, 0, 1]);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bait_is_reached_where_nothing_confines() {
+        // The negative control: each of these is what the sandbox must turn into a failure.
+        let bait = NetBait::new().unwrap();
+        assert_eq!(bait.touched(), None);
+        assert!(can_connect(IpAddr::V4(Ipv4Addr::LOCALHOST), bait.attempts().tcp_port));
+        assert_eq!(bait.touched(), Some("a TCP connection arrived outside"));
+        is_answered(bait.attempts().udp_port);
+        assert_eq!(bait.touched(), Some("a datagram arrived outside"));
+    }
+
+    #[test]
+    fn only_a_403_with_its_reason_counts_as_a_refusal() {
+        let answers = |text: &'static str| {
+            let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let port = server.local_addr().unwrap().port();
+            #[expect(clippy::disallowed_methods, reason = "a server of one answer")]
+            let thread = std::thread::spawn(move || {
+                let (mut stream, _) = server.accept().unwrap();
+                stream.read(&mut [0; 1024]).unwrap();
+                stream.write_all(text.as_bytes()).unwrap();
+            });
+            let refused = is_refused(IpAddr::V4(Ipv4Addr::LOCALHOST), port, &plain(UNLISTED));
+            thread.join().unwrap();
+            refused
+        };
+        assert!(answers("HTTP/1.1 403 Forbidden\r\nX-Egress-Reason: not_listed\r\n\r\n"));
+        assert!(!answers("HTTP/1.1 200 OK\r\nX-Egress-Reason: not_listed\r\n\r\n"));
+        assert!(!answers("HTTP/1.1 403 Forbidden\r\n\r\n"));
+        assert!(!answers(""));
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{canary::Attempts, limits::Rlimits, wire::DESCRIPTORS_MAX};
+use super::{canary::Attempts, limits::Rlimits, net_canary::NetAttempts, wire::DESCRIPTORS_MAX};
 use crate::domain::{Access, Grant};
 
 /// Trees in one view: what fits into one message beside the five other descriptors.
@@ -65,6 +65,8 @@ pub(super) enum Program {
     Exec { argv: Vec<String>, env: Vec<(String, String)> },
     /// Our own attempts to get out, written to standard output as JSON.
     Canary(Attempts),
+    /// Our own attempts to get past the doors of the network, likewise.
+    NetCanary(NetAttempts),
 }
 
 /// Why a job cannot be planned.

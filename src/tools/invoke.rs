@@ -124,6 +124,26 @@ impl Tools {
         self.network.status()
     }
 
+    /// Proves, once at start, that process tools have no way out but the doors. `workspace`: an
+    /// empty directory for the attempts. `is_enforced`: whether they get no network if they have.
+    pub async fn check_network(
+        &self,
+        workspace: std::path::PathBuf,
+        call_id: ToolCallId,
+        is_enforced: bool,
+    ) -> NetworkStatus {
+        if !self.sandbox.status().usable {
+            return self.network.status();
+        }
+        let egress = self.sessions.egress();
+        let checked = network::check(&self.sandbox, egress, workspace, call_id).await;
+        self.network.set(match checked {
+            Ok(()) => NetworkStatus::Held,
+            Err(reason) => NetworkStatus::Failed { reason, is_enforced },
+        });
+        self.network.status()
+    }
+
     /// Carries out a call that policy has granted. Never an error: what went wrong is the outcome.
     /// Dropping the future kills a process; a file operation that has begun is finished.
     pub async fn invoke(&self, call: &Invocation, grant: Arc<Grant>, cx: CallContext) -> Invoked {

@@ -3,14 +3,26 @@
 
 use std::{
     fmt::Write as _,
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
+use tokio_util::sync::CancellationToken;
+
+use super::sessions;
 use crate::{
-    domain::{EgressRecord, EgressVia, HostPolicy, ToolCallId, ToolOutcome},
-    egress::{Channel, Traffic},
+    domain::{
+        AgentName, CommandRule, EgressRecord, EgressVia, Grant, HostPolicy, HostRule, ToolCallId,
+        ToolOutcome, agent::AgentNameError, host::RuleError,
+    },
+    egress::{Channel, Egress, Traffic},
+    sandbox::Sandbox,
 };
 
+/// The one name that the check's policy allows.
+const LISTED: &str = "listed.invalid";
+/// Whom the records of the check name as agent and run.
+const CHECKER: &str = "self-check";
 /// Refusals that a model is told of.
 const TOLD_MAX: usize = 5;
 
@@ -57,6 +69,35 @@ impl Network {
             NetworkStatus::Unchecked | NetworkStatus::Held | NetworkStatus::Failed { .. } => None,
         }
     }
+}
+
+/// Proves that process tools have no way out but the doors, and that the doors refuse what no rule
+/// allows. Changes nothing; its attempts are on record like any other.
+///
+/// # Errors
+/// What was found, or why nobody knows.
+pub(super) async fn check(
+    sandbox: &Sandbox,
+    egress: &Egress,
+    workspace: PathBuf,
+    call_id: ToolCallId,
+) -> Result<(), String> {
+    // A rule makes the doors; nothing asks for what it names.
+    let rule: HostRule = LISTED.parse().map_err(|e: RuleError| e.to_string())?;
+    let hosts = Arc::new(HostPolicy { allow: vec![rule], deny: Vec::new() });
+    let grant = Grant { hosts, ..Grant::new(workspace, CommandRule::Any) };
+    let agent: AgentName = CHECKER.parse().map_err(|e: AgentNameError| e.to_string())?;
+    let stop = CancellationToken::new();
+    let mut session = sandbox.open(&grant, &stop).await.map_err(|e| e.to_string())?;
+    let listeners = session.take_listeners().ok_or("the sandbox has no doors")?;
+    let channel = egress.open(agent, CHECKER.to_owned(), grant.egress);
+    channel.listen(sessions::doors(listeners)).map_err(|e| e.to_string())?;
+    let under_way = UnderWay::begin(&channel, call_id, Arc::clone(&grant.hosts));
+    let checked = session.check_network(&grant).await;
+    under_way.end();
+    channel.close();
+    session.close().await;
+    checked
 }
 
 /// A call under way on a channel. Ends with it, also when the call is dropped.

@@ -79,8 +79,6 @@ pub(super) struct Place {
 pub(super) struct Lease {
     pub(super) session: Session,
     place: Place,
-    /// Whether calls before this one have used it.
-    pub(super) is_kept: bool,
 }
 
 impl Sessions {
@@ -144,7 +142,7 @@ impl Sessions {
     ) -> Result<Lease, SandboxError> {
         let profile = Profile::of(grant);
         if let Some(session) = self.inner.take_idle(place, &profile) {
-            return Ok(Lease { session, place: place.clone(), is_kept: true });
+            return Ok(Lease { session, place: place.clone() });
         }
         let mut session = self.inner.open(grant, stop).await?;
         if let Some(listeners) = session.take_listeners() {
@@ -153,12 +151,12 @@ impl Sessions {
                 reason: format!("its network cannot be served: {error}"),
             })?;
         }
-        Ok(Lease { session, place: place.clone(), is_kept: false })
+        Ok(Lease { session, place: place.clone() })
     }
 
     /// Takes a sandbox back after a call, for the run's next one.
     pub(super) fn give_back(&self, lease: Lease) {
-        let Lease { session, place, .. } = lease;
+        let Lease { session, place } = lease;
         // Dropped after the lock: whatever is not kept dies there.
         let _dead = self.inner.keep(&place, session);
     }
@@ -254,7 +252,7 @@ fn oldest_of(idle: &mut Vec<Idle>) -> Option<Idle> {
     Some(idle.swap_remove(oldest))
 }
 
-fn doors(listeners: Listeners) -> Doors {
+pub(super) fn doors(listeners: Listeners) -> Doors {
     let Listeners { proxy, http, https, dns } = listeners;
     Doors { proxy, http, https, dns }
 }

@@ -10,7 +10,7 @@ use crate::{
         fake_llm::{FakeLlm, Turn},
         fake_site::{FakeSite, PAGE},
     },
-    web::{audit_of, daemon, events_of, get, play},
+    web::{agents, audit_of, daemon, events_of, get, play},
 };
 
 #[tokio::test]
@@ -259,4 +259,51 @@ async fn a_cancel_ends_a_request_that_hangs() {
     daemon.wait_for(&run, &["cancelled"]).await;
     event(&daemon, &run, "run.cancelled").await;
     assert!(!kinds(&daemon, &run).await.contains(&"egress.denied".to_owned()));
+}
+
+#[tokio::test]
+async fn the_tool_is_listed_and_the_stand_in_model_uses_it_when_told_to_fetch() {
+    let site = FakeSite::start();
+    let mut daemon = Daemon::prepare_with("", &agents(&site));
+    daemon.run().await;
+    let tools = daemon.get("/api/v1/tools").await.expect(200)["items"].clone();
+    let tool = tools.as_array().unwrap().iter().find(|t| t["name"] == "http_request").unwrap();
+    assert_eq!((&tool["effect"], &tool["risk"]), (&json!("pure"), &json!("low")));
+    assert_eq!(tool["schema"]["required"], json!(["method", "url"]));
+    let body = json!({"agent": "web", "input": "fetch http://site.example/page"});
+    let run = daemon.post("/api/v1/runs?wait=30", &body).await.expect(200);
+    assert_eq!((&run["state"], &run["tainted"]), (&json!("succeeded"), &json!(true)), "{run:#}");
+    assert_eq!(site.asked_for("/page").len(), 1);
+    let id = run["id"].as_str().unwrap();
+    let completed = events_of(&daemon, id, "tool.completed").await;
+    assert!(completed[0]["output"].as_str().unwrap().contains(PAGE), "{completed:#?}");
+}
+
+#[tokio::test]
+async fn a_bound_secret_goes_to_its_place_and_a_placeholder_elsewhere_is_a_finding() {
+    let (fake, site) = (provider(), FakeSite::start());
+    let more = format!(
+        "{}\n[egress.secrets.key]\nvalue = \"top-secret-8841\"\nhost = \"site.example\"\nport = 80\n\
+         path_prefix = \"/api\"\n",
+        agents(&site)
+    );
+    let mut daemon = Daemon::prepare_with(&fake.openai_url(), &more);
+    daemon.run().await;
+    let with_key = |path: &str| {
+        json!({
+            "method": "GET", "url": format!("http://site.example{path}"),
+            "headers": {"authorization": "Bearer {{secret:key}}"},
+        })
+    };
+    let calls = [("http_request", with_key("/elsewhere")), ("http_request", with_key("/api/x"))];
+    let played = play(&daemon, &fake, "blind", "keys", &calls).await;
+    assert!(played.told[0].contains("secret_misused"), "{}", played.told[0]);
+    assert!(site.asked_for("/elsewhere").is_empty());
+    let asked = site.asked_for("/api/x");
+    assert_eq!(asked[0].headers["authorization"], "Bearer top-secret-8841");
+    assert_eq!(events_of(&daemon, &played.id, "secret.blocked").await.len(), 1);
+    let all = json!(daemon.events(&played.id).await).to_string();
+    assert!(!all.contains("top-secret-8841"));
+    let rows = audit_of(&daemon, &played.id, 2).await;
+    assert!(rows.iter().any(|r| r["secrets"] == json!(["key"])), "{rows:#?}");
 }
