@@ -47,6 +47,10 @@ const SUB_RULES: &[(&str, &[&str])] = &[
     ("orchestrator/step", &["domain"]),
 ];
 
+/// Parts of one module that do not know each other: the public listener and the admin door share
+/// nothing but the kit.
+const STRANGERS: &[(&str, &str)] = &[("http/api", "admin"), ("http/admin", "api")];
+
 /// Outside crates and the places, below `src/`, that may name them.
 const WALLS: &[(&str, &[&str])] = &[
     ("sqlx", &["store/"]),
@@ -139,6 +143,10 @@ fn each_kind_of_violation_is_caught() {
         ("domain/x.rs", "async fn f() {}", "is not pure"),
         ("auth/policy/x.rs", "fn f() { std::fs::read(p) }", "is not pure"),
         ("domain/x.rs", "use std::time::Instant;", "is not pure"),
+        ("http/api/x.rs", "use crate::http::admin::Bounds;", "names admin"),
+        ("http/api/x.rs", "use super::super::{admin::Bounds, kit};", "names admin"),
+        ("http/admin/x.rs", "use crate::http::{kit, api::schema};", "names api"),
+        ("http/admin/x.rs", "fn f() { super::super::api::access(p) }", "names api"),
         ("new/x.rs", "", "has no row"),
     ] {
         let found = violations(path, text).join("\n");
@@ -160,6 +168,8 @@ fn what_is_allowed_is_let_through() {
         ("http/x.rs", "use crate::http::api; use axum::{Router, http::StatusCode};"),
         ("llm/x.rs", "fn f<'a>(x: &'a str) { my_sqlx::f(); self::sqlx_like::g() }"),
         ("auth/authn/x.rs", "use super::super::domain; use super::store_of;"),
+        ("http/mod.rs", "pub use api::Info; pub use admin::Bounds;"),
+        ("http/admin/x.rs", "use crate::http::kit::Problem; fn f(api: u8) {}"),
         ("lib.rs", "pub mod store;"),
         ("main.rs", "fn main() { agent_runtime::app::main() }"),
     ] {
@@ -195,6 +205,12 @@ fn violations(path: &str, text: &str) -> Vec<String> {
         let is_module = IMPORTS.iter().any(|(module, _)| *module == name);
         if is_module && name != module && !allowed.contains(&name) {
             wrong.push(format!("{path} imports {name}"));
+        }
+    }
+    for (part, stranger) in STRANGERS {
+        let is_named = names_part(&tokens, stranger);
+        if path.strip_prefix(part).is_some_and(|rest| rest.starts_with('/')) && is_named {
+            wrong.push(format!("{path} names {stranger}"));
         }
     }
     for (name, places) in WALLS {
@@ -283,6 +299,17 @@ fn names(tokens: &[&str], name: &str) -> bool {
         let is_path = tokens[at + 1..].starts_with(&[":", ":"]);
         let is_use = before(1) == Some("use");
         *token == name && !is_part && (is_path || is_use)
+    })
+}
+
+/// Whether a path has this part: `…::name` or `name::…`, or a group that begins with it.
+fn names_part(tokens: &[&str], name: &str) -> bool {
+    tokens.iter().enumerate().any(|(at, token)| {
+        let before = |n: usize| at.checked_sub(n).map(|i| tokens[i]);
+        let is_after = before(1) == Some(":") && before(2) == Some(":");
+        let is_in_group = matches!(before(1), Some("{" | ",")) && tokens.contains(&"use");
+        let is_before = tokens[at + 1..].starts_with(&[":", ":"]);
+        *token == name && (is_after || (is_in_group && is_before))
     })
 }
 

@@ -27,6 +27,7 @@ pub(super) struct Daemon {
     pub(super) address: SocketAddr,
     pub(super) store: Store,
     pub(super) llm: Llm,
+    pub(super) orchestrator: Orchestrator,
     pub(super) tokens: TokenTable,
     pub(super) trail: Trail,
     pub(super) redactor: Redactor,
@@ -99,6 +100,18 @@ pub(super) async fn daemon(
         wait_max: settings.wait_for_person,
     };
     let orchestrator = Orchestrator::start(parts, options).await.map_err(fault)?;
+    if settings.admin_socket {
+        let parts = http::admin::Parts {
+            orchestrator: orchestrator.clone(),
+            authorizer: authorizer.clone(),
+            authenticator: authenticator.clone(),
+            ids: ids.clone(),
+            bounds: bounds(settings),
+        };
+        let uid = secret_file::effective_uid();
+        let path = http::admin::start(&settings.data_dir, uid, parts, tasks).map_err(fault)?;
+        tracing::info!(path = %path.display(), "admin socket");
+    }
     let options = http::Options {
         hosts: settings.hosts.clone(),
         cors_origins: settings.cors_origins.clone(),
@@ -107,7 +120,7 @@ pub(super) async fn daemon(
     };
     let info = Info { environment: settings.mode.as_str().to_owned(), store: "sqlite" };
     let parts = http::Parts {
-        orchestrator,
+        orchestrator: orchestrator.clone(),
         authenticator,
         authorizer,
         ids,
@@ -116,7 +129,7 @@ pub(super) async fn daemon(
         info,
     };
     let address = http::start(options, parts, tasks).await.map_err(fault)?;
-    Ok(Daemon { address, store, llm, tokens, trail, redactor, generated })
+    Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, generated })
 }
 
 /// Randomness for ids. Without it there is no safe way to go on; zeros would collide, and the
@@ -160,6 +173,17 @@ fn host_policies(settings: &Settings, egress: &Egress) -> HostPolicies {
         egress.set_policy(&agent.name, hosts.effective(&agent.name));
     }
     hosts
+}
+
+/// The bounds of the sandbox, as the admin door shows them.
+fn bounds(settings: &Settings) -> http::admin::Bounds {
+    http::admin::Bounds {
+        backend: settings.worker_runtime.as_str(),
+        min_level: settings.sandbox_min_level,
+        sessions_max: settings.sessions_max,
+        session_idle_secs: settings.session_idle.as_secs(),
+        processes_max: settings.tool_processes,
+    }
 }
 
 fn tool_views() -> Vec<ToolView> {
