@@ -108,6 +108,7 @@ impl Tools {
             data_dir: data_dir.to_owned(),
             processes_max: 1,
             sessions_max: 1,
+            backend: crate::sandbox::Backend::Sandbox,
         };
         let sandbox = Sandbox::start(options, tasks).await.unwrap();
         let egress = Egress::new(crate::egress::Options::default(), tasks).unwrap();
