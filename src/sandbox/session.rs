@@ -26,7 +26,7 @@ use super::{
     backend::OtherKept,
     call::{self, Victim},
     kept::Open,
-    mounts, net,
+    mounts, net, net_canary,
     parent::{FULL_PAUSE, Helper},
     plan::Plan,
     protected, sys,
@@ -148,6 +148,15 @@ impl Session {
             return Err(SandboxError::OtherProfile);
         }
         self.sandbox.run_in(&self.home, job, stop).await
+    }
+
+    /// Tries every way out of this sandbox from inside, while somebody serves its doors under a
+    /// policy that allows no name that the canary asks for.
+    ///
+    /// # Errors
+    /// What got through, or why nobody knows.
+    pub async fn check_network(&self, grant: &Grant) -> Result<(), String> {
+        net_canary::check(&self.kept, grant).await
     }
 
     /// Kills everything in it and waits until it is gone.
