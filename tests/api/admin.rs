@@ -41,13 +41,21 @@ async fn admin_routes_do_not_exist_on_the_public_listener_nor_public_ones_at_the
     for (method, path) in ROUTES {
         let path = path.replace("{id}", "egr_01890a5d-ac96-774b-bcce-b302099a8057");
         let public = daemon.call(method.clone(), &path, ADMIN, Some(&json!({}))).await.unwrap();
-        assert_eq!((public.status.as_u16(), public.code().as_str()), (404, "route.not_found"), "{path}");
+        assert_eq!(
+            (public.status.as_u16(), public.code().as_str()),
+            (404, "route.not_found"),
+            "{path}"
+        );
         let here = call(&door, method.clone(), &path, &[], Some(&json!({}))).await;
         assert_ne!(here.text.contains("route.not_found"), true, "{method} {path}: {}", here.text);
     }
     for path in ["/api/v1/runs", "/api/v1/me", "/health", "/metrics", "/docs", "/"] {
         let answer = call(&door, Method::GET, path, &[], None).await;
-        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (404, "route.not_found"), "{path}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (404, "route.not_found"),
+            "{path}"
+        );
     }
     let document = call(&door, Method::GET, "/openapi.json", &[], None).await.expect(200);
     assert_eq!(document["paths"].as_object().unwrap().len(), 4);
@@ -67,7 +75,10 @@ async fn the_door_keeps_the_conventions_of_the_api() {
     assert_eq!(id_of(&wrong.headers), "mine-1");
     assert_eq!(wrong.headers["content-type"], "application/problem+json");
     let problem = wrong.expect(422);
-    assert_eq!((&problem["request_id"], &problem["code"]), (&json!("mine-1"), &json!("request.invalid")));
+    assert_eq!(
+        (&problem["request_id"], &problem["code"]),
+        (&json!("mine-1"), &json!("request.invalid"))
+    );
     assert_eq!(problem["errors"][0]["pointer"], "/rule");
     for (body, pointer) in [
         (json!({}), "/rule"),
@@ -111,7 +122,8 @@ async fn the_door_keeps_the_conventions_of_the_api() {
 #[tokio::test]
 async fn the_door_says_how_tools_are_confined() {
     let daemon = Daemon::start("").await;
-    let report = call(&door(&daemon), Method::GET, "/admin/v1/sandbox", &[], None).await.expect(200);
+    let report =
+        call(&door(&daemon), Method::GET, "/admin/v1/sandbox", &[], None).await.expect(200);
     let public = daemon.get("/api/v1/info").await.expect(200);
     assert_eq!(report["level"], public["sandbox_level"]);
     assert_eq!(report["usable"], true);

@@ -95,7 +95,10 @@ async fn a_host_is_allowed_tested_denied_and_removed_at_run_time() {
     assert_eq!(rows[0]["data"]["before"], json!(null));
     assert_eq!(rows[0]["data"]["after"]["rule"], "api.example.com");
     assert_eq!(rows[0]["data"]["after"]["note"], "ticket 12");
-    assert_eq!((&rows[4]["data"]["before"]["id"], &rows[4]["data"]["after"]), (&json!(id), &json!(null)));
+    assert_eq!(
+        (&rows[4]["data"]["before"]["id"], &rows[4]["data"]["after"]),
+        (&json!(id), &json!(null))
+    );
     assert!(Ran::from(daemon.command(&["audit", "verify"]).output().unwrap()).code == Some(0));
 }
 
@@ -117,7 +120,11 @@ async fn a_person_is_told_which_rule_decides_what_the_addresses_are_and_what_wou
     assert!(denied.out.contains("denied_domains of [agents.net]"), "{}", denied.out);
     let port = test(&["docs.example.com:8443"]);
     assert!(port.out.contains("egress add docs.example.com:8443"), "{}", port.out);
-    egress(&daemon, &["add", "get.example.com", "--method", "GET", "--path", "/v1/", "--agent", "net"]).good();
+    egress(
+        &daemon,
+        &["add", "get.example.com", "--method", "GET", "--path", "/v1/", "--agent", "net"],
+    )
+    .good();
     let tunnel = test(&["get.example.com", "--json"]).json();
     assert_eq!(tunnel["reason"], "method_not_allowed");
     let wrong = test(&["get.example.com", "--method", "GET", "--path", "/v2", "--json"]).json();
@@ -168,8 +175,13 @@ async fn the_list_outlives_a_restart_and_can_be_read_without_a_daemon() {
     let offline = egress(&daemon, &["list", "--json"]).good();
     assert!(offline.err.contains("what the next start will put in force"), "{}", offline.err);
     let kept = offline.json();
-    let kept: Vec<Value> =
-        kept["items"].as_array().unwrap().iter().filter(|r| r["layer"] == "list").cloned().collect();
+    let kept: Vec<Value> = kept["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|r| r["layer"] == "list")
+        .cloned()
+        .collect();
     assert_eq!(kept, before);
     daemon.run().await;
     assert_eq!(listed(&daemon), before);
@@ -204,7 +216,10 @@ async fn sighup_takes_over_the_domains_and_a_wrong_file_changes_nothing() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     };
-    assert_eq!((&rows[0]["data"]["what"], &rows[0]["data"]["agent"]), (&json!("reloaded"), &json!("net")));
+    assert_eq!(
+        (&rows[0]["data"]["what"], &rows[0]["data"]["agent"]),
+        (&json!("reloaded"), &json!("net"))
+    );
     assert_eq!(rows[0]["data"]["before"]["allow"][0], "docs.example.com");
     assert_eq!(rows[0]["data"]["after"]["allow"][0], "api.example.com");
     fs::write(&file, original.replace("[\"docs.example.com\",", "[\"not a host\",")).unwrap();
@@ -243,7 +258,8 @@ async fn the_admin_door_is_for_the_daemons_own_user_alone() {
         // Only root can be somebody else; the mode above keeps strangers out.
         return;
     }
-    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let open =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     let home = tempfile::tempdir().unwrap();
     let program = home.path().join("agent-runtime");
     fs::copy(env!("CARGO_BIN_EXE_agent-runtime"), &program).unwrap();

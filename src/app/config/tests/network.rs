@@ -45,12 +45,18 @@ fn every_domain_means_public_names_at_two_ports_and_no_private_address() {
 #[test]
 fn what_is_wrong_with_the_network_is_named_with_its_place() {
     for (text, wanted) in [
-        ("[agents.a]\nallowed_domains = [\"https://a.example/\"]", "test.toml:2: `agents.a.allowed_domains` holds"),
+        (
+            "[agents.a]\nallowed_domains = [\"https://a.example/\"]",
+            "test.toml:2: `agents.a.allowed_domains` holds",
+        ),
         ("[agents.a]\nallowed_domains = [\"a.example:0\"]", "1 to 65535"),
         ("[agents.a]\nallowed_domains = [\"*.*.example\"]", "`*` stands alone"),
         ("[agents.a]\nallowed_domains = [\"b\u{fc}cher.example\"]", "ASCII"),
         ("[agents.a]\nallowed_domains = [\"010.0.0.1\"]", "number"),
-        ("[agents.a]\nallowed_domains = [{ host = \"a.example\", prt = 1 }]", "unknown field `prt`"),
+        (
+            "[agents.a]\nallowed_domains = [{ host = \"a.example\", prt = 1 }]",
+            "unknown field `prt`",
+        ),
         ("[agents.a]\nallowed_domains = [{ port = 1 }]", "missing field `host`"),
         ("[agents.a]\nallowed_domains = \"a.example\"", "must be a list such as"),
         ("[agents.a]\nallowed_domain = []", "did you mean `agents.a.allowed_domains`?"),
@@ -58,14 +64,23 @@ fn what_is_wrong_with_the_network_is_named_with_its_place() {
         ("[agents.a.egress]\nconections = 1", "did you mean `agents.a.egress.connections`?"),
         ("[sandbox]\nbackend = \"podman\"", "not sandbox, docker or local"),
         ("[sandbox]\nsessions_max = 0", "must be at least 1"),
-        ("[egress]\nproxy_url = \"socks5://u:hidden-word@p:1\"", "`egress.proxy_url` is not the URL of a proxy"),
+        (
+            "[egress]\nproxy_url = \"socks5://u:hidden-word@p:1\"",
+            "`egress.proxy_url` is not the URL of a proxy",
+        ),
         ("[egress]\nca_file = \"none.pem\"", "cannot be read"),
         ("[egress.connect_to]\n\"a.example\" = \"192.0.2.1:1\"", "write the port too"),
         ("[egress.connect_to]\n\"a.example:1\" = \"b.example:1\"", "is not an address"),
         ("[egress.secrets.k]\nhost = \"a.example\"", "has no `value` or `value_file`"),
         ("[egress.secrets.k]\nvalue = \"12345678\"", "a host name is missing"),
-        ("[egress.secrets.k]\nvalue = \"12345678\"\nhost = \"a.example\"\nport = 0", "between 1 and 65535"),
-        ("[egress.secrets.k]\nvalue = \"12345678\"\nhost = \"a.example\"\npath_prefix = \"v1\"", "must begin with `/`"),
+        (
+            "[egress.secrets.k]\nvalue = \"12345678\"\nhost = \"a.example\"\nport = 0",
+            "between 1 and 65535",
+        ),
+        (
+            "[egress.secrets.k]\nvalue = \"12345678\"\nhost = \"a.example\"\npath_prefix = \"v1\"",
+            "must begin with `/`",
+        ),
     ] {
         let error = with_file(text, &[]).unwrap_err().to_string();
         assert!(error.contains(wanted), "{text}: {error}");
