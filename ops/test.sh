@@ -36,6 +36,8 @@ install_packages() {
             missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
     fi
     [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+    # Not on everybody's PATH.
+    [ -x /usr/sbin/squid ] || missing+=(squid)
     [ ${#missing[@]} -eq 0 ] && return 0
     say "installing ${missing[*]}"
     local as_root=()

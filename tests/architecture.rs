@@ -56,8 +56,8 @@ const WALLS: &[(&str, &[&str])] = &[
     ("sqlx", &["store/"]),
     ("reqwest", &["llm/", "app/client/"]),
     ("axum", &["http/"]),
-    ("hyper", &["http/"]),
-    ("hyper_util", &["http/"]),
+    ("hyper", &["http/", "egress/"]),
+    ("hyper_util", &["http/", "egress/"]),
     ("tower", &["http/"]),
     ("tower_http", &["http/"]),
     ("utoipa", &["http/"]),
@@ -79,6 +79,8 @@ const WALLS: &[(&str, &[&str])] = &[
     ("hickory_proto", &["egress/"]),
     ("hickory_resolver", &["egress/"]),
     ("httparse", &["egress/"]),
+    ("tokio_rustls", &["egress/"]),
+    ("webpki_roots", &["egress/"]),
 ];
 
 /// Pure parts: no I/O, no waiting, no clock of their own.

@@ -173,8 +173,8 @@ pub(super) async fn store(
     call: &mut ToolCall,
     invoked: Invoked,
 ) -> Result<(), StoreError> {
-    let Invoked { outcome, records, taints } = invoked;
-    for attempt in records.into_iter().filter(|r| !r.allowed).take(REFUSALS_MAX) {
+    let Invoked { outcome, refusals, taints } = invoked;
+    for attempt in refusals.into_iter().take(REFUSALS_MAX) {
         let misused = (attempt.reason == SECRET_MISUSED)
             .then(|| format!("a request to {}:{}", attempt.host, attempt.port));
         tx.event(run, EventBody::EgressDenied { attempt })?;

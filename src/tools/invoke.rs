@@ -60,8 +60,8 @@ pub struct CallContext {
 pub struct Invoked {
     /// What the model is told.
     pub outcome: ToolOutcome,
-    /// What it tried on the network: the first records, bounded by `egress`.
-    pub records: Vec<EgressRecord>,
+    /// What it was refused on the network: the first ones, bounded by `egress`.
+    pub refusals: Vec<EgressRecord>,
     /// Whether something came in that others have written.
     pub taints: bool,
 }
@@ -69,7 +69,7 @@ pub struct Invoked {
 impl From<ToolOutcome> for Invoked {
     /// A call that never reached out.
     fn from(outcome: ToolOutcome) -> Self {
-        Self { outcome, records: Vec::new(), taints: false }
+        Self { outcome, refusals: Vec::new(), taints: false }
     }
 }
 
@@ -214,7 +214,8 @@ impl Tools {
 fn reached_out(outcome: ToolOutcome, traffic: Traffic, came_back: bool) -> Invoked {
     // Beyond the records that were kept nobody knows: then it counts as having read something.
     let taints = came_back || traffic.more > 0 || traffic.records.iter().any(network::brought_in);
-    Invoked { outcome, records: traffic.records, taints }
+    let refusals = traffic.records.into_iter().filter(network::is_refusal).collect();
+    Invoked { outcome, refusals, taints }
 }
 
 async fn on_files(call: Invocation, grant: Arc<Grant>) -> ToolOutcome {

@@ -15,7 +15,7 @@ use crate::{
         AgentName, CommandRule, EgressRecord, EgressVia, Grant, HostPolicy, HostRule, ToolCallId,
         ToolOutcome, agent::AgentNameError, host::RuleError,
     },
-    egress::{Channel, Egress, Traffic},
+    egress::{Channel, Egress, Reason, Traffic},
     sandbox::Sandbox,
 };
 
@@ -91,10 +91,11 @@ pub(super) async fn check(
     let mut session = sandbox.open(&grant, &stop).await.map_err(|e| e.to_string())?;
     let listeners = session.take_listeners().ok_or("the sandbox has no doors")?;
     let channel = egress.open(agent, CHECKER.to_owned(), grant.egress);
-    channel.listen(sessions::doors(listeners)).map_err(|e| e.to_string())?;
+    let serving = channel.listen(sessions::doors(listeners)).map_err(|e| e.to_string())?;
     let under_way = UnderWay::begin(&channel, call_id, Arc::clone(&grant.hosts));
     let checked = session.check_network(&grant).await;
     under_way.end();
+    drop(serving);
     channel.close();
     session.close().await;
     checked
@@ -135,10 +136,16 @@ pub(super) fn brought_in(record: &EgressRecord) -> bool {
     record.allowed && record.bytes_down > 0 && record.via != EgressVia::Dns
 }
 
+/// Whether policy refused it; what could not be reached is no refusal.
+pub(super) fn is_refusal(record: &EgressRecord) -> bool {
+    let unreached = [Reason::NoAddress, Reason::ResolveFailed, Reason::ConnectFailed];
+    !record.allowed && !unreached.iter().any(|reason| record.reason == reason.as_str())
+}
+
 /// Tells the model what was refused: a program may only have said that a connection broke.
 pub(super) fn note(outcome: &mut ToolOutcome, traffic: &Traffic) {
     let mut told: Vec<String> = Vec::new();
-    for record in traffic.records.iter().filter(|r| !r.allowed) {
+    for record in traffic.records.iter().filter(|r| is_refusal(r)) {
         let line = format!("{}:{} ({})", record.host, record.port, record.reason);
         if !told.contains(&line) {
             told.push(line);
