@@ -1,11 +1,15 @@
 //! What holds for every grant and every message; shared by the tests and `fuzz/`.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    fmt::Debug,
+    path::{Component, Path, PathBuf},
+};
 
 use rustix::net::{RecvFlags, SendFlags};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    plan::{self, Plan, PlanError, Program},
+    plan::{self, CallPlan, Plan, PlanError, Program, Tree},
     wire::{self, Report},
 };
 use crate::domain::{Access, CommandRule, Grant, PathRule};
@@ -26,10 +30,15 @@ pub fn zygote_protocol(data: &[u8]) {
         let is_long = json.len() > 512;
         assert!(again.as_ref() == Some(&report) || is_long, "{report:?} became {again:?}");
     }
-    if let Ok(plan) = serde_json::from_str::<Plan>(json) {
-        let again = serde_json::to_vec(&plan).unwrap_or_default();
-        assert_eq!(serde_json::from_slice::<Plan>(&again).ok(), Some(plan));
-    }
+    reads_back::<Plan>(json);
+    reads_back::<CallPlan>(json);
+}
+
+/// What was understood is written as what is understood again.
+fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(json: &str) {
+    let Ok(value) = serde_json::from_str::<T>(json) else { return };
+    let again = serde_json::to_vec(&value).unwrap_or_default();
+    assert_eq!(serde_json::from_slice::<T>(&again).ok(), Some(value));
 }
 
 /// Fuzz entry: a grant and a job in lines, the first character of each says what it is.
@@ -50,17 +59,21 @@ pub fn plan(data: &[u8]) {
             // The sandbox hands in the canonical path.
             'd' if rest.starts_with('/') => data_dir = resolved(Path::new(rest)),
             'c' => cwd = rest,
+            'x' => grant.may_execute_files = true,
+            'o' => grant.commands = CommandRule::Only(vec![rest.to_owned()]),
             'a' => argv.push(rest.to_owned()),
             'e' => env.extend(rest.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()))),
             _ => {}
         }
     }
-    if let Ok(planned) = plan::plan(&grant, &data_dir, argv.clone(), &env, cwd) {
-        keeps_to_the_grant(&planned, &grant, &data_dir);
-        starts_what_was_asked(&planned, &argv, &env);
+    let Ok(view) = plan::plan(&grant, &data_dir) else { return };
+    keeps_to_the_grant(&view, &grant, &data_dir);
+    if let Ok(call) = plan::call(&grant, &view, argv.clone(), &env, cwd) {
+        starts_what_was_asked(&call, &argv, &env);
+        stays_inside(&call, &view);
     }
     // Without a program nothing is planned, whatever else is asked for.
-    let nothing = plan::plan(&grant, &data_dir, Vec::new(), &env, cwd);
+    let nothing = plan::call(&grant, &view, Vec::new(), &env, cwd);
     assert_eq!(nothing, Err(PlanError::NoProgram));
 }
 
@@ -82,16 +95,24 @@ fn keeps_to_the_grant(plan: &Plan, grant: &Grant, data_dir: &Path) {
     }
     let order: Vec<_> = plan.trees.iter().map(|t| t.target.components().count()).collect();
     assert!(order.is_sorted(), "a parent would hide its child: {:?}", plan.trees);
-    let cwd = resolved(&plan.cwd);
-    assert!(!plan.cwd.as_os_str().as_encoded_bytes().contains(&0));
-    let is_inside = plan.trees.iter().any(|tree| cwd.starts_with(resolved(&tree.target)));
-    assert!(is_inside, "{:?} is outside of {:?}", plan.cwd, plan.trees);
+    // What can be written cannot be executed, unless the grant says so.
+    let may_do_both = |tree: &Tree| tree.access == Access::Rw && tree.may_execute;
+    assert!(grant.may_execute_files || !plan.trees.iter().any(may_do_both), "{:?}", plan.trees);
     assert_eq!(plan.home, grant.workspace);
+    assert!(!plan.has_network, "no host was granted");
+}
+
+/// The working directory lies in a tree of the view, however it was written.
+fn stays_inside(call: &CallPlan, plan: &Plan) {
+    assert!(!call.cwd.as_os_str().as_encoded_bytes().contains(&0));
+    let cwd = resolved(&call.cwd);
+    let is_inside = plan.trees.iter().any(|tree| cwd.starts_with(resolved(&tree.target)));
+    assert!(is_inside, "{:?} is outside of {:?}", call.cwd, plan.trees);
 }
 
 /// Arguments and variables arrive as they were given, and none replaces what the sandbox sets.
-fn starts_what_was_asked(plan: &Plan, argv: &[String], env: &[(String, String)]) {
-    let Program::Exec { argv: planned, env: all } = &plan.program else { return };
+fn starts_what_was_asked(call: &CallPlan, argv: &[String], env: &[(String, String)]) {
+    let Program::Exec { argv: planned, env: all } = &call.program else { return };
     assert_eq!(planned, argv);
     for name in ["PATH", "HOME", "TMPDIR", "LANG"] {
         assert_eq!(all.iter().filter(|(own, _)| own == name).count(), 1, "{name}");
