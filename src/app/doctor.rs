@@ -23,7 +23,7 @@ use super::{
 use crate::{
     llm::Llm,
     runtime::{Stop, Tasks},
-    sandbox::{self, Sandbox, Status},
+    sandbox::{self, Attestation, Finding, Sandbox, Shown, Status},
     store::{ReadOnlyStore, database_file},
 };
 
@@ -317,18 +317,59 @@ fn sandbox_item(settings: &Settings, status: &Status) -> Item {
 async fn try_sandbox(settings: &Settings) -> Result<Status, String> {
     let scratch = Scratch::new()?;
     let tasks = Tasks::new(Stop::default());
-    let options = sandbox::Options {
-        enabled: settings.sandbox_enabled,
-        min_level: settings.sandbox_min_level,
-        data_dir: scratch.0.clone(),
-        processes_max: 1,
-        sessions_max: 1,
-        backend: super::build::backend(settings),
-    };
-    let sandbox = Box::pin(Sandbox::start(options, &tasks)).await.map_err(|e| e.to_string())?;
+    let start = Sandbox::start(options(settings, &scratch), &tasks);
+    let sandbox = Box::pin(start).await.map_err(|e| e.to_string())?;
     let status = sandbox.status();
     tasks.stop().hard();
     Ok(status)
+}
+
+fn options(settings: &Settings, scratch: &Scratch) -> sandbox::Options {
+    sandbox::Options {
+        enabled: settings.sandbox_enabled,
+        min_level: settings.sandbox_min_level,
+        data_dir: scratch.0.clone(),
+        processes_max: 2,
+        sessions_max: 2,
+        backend: super::build::backend(settings),
+    }
+}
+
+/// Tries to get out of the sandbox, and shows that each attempt works without it.
+pub(super) async fn attest(context: &Context, is_json: bool) -> Result<ExitCode, Failure> {
+    let settings = context.load().map_err(|p| Failure::usage(p.to_string()))?.settings;
+    let scratch = Scratch::new().map_err(Failure::fault)?;
+    let tasks = Tasks::new(Stop::default());
+    let attested = Box::pin(sandbox::attest(options(&settings, &scratch), &tasks)).await;
+    tasks.stop().hard();
+    let attested = attested.map_err(|e| Failure::fault(e.to_string()))?;
+    let Attestation { status, findings } = &attested;
+    if is_json {
+        out::json(&json!({
+            "ok": attested.is_good(),
+            "level": status.level,
+            "minimum": settings.sandbox_min_level,
+            "reason": status.reason,
+            "findings": findings,
+        }));
+    } else {
+        show_attempts(status, findings, Paint::stdout(context.wants_no_colour()));
+    }
+    Ok(if attested.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_attempts(status: &Status, findings: &[Finding], paint: Paint) {
+    for finding in findings {
+        let (mark, note) = match finding.shown {
+            Shown::Held => (paint.good("held  "), "works without the sandbox"),
+            Shown::NotShown => (paint.warn("shows nothing"), "fails without the sandbox too"),
+            Shown::Known => (paint.warn("open  "), "known at this level"),
+            Shown::Escaped => (paint.bad("ESCAPED"), "the sandbox does not hold"),
+        };
+        out::line(format_args!("{mark}  {:<40}  {note}", finding.attempt));
+    }
+    let reason = status.reason.as_deref().unwrap_or("every attempt failed");
+    out::line(format_args!("level {}: {}", status.level.as_str(), out::tame(reason)));
 }
 
 struct Scratch(PathBuf);

@@ -9,36 +9,58 @@ use rustix::net::{RecvFlags, SendFlags};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    kept::Open,
     plan::{self, CallPlan, Plan, PlanError, Program, Tree},
-    wire::{self, Report},
+    wire::{self, Message, Report, memory_file},
 };
 use crate::domain::{Access, CommandRule, Grant, PathRule};
 
 /// Fuzz entry: what arrives at an end of the sandbox's sockets.
 pub fn zygote_protocol(data: &[u8]) {
-    let (Ok((ours, theirs)), Ok(json)) = (wire::pair(), std::str::from_utf8(data)) else { return };
+    let Ok((ours, theirs)) = wire::pair() else { return };
     // Whole, shortened by the bound on messages, or not sent at all; never something else.
     if !data.is_empty() && wire::send(&ours, data, &[], SendFlags::DONTWAIT).is_ok() {
         let message = wire::receive(&theirs, RecvFlags::DONTWAIT).unwrap_or_default();
         assert!(data.starts_with(&message.bytes) && !message.bytes.is_empty());
         assert!(message.descriptors.is_empty());
     }
-    if let Ok(report) = serde_json::from_str::<Report>(json) {
+    if let Ok(report) = serde_json::from_slice::<Report>(data) {
         wire::report(&ours, &report, &[]);
         let message = wire::receive(&theirs, RecvFlags::DONTWAIT).unwrap_or_default();
         let again = serde_json::from_slice(&message.bytes).ok();
-        let is_long = json.len() > 512;
+        let is_long = data.len() > 1_024;
         assert!(again.as_ref() == Some(&report) || is_long, "{report:?} became {again:?}");
     }
-    reads_back::<Plan>(json);
-    reads_back::<CallPlan>(json);
+    let message = |descriptors| Message { bytes: data.to_vec(), descriptors };
+    for descriptors in [Vec::new(), memory_file("request", data).into_iter().collect()] {
+        let count = descriptors.len();
+        if let Ok((call, rest)) = wire::unpack::<CallPlan>(message(descriptors)) {
+            // A request in a file uses up one descriptor, one in the message none.
+            assert!(rest.len() == count && data.first() == Some(&b'i'), "{data:?}");
+            reads_back(&call);
+        }
+    }
+    wire::unpack::<Open>(message(Vec::new())).ok();
+    if let Ok(plan) = serde_json::from_slice::<Plan>(data) {
+        reads_back(&plan);
+    }
+    // The same bytes as the content of a file that a message points to.
+    let file = memory_file("request", data).into_iter().collect();
+    let pointing = Message { bytes: b"f".to_vec(), descriptors: file };
+    let in_file = wire::unpack::<CallPlan>(pointing).ok().map(|(call, rest)| (call, rest.len()));
+    let plain = serde_json::from_slice::<CallPlan>(data).ok().map(|call| (call, 0));
+    assert_eq!(in_file, plain, "a request means the same wherever it lies");
 }
 
-/// What was understood is written as what is understood again.
-fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(json: &str) {
-    let Ok(value) = serde_json::from_str::<T>(json) else { return };
-    let again = serde_json::to_vec(&value).unwrap_or_default();
-    assert_eq!(serde_json::from_slice::<T>(&again).ok(), Some(value));
+/// What was understood is sent as what is understood again.
+fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
+    let (Ok((ours, theirs)), Ok(packed)) = (wire::pair(), wire::pack(value)) else { return };
+    if packed.send(&ours, &[]).is_err() {
+        return;
+    }
+    let message = wire::receive(&theirs, RecvFlags::DONTWAIT).unwrap_or_default();
+    let again = wire::unpack::<T>(message).ok().map(|(again, _)| again);
+    assert_eq!(again.as_ref(), Some(value));
 }
 
 /// Fuzz entry: a grant and a job in lines, the first character of each says what it is.

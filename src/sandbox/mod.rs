@@ -4,6 +4,7 @@
 //! nothing ever runs with less confinement than the canary measured at start; nothing of a call
 //! outlives it. See `docs/SANDBOX.md` for the sequence and for what does not hold.
 
+mod attest;
 mod backend;
 mod call;
 mod canary;
@@ -14,10 +15,14 @@ mod docker;
 mod fs_rules;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod kept;
+mod levels;
 mod limits;
 mod local;
 mod lock;
 mod mounts;
+mod net;
+mod net_canary;
 mod output;
 mod parent;
 mod plan;
@@ -32,18 +37,15 @@ mod wire;
 mod workspace;
 mod zygote;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use attest::{Attestation, Finding, Shown, attest, attest_with_helper};
 pub use backend::Backend;
-pub use docker::{DockerOptions, SOCKET as DOCKER_SOCKET};
+pub use docker::DockerOptions;
 pub use lock::LockError;
 pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
@@ -55,14 +57,14 @@ pub use zygote::{TOOL_UID, helper_main, helper_requested};
 
 use self::{
     backend::{Other, OtherKept},
-    canary::Bait,
+    levels::{judge, measure, unusable},
     lock::Lock,
     output::Capture,
     parent::Helper,
-    plan::{CallPlan, Plan, Program},
+    session::{Home, Kept},
 };
 use crate::{
-    domain::{CommandRule, Confinement, Grant, ToolLimits},
+    domain::{CommandRule, Confinement, Grant},
     runtime::Tasks,
 };
 
@@ -255,7 +257,8 @@ impl Sandbox {
             other.insert(backend).status()
         } else {
             let helper = helper_used.insert(Helper::start(helper, Arc::clone(&lock), tasks));
-            judge(measure(helper, &options.data_dir).await, options.min_level)
+            let measured = Box::pin(measure(helper, &options.data_dir, options.min_level)).await;
+            judge(measured, options.min_level)
         };
         match &status.reason {
             None => tracing::info!(level = status.level.as_str(), "sandbox measured"),
@@ -303,62 +306,99 @@ impl Sandbox {
         grant: &Grant,
         stop: &CancellationToken,
     ) -> Result<Session, SandboxError> {
+        let Inner { options, status, other, .. } = &*self.inner;
+        if !status.usable {
+            return Err(status.clone().refusal());
+        }
+        match grant.commands {
+            CommandRule::None => return Err(SandboxError::NotGranted),
+            CommandRule::Only(_) | CommandRule::Any => {}
+        }
         // Both branches are cancel-safe: a semaphore permit and a token.
         let place = tokio::select! {
             place = Arc::clone(&self.inner.places).acquire_owned() => place,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
         let Ok(place) = place else { return Err(SandboxError::Stopped) };
-        let Inner { options, other, .. } = &*self.inner;
-        let other = other.as_ref().map(|o| o.open(grant, &options.data_dir)).transpose()?;
-        Ok(Session::new(self.clone(), Profile::of(grant), other, place))
+        let mut listeners = None;
+        let home = match other {
+            Some(other) => Home::Other(other.open(grant, &options.data_dir)?),
+            None => {
+                let helper = self.usable()?;
+                let mut plan = plan::plan(grant, &options.data_dir)?;
+                levels::shape(&mut plan, status.level);
+                // Cancel-safe branches both: a build that is given up, and a token.
+                tokio::select! {
+                    built = Kept::build(helper, plan) => {
+                        let (kept, doors) = built?;
+                        listeners = doors;
+                        Home::Own(kept)
+                    }
+                    () = stop.cancelled() => return Err(SandboxError::Stopped),
+                }
+            }
+        };
+        Ok(Session::new(self.clone(), Profile::of(grant), home, listeners, place))
     }
 
-    /// Runs a job to its end. Waits for a free place first, which does not count as its time.
-    /// Dropping the future kills the program.
+    /// Runs a job in a sandbox of its own. Waits for free places first, which does not count as
+    /// its time. Dropping the future kills the program.
     ///
     /// # Errors
     /// See [`SandboxError`]; every variant but `Lost` means that the program was not run.
     pub async fn run(&self, job: Job, stop: CancellationToken) -> Result<Outcome, SandboxError> {
-        let Inner { options, status, helper, other, permits, .. } = &*self.inner;
-        if let Some(other) = other {
-            let kept = other.open(&job.grant, &options.data_dir)?;
-            return self.run_in(&kept, job, stop).await;
+        let session = self.open(&job.grant, &stop).await?;
+        Box::pin(session.run(job, stop)).await
+    }
+
+    /// The helper, if calls are carried out.
+    fn usable(&self) -> Result<&Helper, SandboxError> {
+        let Inner { status, helper, .. } = &*self.inner;
+        helper.as_ref().filter(|_| status.usable).ok_or_else(|| status.clone().refusal())
+    }
+
+    /// Runs a job in a session's home.
+    async fn run_in(
+        &self,
+        home: &Home,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
+        match home {
+            Home::Own(kept) => Box::pin(self.run_in_own(kept, job, stop)).await,
+            Home::Other(kept) => Box::pin(self.run_in_other(kept, job, stop)).await,
         }
-        let Some(helper) = helper.as_ref().filter(|_| status.usable) else {
-            return Err(status.clone().refusal());
-        };
-        match job.grant.commands {
-            CommandRule::None => return Err(SandboxError::NotGranted),
-            CommandRule::Only(_) | CommandRule::Any => {}
-        }
-        let mut plan = plan::plan(&job.grant, &options.data_dir)?;
-        let call = plan::call(&job.grant, &plan, job.argv, &job.env, &job.cwd)?;
-        plan.has_proc = status.level == Confinement::Full;
+    }
+
+    async fn run_in_own(
+        &self,
+        kept: &Kept,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
         let request = call::Request {
-            plan,
-            call,
+            plan: plan::call(&job.grant, &kept.plan, job.argv, &job.env, &job.cwd)?,
             stdin: job.stdin,
             wall: job.wall,
             capture: Capture::new(job.grant.limits.output_bytes, job.output),
         };
         // Both branches are cancel-safe: a semaphore permit and a token.
         let _permit = tokio::select! {
-            permit = permits.acquire() => permit,
+            permit = self.inner.permits.acquire() => permit,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
-        let ended = Box::pin(call::run(helper, request, &stop)).await?;
+        let ended = Box::pin(call::run(kept, request, &stop)).await?;
         Ok(Outcome {
             end: ended.end,
             output: ended.output,
             truncated: ended.is_truncated,
             duration: ended.duration,
-            level: status.level,
+            level: self.inner.status.level,
         })
     }
 
     /// Runs a job in what another backend keeps, under the same bound of calls at once.
-    async fn run_in(
+    async fn run_in_other(
         &self,
         kept: &OtherKept,
         job: Job,
@@ -370,105 +410,5 @@ impl Sandbox {
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
         kept.run(job, &stop).await
-    }
-}
-
-fn unusable(reason: String) -> Status {
-    Status { level: Confinement::None, usable: false, reason: Some(reason) }
-}
-
-/// Compares what was measured with what is asked for.
-fn judge(measured: Result<Confinement, String>, minimum: Confinement) -> Status {
-    match measured {
-        Err(reason) => unusable(reason),
-        Ok(level) if !level.reaches(minimum) => Status {
-            level,
-            usable: false,
-            reason: Some(format!(
-                "the level reached is `{}`, the configuration asks for `{}`",
-                level.as_str(),
-                minimum.as_str()
-            )),
-        },
-        Ok(level) => Status {
-            level,
-            usable: true,
-            reason: (level != Confinement::Full).then(|| {
-                "no private /proc can be mounted here (a container masks its own)".to_owned()
-            }),
-        },
-    }
-}
-
-/// Lets the canary loose, first with a private `/proc`, then without.
-async fn measure(helper: &Helper, data_dir: &Path) -> Result<Confinement, String> {
-    let directory = data_dir.join("canary");
-    let workspace = directory.join("workspace");
-    prepare_workspace(&workspace).map_err(|e| e.to_string())?;
-    let grant = Grant {
-        workspace,
-        paths: Vec::new(),
-        commands: CommandRule::Any,
-        may_execute_files: true,
-        hosts: std::sync::Arc::default(),
-        egress: crate::domain::EgressLimits::default(),
-        limits: ToolLimits::default(),
-    };
-    let bait = Bait::new(&directory).map_err(|e| format!("the canary cannot be prepared: {e}"))?;
-    let program = Program::Canary(bait.attempts().clone());
-    let mut plan = plan::plan(&grant, data_dir).map_err(|e| e.to_string())?;
-    let call = plan::with_program(&grant, &plan, "", program).map_err(|e| e.to_string())?;
-    match try_plan(helper, &plan, &call, &bait).await {
-        Ok(()) => return Ok(Confinement::Full),
-        Err(SandboxError::Setup { failure }) if failure.step.ends_with("proc") => {}
-        Err(SandboxError::Lost) => return Err(helper.failure()),
-        Err(error) => return Err(error.to_string()),
-    }
-    plan.has_proc = false;
-    let without = try_plan(helper, &plan, &call, &bait).await;
-    without.map(|()| Confinement::FullNoproc).map_err(|e| e.to_string())
-}
-
-async fn try_plan(
-    helper: &Helper,
-    plan: &Plan,
-    call: &CallPlan,
-    bait: &Bait,
-) -> Result<(), SandboxError> {
-    let request = call::Request {
-        plan: plan.clone(),
-        call: call.clone(),
-        stdin: Vec::new(),
-        wall: CANARY_WALL,
-        capture: Capture::new(16 << 10, None),
-    };
-    let ended = Box::pin(call::run(helper, request, &CancellationToken::new())).await?;
-    let failed = |reason: String| Err(SandboxError::Unavailable { reason });
-    if ended.end != End::Exited(0) {
-        return failed(format!("the canary ended with {:?}", ended.end));
-    }
-    match canary::escapes(&ended.output) {
-        Ok(escapes) if escapes.is_empty() => {}
-        Ok(escapes) => return failed(format!("the canary could {}", escapes.join(", "))),
-        Err(reason) => return failed(reason.to_owned()),
-    }
-    match bait.touched() {
-        None => Ok(()),
-        Some(seen) => failed(seen.to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_level_below_the_minimum_is_refused_and_says_both() {
-        let status = judge(Ok(Confinement::FullNoproc), Confinement::Full);
-        assert!(!status.usable);
-        let reason = status.reason.unwrap();
-        assert!(reason.contains("full-noproc") && reason.contains("`full`"), "{reason}");
-        assert!(judge(Ok(Confinement::FullNoproc), Confinement::FullNoproc).usable);
-        assert!(!judge(Err("no namespaces".to_owned()), Confinement::None).usable);
     }
 }

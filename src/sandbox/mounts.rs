@@ -40,10 +40,10 @@ pub(super) const NODEV: u64 = 0x4;
 pub(super) const NOEXEC: u64 = 0x8;
 
 /// Directories of the host with programs and libraries; links among them are copied as links.
-const SYSTEM_TREES: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
+pub(super) const SYSTEM_TREES: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
 /// Pieces of `/etc` that programs need and that hold nothing private.
 /// Of `/etc/ssl` only the public part: its `private` may be readable for a group of the daemon's.
-const ETC_PIECES: [&str; 4] =
+pub(super) const ETC_PIECES: [&str; 4] =
     ["/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/ssl/openssl.cnf"];
 /// Devices that give and take nothing.
 const DEVICES: [&str; 4] = ["null", "zero", "full", "urandom"];
@@ -170,12 +170,14 @@ pub(super) fn prepare(view: &View) -> Result<Base, Failure> {
 }
 
 /// Completes the view by the plan and makes it the root, once per kept sandbox. `passed` holds
-/// clones of the plan's trees that the daemon made, or nothing; then they are opened here. Tells
+/// clones of the plan's trees that the daemon made, or nothing; then they are opened here, and must
+/// be what the daemon sees under the same names (`identities`: device and inode of each). Tells
 /// what the plan's list of programs needs, if it has one: nothing else may be executed.
 pub(super) fn enter(
     base: Base,
     plan: &Plan,
     passed: Vec<OwnedFd>,
+    identities: &[(u64, u64)],
 ) -> Result<Option<Needs>, Failure> {
     let Base { root, system, proc, program_directories } = base;
     let user = if passed.is_empty() {
@@ -183,6 +185,14 @@ pub(super) fn enter(
     } else {
         passed
     };
+    for ((tree, clone), identity) in plan.trees.iter().zip(&user).zip(identities) {
+        let step = || format!("find {} as it was", tree.source.display());
+        let found = fstat(clone).at(step())?;
+        if (found.st_dev, found.st_ino) != *identity {
+            // A file system was mounted there after this view was prepared.
+            return Err(Failure::new(step(), Errno::STALE));
+        }
+    }
     for (path, tree) in &system {
         attach_beneath(&root, tree, path)?;
     }
@@ -243,13 +253,16 @@ fn files(root: &OwnedFd, plan: &Plan) -> Result<(), Failure> {
     let uid = rustix::process::getuid().as_raw();
     let gid = rustix::process::getgid().as_raw();
     let home = plan.home.display();
+    let hosts = if plan.has_network { "files dns" } else { "files" };
     let files = [
         ("etc/passwd", format!("agent:x:{uid}:{gid}::{home}:/bin/sh\n")),
         ("etc/group", format!("agent:x:{gid}:\n")),
-        ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n".to_owned()),
+        ("etc/nsswitch.conf", format!("passwd: files\ngroup: files\nhosts: {hosts}\n")),
         ("etc/hosts", "127.0.0.1 localhost\n".to_owned()),
     ];
-    for (path, content) in files {
+    // The listener for names; one try, since it answers at once.
+    let resolver = ("etc/resolv.conf", "nameserver 127.0.0.1\noptions attempts:1\n".to_owned());
+    for (path, content) in files.into_iter().chain(plan.has_network.then_some(resolver)) {
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(root, path, flags, Mode::from_raw_mode(0o644)).at(path)?;
         std::fs::File::from(file).write_all(content.as_bytes()).at(path)?;

@@ -7,7 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{canary::Attempts, limits::Rlimits, wire::DESCRIPTORS_MAX};
+use super::{
+    canary::Attempts, limits::Rlimits, net, net_canary::NetAttempts, wire::DESCRIPTORS_MAX,
+};
 use crate::domain::{Access, CommandRule, Grant};
 
 /// Trees in one view: what fits into one message beside the five other descriptors.
@@ -37,6 +39,9 @@ pub(super) struct Plan {
     /// The private `/tmp`.
     pub(super) tmp_bytes: u64,
     pub(super) tmp_inodes: u64,
+    /// Whether there are namespaces, and with them a view of its own. Without, Landlock alone
+    /// keeps the call to the same trees.
+    pub(super) has_namespaces: bool,
     /// Whether `/proc` is mounted; not possible where the host masks its own.
     pub(super) has_proc: bool,
     /// Whether there are listeners, and sockets to reach them.
@@ -73,6 +78,10 @@ pub(super) enum Program {
     Exec { argv: Vec<String>, env: Vec<(String, String)> },
     /// Our own attempts to get out, written to standard output as JSON.
     Canary(Attempts),
+    /// Our own attempts to get past the doors of the network, likewise.
+    NetCanary(NetAttempts),
+    /// Somebody in another sandbox whom those attempts must not reach.
+    Sibling(Attempts),
 }
 
 /// Why a job cannot be planned.
@@ -114,6 +123,7 @@ pub(super) fn plan(grant: &Grant, data_dir: &Path) -> Result<Plan, PlanError> {
         may_execute_files: grant.may_execute_files,
         tmp_bytes: grant.limits.tmp_bytes,
         tmp_inodes: grant.limits.tmp_inodes,
+        has_namespaces: true,
         has_proc: true,
         has_network: !grant.hosts.allow.is_empty(),
         home: grant.workspace.clone(),
@@ -131,7 +141,7 @@ pub(super) fn call(
     if argv.first().is_none_or(String::is_empty) {
         return Err(PlanError::NoProgram);
     }
-    let env = environment(grant, env)?;
+    let env = environment(grant, plan, env)?;
     check_lengths(&argv, &env)?;
     with_program(grant, plan, cwd, Program::Exec { argv, env })
 }
@@ -212,14 +222,21 @@ fn is_plain(path: &Path) -> bool {
 
 fn environment(
     grant: &Grant,
+    plan: &Plan,
     extra: &[(String, String)],
 ) -> Result<Vec<(String, String)>, PlanError> {
+    let home = grant.workspace.display().to_string();
+    // Without a view there is no private `/tmp`.
+    let tmp = if plan.has_namespaces { "/tmp".to_owned() } else { home.clone() };
     let mut env = vec![
         ("PATH".to_owned(), PATH.to_owned()),
-        ("HOME".to_owned(), grant.workspace.display().to_string()),
-        ("TMPDIR".to_owned(), "/tmp".to_owned()),
+        ("HOME".to_owned(), home),
+        ("TMPDIR".to_owned(), tmp),
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
     ];
+    if plan.has_network {
+        env.extend(proxy_variables(extra));
+    }
     // Hooks are protected in a workspace, and a template would be copied there.
     if !extra.iter().any(|(name, _)| name == GIT_TEMPLATES) {
         env.push((GIT_TEMPLATES.to_owned(), String::new()));
@@ -232,6 +249,18 @@ fn environment(
         env.push((name.clone(), value.clone()));
     }
     Ok(env)
+}
+
+/// The proxy for programs that look for one, unless the call names another: it would reach nothing
+/// else either.
+fn proxy_variables(extra: &[(String, String)]) -> impl Iterator<Item = (String, String)> {
+    let proxy = format!("http://127.0.0.1:{}", net::PROXY_PORT);
+    let names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"].map(|name| (name, proxy.clone()));
+    names
+        .into_iter()
+        .chain([("NO_PROXY", String::new())])
+        .flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_lowercase(), value)])
+        .filter(|(name, _)| !extra.iter().any(|(given, _)| given == name))
 }
 
 fn check_lengths(argv: &[String], env: &[(String, String)]) -> Result<(), PlanError> {

@@ -29,6 +29,9 @@ const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const OFFSET_ARG0_LOW: u32 = 16;
 const OFFSET_ARG1_LOW: u32 = 24;
+const OFFSET_ARG2_LOW: u32 = 32;
+/// A socket's type without the flags that `socket` takes beside it.
+const SOCKET_TYPE_MASK: u32 = 0xf;
 
 const RETURN_ALLOW: u32 = 0x7fff_0000;
 const RETURN_KILL: u32 = 0x8000_0000;
@@ -38,21 +41,37 @@ const LOAD: u16 = 0x20;
 const JUMP_EQUAL: u16 = 0x15;
 const JUMP_AT_LEAST: u16 = 0x35;
 const JUMP_ANY_BIT: u16 = 0x45;
+const AND: u16 = 0x54;
 const RETURN: u16 = 0x06;
 
 const fn errno(number: i32) -> u32 {
     RETURN_ERRNO | number.cast_unsigned()
 }
 
+/// Which sockets a tool may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sockets {
+    /// Connected pairs alone: where no network namespace keeps a name from leading outside.
+    Pairs,
+    /// Unix sockets too.
+    Unix,
+    /// TCP and UDP too: there are listeners to reach, and nothing else.
+    Internet,
+}
+
 /// Compiles the lists into a program for `seccomp(2)`. `may_execute_files`: a file in memory is
 /// one more place from which a program could be executed, and no mount attribute or Landlock rule
 /// holds there.
-pub(super) fn compile(may_execute_files: bool) -> BpfProgram {
-    compile_for(&NATIVE, may_execute_files)
+pub(super) fn compile(sockets: Sockets, may_execute_files: bool) -> BpfProgram {
+    compile_for(&NATIVE, sockets, may_execute_files)
 }
 
 /// As [`compile`], for any architecture.
-fn compile_for(architecture: &Architecture, may_execute_files: bool) -> BpfProgram {
+fn compile_for(
+    architecture: &Architecture,
+    sockets: Sockets,
+    may_execute_files: bool,
+) -> BpfProgram {
     let mut p = Assembler { program: BpfProgram::new(), architecture };
     // Another architecture's numbers mean other calls.
     p.load(OFFSET_ARCH);
@@ -83,16 +102,18 @@ fn compile_for(architecture: &Architecture, may_execute_files: bool) -> BpfProgr
             (RETURN, 0, 0, RETURN_ALLOW),
         ],
     );
-    for call in [&SOCKET, &SOCKETPAIR] {
-        p.when_call(
-            call,
-            &[
-                (LOAD, 0, 0, OFFSET_ARG0_LOW),
-                (JUMP_EQUAL, 0, 1, libc::AF_UNIX.cast_unsigned()),
-                (RETURN, 0, 0, RETURN_ALLOW),
-                (RETURN, 0, 0, errno(libc::EAFNOSUPPORT)),
-            ],
-        );
+    let no_family = errno(libc::EAFNOSUPPORT);
+    let unix_only = [
+        (LOAD, 0, 0, OFFSET_ARG0_LOW),
+        (JUMP_EQUAL, 0, 1, libc::AF_UNIX.cast_unsigned()),
+        (RETURN, 0, 0, RETURN_ALLOW),
+        (RETURN, 0, 0, no_family),
+    ];
+    p.when_call(&SOCKETPAIR, &unix_only);
+    match sockets {
+        Sockets::Pairs => p.when_call(&SOCKET, &[(RETURN, 0, 0, no_family)]),
+        Sockets::Unix => p.when_call(&SOCKET, &unix_only),
+        Sockets::Internet => p.when_call(&SOCKET, &internet()),
     }
     let in_memory = if may_execute_files { RETURN_ALLOW } else { errno(libc::ENOSYS) };
     p.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, in_memory)]);
@@ -104,6 +125,28 @@ fn compile_for(architecture: &Architecture, may_execute_files: bool) -> BpfProgr
     }
     p.emit(RETURN, 0, 0, errno(libc::ENOSYS));
     p.program
+}
+
+/// AF_UNIX; or IPv4 and IPv6 with TCP and UDP. Landlock's port rules know TCP alone: MPTCP and SMC
+/// would pass them.
+const fn internet() -> [(u16, u8, u8, u32); 15] {
+    [
+        (LOAD, 0, 0, OFFSET_ARG0_LOW),
+        (JUMP_EQUAL, 10, 0, libc::AF_UNIX.cast_unsigned()),
+        (JUMP_EQUAL, 1, 0, libc::AF_INET.cast_unsigned()),
+        (JUMP_EQUAL, 0, 9, libc::AF_INET6.cast_unsigned()),
+        (LOAD, 0, 0, OFFSET_ARG1_LOW),
+        (AND, 0, 0, SOCKET_TYPE_MASK),
+        (JUMP_EQUAL, 1, 0, libc::SOCK_STREAM.cast_unsigned()),
+        (JUMP_EQUAL, 0, 6, libc::SOCK_DGRAM.cast_unsigned()),
+        (LOAD, 0, 0, OFFSET_ARG2_LOW),
+        (JUMP_EQUAL, 2, 0, 0),
+        (JUMP_EQUAL, 1, 0, libc::IPPROTO_TCP.cast_unsigned()),
+        (JUMP_EQUAL, 0, 2, libc::IPPROTO_UDP.cast_unsigned()),
+        (RETURN, 0, 0, RETURN_ALLOW),
+        (RETURN, 0, 0, errno(libc::EAFNOSUPPORT)),
+        (RETURN, 0, 0, errno(libc::EPERM)),
+    ]
 }
 
 /// Applies the program to this thread, for good.

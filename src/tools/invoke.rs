@@ -60,8 +60,8 @@ pub struct CallContext {
 pub struct Invoked {
     /// What the model is told.
     pub outcome: ToolOutcome,
-    /// What it tried on the network: the first records, bounded by `egress`.
-    pub records: Vec<EgressRecord>,
+    /// What it was refused on the network: the first ones, bounded by `egress`.
+    pub refusals: Vec<EgressRecord>,
     /// Whether something came in that others have written.
     pub taints: bool,
 }
@@ -69,7 +69,7 @@ pub struct Invoked {
 impl From<ToolOutcome> for Invoked {
     /// A call that never reached out.
     fn from(outcome: ToolOutcome) -> Self {
-        Self { outcome, records: Vec::new(), taints: false }
+        Self { outcome, refusals: Vec::new(), taints: false }
     }
 }
 
@@ -122,6 +122,26 @@ impl Tools {
 
     /// Whether the network of process tools is known to lead to the policy alone.
     pub fn network_status(&self) -> NetworkStatus {
+        self.network.status()
+    }
+
+    /// Proves, once at start, that process tools have no way out but the doors. `workspace`: an
+    /// empty directory for the attempts. `is_enforced`: whether they get no network if they have.
+    pub async fn check_network(
+        &self,
+        workspace: std::path::PathBuf,
+        call_id: ToolCallId,
+        is_enforced: bool,
+    ) -> NetworkStatus {
+        if !self.sandbox.status().usable {
+            return self.network.status();
+        }
+        let egress = self.sessions.egress();
+        let checked = network::check(&self.sandbox, egress, workspace, call_id).await;
+        self.network.set(match checked {
+            Ok(()) => NetworkStatus::Held,
+            Err(reason) => NetworkStatus::Failed { reason, is_enforced },
+        });
         self.network.status()
     }
 
@@ -195,7 +215,8 @@ impl Tools {
 fn reached_out(outcome: ToolOutcome, traffic: Traffic, came_back: bool) -> Invoked {
     // Beyond the records that were kept nobody knows: then it counts as having read something.
     let taints = came_back || traffic.more > 0 || traffic.records.iter().any(network::brought_in);
-    Invoked { outcome, records: traffic.records, taints }
+    let refusals = traffic.records.into_iter().filter(network::is_refusal).collect();
+    Invoked { outcome, refusals, taints }
 }
 
 async fn on_files(call: Invocation, grant: Arc<Grant>) -> ToolOutcome {

@@ -3,14 +3,26 @@
 
 use std::{
     fmt::Write as _,
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
+use tokio_util::sync::CancellationToken;
+
+use super::sessions;
 use crate::{
-    domain::{EgressRecord, EgressVia, HostPolicy, ToolCallId, ToolOutcome},
-    egress::{Channel, Traffic},
+    domain::{
+        AgentName, CommandRule, EgressRecord, EgressVia, Grant, HostPolicy, HostRule, ToolCallId,
+        ToolOutcome, agent::AgentNameError, host::RuleError,
+    },
+    egress::{Channel, Egress, Reason, Traffic},
+    sandbox::Sandbox,
 };
 
+/// The one name that the check's policy allows.
+const LISTED: &str = "listed.invalid";
+/// Whom the records of the check name as agent and run.
+const CHECKER: &str = "self-check";
 /// Refusals that a model is told of.
 const TOLD_MAX: usize = 5;
 
@@ -59,6 +71,36 @@ impl Network {
     }
 }
 
+/// Proves that process tools have no way out but the doors, and that the doors refuse what no rule
+/// allows. Changes nothing; its attempts are on record like any other.
+///
+/// # Errors
+/// What was found, or why nobody knows.
+pub(super) async fn check(
+    sandbox: &Sandbox,
+    egress: &Egress,
+    workspace: PathBuf,
+    call_id: ToolCallId,
+) -> Result<(), String> {
+    // A rule makes the doors; nothing asks for what it names.
+    let rule: HostRule = LISTED.parse().map_err(|e: RuleError| e.to_string())?;
+    let hosts = Arc::new(HostPolicy { allow: vec![rule], deny: Vec::new() });
+    let grant = Grant { hosts, ..Grant::new(workspace, CommandRule::Any) };
+    let agent: AgentName = CHECKER.parse().map_err(|e: AgentNameError| e.to_string())?;
+    let stop = CancellationToken::new();
+    let mut session = sandbox.open(&grant, &stop).await.map_err(|e| e.to_string())?;
+    let listeners = session.take_listeners().ok_or("the sandbox has no doors")?;
+    let channel = egress.open(agent, CHECKER.to_owned(), grant.egress);
+    let serving = channel.listen(sessions::doors(listeners)).map_err(|e| e.to_string())?;
+    let under_way = UnderWay::begin(&channel, call_id, Arc::clone(&grant.hosts));
+    let checked = session.check_network(&grant).await;
+    under_way.end();
+    drop(serving);
+    channel.close();
+    session.close().await;
+    checked
+}
+
 /// A call under way on a channel. Ends with it, also when the call is dropped.
 #[derive(Debug)]
 pub(super) struct UnderWay<'c> {
@@ -94,10 +136,16 @@ pub(super) fn brought_in(record: &EgressRecord) -> bool {
     record.allowed && record.bytes_down > 0 && record.via != EgressVia::Dns
 }
 
+/// Whether policy refused it; what could not be reached is no refusal.
+pub(super) fn is_refusal(record: &EgressRecord) -> bool {
+    let unreached = [Reason::NoAddress, Reason::ResolveFailed, Reason::ConnectFailed];
+    !record.allowed && !unreached.iter().any(|reason| record.reason == reason.as_str())
+}
+
 /// Tells the model what was refused: a program may only have said that a connection broke.
 pub(super) fn note(outcome: &mut ToolOutcome, traffic: &Traffic) {
     let mut told: Vec<String> = Vec::new();
-    for record in traffic.records.iter().filter(|r| !r.allowed) {
+    for record in traffic.records.iter().filter(|r| is_refusal(r)) {
         let line = format!("{}:{} ({})", record.host, record.port, record.reason);
         if !told.contains(&line) {
             told.push(line);
