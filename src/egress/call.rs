@@ -150,7 +150,6 @@ impl Visit {
             }
         }
     }
-
 }
 
 /// Makes the record of a connection that was let through.
