@@ -15,6 +15,9 @@ pub mod app;
 pub mod auth;
 pub mod domain;
 pub mod egress;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod llm;
 pub mod orchestrator;

@@ -4,7 +4,7 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
 use super::{
     cli::Failure,
-    config::{Mode, Settings, Token, secret_file},
+    config::{Mode, Settings, Token, WorkerRuntime, secret_file},
     network,
     trail::Trail,
 };
@@ -64,6 +64,7 @@ pub(super) async fn daemon(
         data_dir: settings.data_dir.clone(),
         processes_max: settings.tool_processes,
         sessions_max: settings.sessions_max,
+        backend: backend(settings),
     };
     let sandbox = Sandbox::start(options, tasks).await.map_err(fault)?;
     for agent in &settings.agents {
@@ -156,7 +157,7 @@ async fn check_network(settings: &Settings, tools: &Tools, ids: &IdSource) -> Re
     sandbox::prepare_workspace(&workspace).map_err(fault)?;
     let is_enforced = settings.egress.enforce_proxy;
     match tools.check_network(workspace, ToolCallId::new(ids), is_enforced).await {
-        NetworkStatus::Unchecked => {}
+        NetworkStatus::Absent => {}
         NetworkStatus::Held => tracing::info!("every way out of a tool leads to the policy"),
         NetworkStatus::Failed { reason, is_enforced } => {
             tracing::error!(%reason, is_enforced, "the network of tools failed its check");
@@ -183,6 +184,20 @@ fn bounds(settings: &Settings) -> http::admin::Bounds {
         sessions_max: settings.sessions_max,
         session_idle_secs: settings.session_idle.as_secs(),
         processes_max: settings.tool_processes,
+    }
+}
+
+/// What carries out tool processes.
+pub(super) fn backend(settings: &Settings) -> sandbox::Backend {
+    match settings.worker_runtime {
+        WorkerRuntime::Sandbox => sandbox::Backend::Sandbox,
+        WorkerRuntime::Docker => sandbox::Backend::Docker(sandbox::DockerOptions {
+            socket: settings.docker.socket.clone(),
+            image: settings.docker.image.clone(),
+        }),
+        WorkerRuntime::Local => {
+            sandbox::Backend::Local { development: settings.mode == Mode::Development }
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! one of them is refused; rules are compared with nothing else. What is ambiguous is refused, not
 //! guessed. Pure: resolving and dialling are `egress`'s.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod name;
 mod path;
 mod policy;

@@ -61,6 +61,10 @@ pub(crate) fn read(datagram: &[u8]) -> Asked {
     let refuse = |code| {
         let mut message = Message::error_msg(metadata.id, metadata.op_code, code);
         message.metadata.recursion_desired = metadata.recursion_desired;
+        if code.high() > 0 {
+            // The code's upper half travels there.
+            message.set_edns(own_edns());
+        }
         message.to_vec().map_or(Asked::Silence, Asked::Answer)
     };
     if metadata.op_code != OpCode::Query {
@@ -97,6 +101,13 @@ pub(crate) fn read(datagram: &[u8]) -> Asked {
         query: query.clone(),
         has_edns: message.edns.is_some(),
     })
+}
+
+/// Ours, without any option of the question.
+fn own_edns() -> Edns {
+    let mut edns = Edns::new();
+    edns.set_max_payload(PAYLOAD_BYTES);
+    edns
 }
 
 /// The host behind a name on the wire, whose labels may hold any byte, dots included.
@@ -157,10 +168,7 @@ impl Question {
         message.metadata.recursion_available = true;
         message.add_query(self.query.clone());
         if self.has_edns {
-            // Ours, without any option of the question.
-            let mut edns = Edns::new();
-            edns.set_max_payload(PAYLOAD_BYTES);
-            message.set_edns(edns);
+            message.set_edns(own_edns());
         }
         message
     }
@@ -171,3 +179,6 @@ impl Question {
         message.to_vec().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

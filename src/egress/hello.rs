@@ -259,3 +259,6 @@ fn alpn(content: &[u8]) -> Result<Vec<Vec<u8>>, HelloError> {
     }
     if protocols.is_empty() { Err(HelloError::Malformed) } else { Ok(protocols) }
 }
+
+#[cfg(test)]
+mod tests;

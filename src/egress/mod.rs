@@ -18,6 +18,8 @@ mod explain;
 mod fetch;
 mod fetch_client;
 mod fetch_url;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod head;
 mod hello;
 mod meter;

@@ -124,7 +124,6 @@ pub(super) const ALLOWED: &[Group] = &[
             SYS_munlock 150 229,
             SYS_mlockall 151 230,
             SYS_munlockall 152 231,
-            SYS_memfd_create 319 279,
             SYS_membarrier 324 283,
             SYS_pkey_alloc 330 289,
             SYS_pkey_free 331 290,

@@ -9,7 +9,9 @@ use seccompiler::{BpfProgram, sock_filter};
 
 use super::{
     syscall_lists::{ALLOWED, REFUSED},
-    syscall_numbers::{Architecture, CLONE, CLONE3, Call, IOCTL, NATIVE, SOCKET, SOCKETPAIR},
+    syscall_numbers::{
+        Architecture, CLONE, CLONE3, Call, IOCTL, MEMFD_CREATE, NATIVE, SOCKET, SOCKETPAIR,
+    },
     wire::Failure,
 };
 
@@ -57,13 +59,19 @@ pub(super) enum Sockets {
     Internet,
 }
 
-/// Compiles the lists into a program for `seccomp(2)`.
-pub(super) fn compile(sockets: Sockets) -> BpfProgram {
-    compile_for(&NATIVE, sockets)
+/// Compiles the lists into a program for `seccomp(2)`. `may_execute_files`: a file in memory is
+/// one more place from which a program could be executed, and no mount attribute or Landlock rule
+/// holds there.
+pub(super) fn compile(sockets: Sockets, may_execute_files: bool) -> BpfProgram {
+    compile_for(&NATIVE, sockets, may_execute_files)
 }
 
 /// As [`compile`], for any architecture.
-fn compile_for(architecture: &Architecture, sockets: Sockets) -> BpfProgram {
+fn compile_for(
+    architecture: &Architecture,
+    sockets: Sockets,
+    may_execute_files: bool,
+) -> BpfProgram {
     let mut p = Assembler { program: BpfProgram::new(), architecture };
     // Another architecture's numbers mean other calls.
     p.load(OFFSET_ARCH);
@@ -107,6 +115,8 @@ fn compile_for(architecture: &Architecture, sockets: Sockets) -> BpfProgram {
         Sockets::Unix => p.when_call(&SOCKET, &unix_only),
         Sockets::Internet => p.when_call(&SOCKET, &internet()),
     }
+    let in_memory = if may_execute_files { RETURN_ALLOW } else { errno(libc::ENOSYS) };
+    p.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, in_memory)]);
     for call in ALLOWED.iter().flat_map(|g| g.calls) {
         p.when_call(call, &[(RETURN, 0, 0, RETURN_ALLOW)]);
     }

@@ -46,7 +46,7 @@ const ARCHITECTURES: [Architecture; 2] = [X86_64, AARCH64];
 fn everywhere(call: &Call, args: [u64; 3]) -> u32 {
     let answers = ARCHITECTURES.map(|a| {
         verdict(
-            &compile_for(&a, Sockets::Unix),
+            &compile_for(&a, Sockets::Unix, true),
             a.audit,
             a.number(call).expect("a call of both"),
             args,
@@ -58,9 +58,9 @@ fn everywhere(call: &Call, args: [u64; 3]) -> u32 {
 
 #[test]
 fn every_listed_call_gets_its_lists_answer_and_every_other_is_unknown() {
-    let special = [CLONE, CLONE3, IOCTL, SOCKET, SOCKETPAIR];
+    let special = [CLONE, CLONE3, IOCTL, MEMFD_CREATE, SOCKET, SOCKETPAIR];
     for architecture in ARCHITECTURES {
-        let program = compile_for(&architecture, Sockets::Unix);
+        let program = compile_for(&architecture, Sockets::Unix, true);
         assert!(program.len() < 4_096, "the kernel's bound");
         let listed = |number, calls: &[Call]| {
             calls.iter().any(|call| architecture.number(call) == Some(number))
@@ -122,14 +122,14 @@ fn aarch64_has_none_of_the_old_calls_and_every_modern_one() {
 #[test]
 fn x32_and_other_architectures_kill() {
     const X32_BIT: u32 = 0x4000_0000;
-    let program = compile_for(&X86_64, Sockets::Unix);
+    let program = compile_for(&X86_64, Sockets::Unix, true);
     assert_eq!(verdict(&program, X86_64.audit, X32_BIT | 1, [0; 3]), RETURN_KILL);
     assert_eq!(verdict(&program, X86_64.audit, 1, [0; 3]), RETURN_ALLOW);
     // i386, 32-bit ARM, and each other.
     for foreign in [0x4000_0003, 0x4000_0028, AARCH64.audit] {
         assert_eq!(verdict(&program, foreign, 1, [0; 3]), RETURN_KILL, "{foreign:#x}");
     }
-    let program = compile_for(&AARCH64, Sockets::Unix);
+    let program = compile_for(&AARCH64, Sockets::Unix, true);
     for foreign in [0x4000_0003, 0x4000_0028, X86_64.audit] {
         assert_eq!(verdict(&program, foreign, 64, [0; 3]), RETURN_KILL, "{foreign:#x}");
     }
@@ -166,7 +166,7 @@ fn with_listeners_tcp_and_udp_can_be_made_and_nothing_else() {
     let number = |n: i32| u64::from(n.cast_unsigned());
     let socket = |sockets, family: i32, kind: i32, protocol: i32| {
         let args = [number(family), number(kind), number(protocol)];
-        let program = compile_for(&X86_64, sockets);
+        let program = compile_for(&X86_64, sockets, true);
         verdict(&program, X86_64.audit, X86_64.number(&SOCKET).unwrap(), args)
     };
     let online = |family, kind, protocol| socket(Sockets::Internet, family, kind, protocol);
@@ -199,4 +199,28 @@ fn terminal_injection_is_refused_whatever_the_high_bits_say() {
     for request in [0x5412, 0x541C, 0xdead_0000_5412] {
         assert_eq!(everywhere(&IOCTL, [0, request, 0]), errno(libc::EPERM));
     }
+}
+
+/// Lets the sandbox be built inside a container; docs/SANDBOX.md says how.
+#[test]
+fn the_shipped_profile_lets_through_what_tools_may_call_and_what_builds_a_sandbox() {
+    let profile = include_str!("../../ops/seccomp/agent-runtime.json");
+    let profile: serde_json::Value = serde_json::from_str(profile).unwrap();
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    let names = |group: usize| -> Vec<String> {
+        let names = profile["syscalls"][group]["names"].as_array().unwrap().iter();
+        names.map(|n| n.as_str().unwrap().to_owned()).collect()
+    };
+    let plain = |call: &Call| call.name.trim_start_matches("SYS_").to_owned();
+    let mut listed: Vec<String> = ALLOWED.iter().flat_map(|g| g.calls).map(plain).collect();
+    listed.sort();
+    assert_eq!(names(0), listed);
+    let by_argument = [CLONE, CLONE3, IOCTL, SOCKET, SOCKETPAIR];
+    assert_eq!(names(1), by_argument.iter().map(plain).collect::<Vec<_>>());
+    // The rest is refused to tools by name.
+    let refused: Vec<String> = REFUSED.iter().flat_map(|r| r.calls).map(plain).collect();
+    for name in names(2) {
+        assert!(refused.contains(&name), "{name}");
+    }
+    assert_eq!(profile["syscalls"].as_array().unwrap().len(), 3);
 }

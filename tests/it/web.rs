@@ -45,6 +45,7 @@ pub(crate) fn get(url: &str) -> Value {
 }
 
 /// A run that has ended, and what the model was told of each call.
+#[derive(Debug)]
 pub(crate) struct Played {
     pub(crate) id: String,
     pub(crate) run: Value,

@@ -15,7 +15,7 @@ use agent_runtime::{
         ToolStatus,
     },
     runtime::Redactor,
-    sandbox::dir::Dir,
+    sandbox::{self, dir::WritableDir},
     tools::{CallContext, parse},
 };
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -49,6 +49,10 @@ impl Swap {
         std::fs::write(ws.join("x/file"), INSIDE).unwrap();
         std::fs::write(out.join("file"), OUTSIDE).unwrap();
         std::fs::write(out.join("only-outside"), OUTSIDE).unwrap();
+        // All of it is the tools' own: not their rights but the held directory stands in the way.
+        for path in [".", "ws", "ws/x", "ws/x/file", "out", "out/file"] {
+            sandbox::give_to_tools(std::fs::File::open(base.path().join(path)).unwrap()).unwrap();
+        }
         symlink("../out", ws.join("y")).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let swaps = Arc::new(AtomicUsize::new(0));
@@ -118,14 +122,14 @@ fn looking_first_and_opening_then_leaks() {
 #[test]
 fn a_held_directory_never_reads_or_writes_outside() {
     let swap = Swap::new();
-    let dir = Dir::open(&swap.workspace()).unwrap();
+    let dir = WritableDir::open(&swap.workspace(), &swap.workspace()).unwrap();
     let mut inside = 0;
     for n in 0..TRIES {
-        let text = dir.read(Path::new("x/file"), 1_000);
+        let text = dir.dir().read(Path::new("x/file"), 1_000);
         let text = text.map(|t| String::from_utf8(t).unwrap()).unwrap_or_default();
         assert_ne!(text, OUTSIDE, "leaked at try {n}");
         inside += usize::from(text == INSIDE);
-        if let Ok((entries, _)) = dir.list(Path::new("x"), 100) {
+        if let Ok((entries, _)) = dir.dir().list(Path::new("x"), 100) {
             assert!(!entries.iter().any(|e| e.path.ends_with("only-outside")), "listed at {n}");
         }
         if n % 4 == 0 {

@@ -36,21 +36,25 @@ pub(crate) fn tools_in(sandbox: Sandbox, redactor: Redactor) -> Tools {
     Tools::new(sandbox, egress, redactor, agent_runtime::tools::Options::default(), &tasks)
 }
 
-struct Bench {
-    lab: Lab,
+pub(crate) struct Bench {
+    pub(crate) lab: Lab,
     tools: Tools,
     redactor: Redactor,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let lab = Lab::new().await;
         let redactor = Redactor::default();
         Self { tools: tools_in(lab.sandbox.clone(), redactor.clone()), lab, redactor }
     }
 
-    async fn call(&self, tool: &str, args: Value) -> ToolOutcome {
+    pub(crate) async fn call(&self, tool: &str, args: Value) -> ToolOutcome {
         self.call_under(self.lab.grant(), tool, args, context()).await
+    }
+
+    pub(crate) async fn call_as(&self, grant: Grant, tool: &str, args: Value) -> ToolOutcome {
+        self.call_under(grant, tool, args, context()).await
     }
 
     async fn call_under(
@@ -118,7 +122,8 @@ async fn every_bad_end_is_told_as_what_it_is() {
     assert_eq!(outcome.status, ToolStatus::Error);
     assert_eq!(
         outcome.output,
-        "cannot run no-such-program: No such file or directory (os error 2)"
+        "cannot run no-such-program: No such file or directory (os error 2); `no-such-program` is \
+         not installed on this machine"
     );
     for cwd in ["..", "/etc", "../two"] {
         let outcome = bench.call("exec", json!({"argv": ["pwd"], "cwd": cwd})).await;
@@ -166,7 +171,14 @@ async fn without_a_sandbox_nothing_runs_and_file_tools_still_work() {
     let options = |name: &str, enabled, min_level| {
         let data_dir = base.path().join(name);
         std::fs::create_dir(&data_dir).unwrap();
-        Options { enabled, min_level, data_dir, processes_max: 1, sessions_max: 8 }
+        Options {
+            enabled,
+            min_level,
+            data_dir,
+            processes_max: 1,
+            sessions_max: 8,
+            backend: Backend::Sandbox,
+        }
     };
     let minimum = Confinement::FullNoproc;
     for (options, helper, why) in [
@@ -256,23 +268,23 @@ async fn a_tool_cannot_move_a_tree_away_and_put_a_link_in_its_place() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_replaced_keeps_its_owner_unless_that_is_root() {
+async fn a_file_that_is_replaced_belongs_to_whoever_may_replace_it() {
     use std::os::unix::fs::{MetadataExt, chown};
     let bench = Bench::new().await;
     let path = bench.lab.workspace.join("f");
     std::fs::write(&path, "old").unwrap();
     let own = path.metadata().unwrap().uid();
-    let owners = if own == 0 {
-        vec![(0, agent_runtime::sandbox::TOOL_UID), (1_234, 1_234)]
+    let (owners, after) = if own == 0 {
+        (vec![0, 1_234], agent_runtime::sandbox::TOOL_UID)
     } else {
-        vec![(own, own)]
+        (vec![own], own)
     };
-    for (before, after) in owners {
+    for before in owners {
         std::fs::write(&path, "old").unwrap();
         chown(&path, Some(before), None).unwrap();
         let edit = json!({"path": "f", "old": "old", "new": "new"});
         assert_eq!(bench.call("edit_file", edit).await.status, ToolStatus::Ok);
-        assert_eq!(path.metadata().unwrap().uid(), after);
+        assert_eq!(path.metadata().unwrap().uid(), after, "the workspace is the tools' own");
     }
 }
 

@@ -82,10 +82,21 @@ impl FromStr for WorkerRuntime {
 pub(crate) struct Docker {
     /// The image that tools see.
     pub(crate) image: String,
-    /// The client program, by name or path.
-    pub(crate) binary: PathBuf,
-    /// The engine's address; the client's own choice when none.
-    pub(crate) host: Option<String>,
+    /// The engine's unix socket.
+    pub(crate) socket: PathBuf,
+}
+
+/// The weakest level at which tools run: one that our own sandbox can reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MinLevel(pub(crate) Confinement);
+
+impl FromStr for MinLevel {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let level = Confinement::MEASURED.into_iter().find(|level| level.as_str() == text);
+        level.map(Self).ok_or("full, full-noproc, landlock or none")
+    }
 }
 
 /// What every agent's way out has in common.

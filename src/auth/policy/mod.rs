@@ -118,22 +118,27 @@ impl Situation<'_> {
             Err((reason, rule)) => return Verdict::Deny { reason, rule },
         };
         if facts.tool == ToolName::Shell {
-            let reason = "a shell script can run any program in the sandbox".to_owned();
-            return self.ask_process("shell.ask", reason, network);
+            let reason =
+                "a shell script can run any program of the machine in the sandbox, listed or not";
+            return self.ask_process("shell.ask", reason.to_owned(), CommandRule::Any, network);
         }
         match command::check(&self.agent.allowed_commands, &facts.argv) {
             // `LD_PRELOAD`, `GIT_SSH_COMMAND` and their like make a listed program run anything
             // else.
             command::Finding::Listed(command::LISTED) if facts.sets_env => {
                 let reason = "environment variables can make a listed command run another program";
-                self.ask_process("command.env", reason.to_owned(), network)
+                let listed = CommandRule::Only(self.agent.allowed_commands.clone());
+                self.ask_process("command.env", reason.to_owned(), listed, network)
             }
             command::Finding::Listed(rule) => self.listed(rule, risk, network),
             command::Finding::NotListed(program) => {
                 let reason = format!(
                     "`{program}` is not among the commands that this agent may run unasked"
                 );
-                self.ask_process("command.not_listed", reason, network)
+                let further = facts.argv.first().cloned();
+                let listed = self.agent.allowed_commands.iter().cloned();
+                let commands = CommandRule::Only(listed.chain(further).collect());
+                self.ask_process("command.not_listed", reason, commands, network)
             }
             command::Finding::Invalid(reason) => {
                 Verdict::Deny { reason: reason.to_owned(), rule: "command.invalid" }
@@ -164,16 +169,21 @@ impl Situation<'_> {
         Verdict::Allow { grant: Grant { hosts, ..self.grant(commands) }, risk, rule }
     }
 
-    /// Whoever approves a program sees where it could send something; it may then start any other
-    /// program of the sandbox.
-    fn ask_process(self, rule: &'static str, reason: String, network: Network) -> Verdict {
+    /// Whoever approves a program sees where it could send something.
+    fn ask_process(
+        self,
+        rule: &'static str,
+        reason: String,
+        commands: CommandRule,
+        network: Network,
+    ) -> Verdict {
         let hosts = match network {
             Network::None => Arc::default(),
             // Asked anyway: the person decides about the way out as well.
             Network::Hosts | Network::Hidden | Network::WayOut => Arc::clone(self.hosts),
         };
         let egress = network::texts(&hosts);
-        self.ask(rule, reason, Grant { hosts, ..self.grant(CommandRule::Any) }, egress)
+        self.ask(rule, reason, Grant { hosts, ..self.grant(commands) }, egress)
     }
 
     fn request(self, facts: &CallFacts) -> Verdict {

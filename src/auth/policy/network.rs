@@ -207,7 +207,8 @@ mod tests {
         let Verdict::Ask { grant, .. } = decide(&agent(), &exec(&["make"]), false) else {
             panic!("it asks");
         };
-        assert_eq!(grant.commands, CommandRule::Any);
+        let and_make = ["git", "/opt/tool", "make"].map(str::to_owned).to_vec();
+        assert_eq!(grant.commands, CommandRule::Only(and_make));
     }
 
     #[test]

@@ -221,7 +221,34 @@ fn a_grant_holds_what_the_definition_says_and_processes_only_for_process_tools()
     let Verdict::Allow { grant, .. } = decide(&agent(), &exec(&["git"]), false) else {
         panic!("not allowed")
     };
-    assert_ne!(grant.commands, CommandRule::None);
+    assert_eq!(grant.commands, only(&["git", "/opt/tool"]));
+}
+
+fn only(names: &[&str]) -> CommandRule {
+    CommandRule::Only(names.iter().map(|n| (*n).to_owned()).collect())
+}
+
+fn commands(agent: &AgentDef, facts: &CallFacts) -> CommandRule {
+    match decide(agent, facts, false) {
+        Verdict::Allow { grant, .. } | Verdict::Ask { grant, .. } => grant.commands,
+        Verdict::Deny { .. } => CommandRule::None,
+    }
+}
+
+#[test]
+fn the_programs_of_a_grant_are_those_that_the_list_or_the_approval_names() {
+    let listed = || only(&["git", "/opt/tool"]);
+    assert_eq!(commands(&agent(), &exec(&["git", "status"])), listed());
+    let with_env = CallFacts { sets_env: true, ..exec(&["git", "status"]) };
+    assert_eq!(commands(&agent(), &with_env), listed());
+    // An approval adds the program that was asked for, as the call names it, and no other.
+    let added = commands(&agent(), &exec(&["curl", "make"]));
+    assert_eq!(added, only(&["git", "/opt/tool", "curl"]));
+    let any = AgentDef { allowed_commands: vec!["*".to_owned()], ..agent() };
+    assert_eq!(commands(&any, &exec(&["curl"])), CommandRule::Any);
+    // The card says that a script may run anything; the grant holds what the card says.
+    assert_eq!(commands(&agent(), &facts(ToolName::Shell)), CommandRule::Any);
+    assert_eq!(commands(&agent(), &facts(ToolName::ListFiles)), CommandRule::None);
 }
 
 #[test]
