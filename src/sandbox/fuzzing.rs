@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::{
-    plan::{self, Plan, PlanError, Program},
+    plan::{self, CallPlan, Plan, PlanError, Program},
     wire::{self, Report},
 };
 use crate::domain::{Access, CommandRule, Grant, PathRule};
@@ -55,12 +55,14 @@ pub fn plan(data: &[u8]) {
             _ => {}
         }
     }
-    if let Ok(planned) = plan::plan(&grant, &data_dir, argv.clone(), &env, cwd) {
-        keeps_to_the_grant(&planned, &grant, &data_dir);
-        starts_what_was_asked(&planned, &argv, &env);
+    let Ok(planned) = plan::plan(&grant, &data_dir) else { return };
+    keeps_to_the_grant(&planned, &grant, &data_dir);
+    if let Ok(call) = plan::call(&grant, &planned, argv.clone(), &env, cwd) {
+        stays_inside(&planned, &call);
+        starts_what_was_asked(&call, &argv, &env);
     }
     // Without a program nothing is planned, whatever else is asked for.
-    let nothing = plan::plan(&grant, &data_dir, Vec::new(), &env, cwd);
+    let nothing = plan::call(&grant, &planned, Vec::new(), &env, cwd);
     assert_eq!(nothing, Err(PlanError::NoProgram));
 }
 
@@ -82,15 +84,18 @@ fn keeps_to_the_grant(plan: &Plan, grant: &Grant, data_dir: &Path) {
     }
     let order: Vec<_> = plan.trees.iter().map(|t| t.target.components().count()).collect();
     assert!(order.is_sorted(), "a parent would hide its child: {:?}", plan.trees);
-    let cwd = resolved(&plan.cwd);
-    assert!(!plan.cwd.as_os_str().as_encoded_bytes().contains(&0));
-    let is_inside = plan.trees.iter().any(|tree| cwd.starts_with(resolved(&tree.target)));
-    assert!(is_inside, "{:?} is outside of {:?}", plan.cwd, plan.trees);
     assert_eq!(plan.home, grant.workspace);
 }
 
+/// The working directory lies in a tree that was granted.
+fn stays_inside(plan: &Plan, call: &CallPlan) {
+    let cwd = resolved(&call.cwd);
+    let is_inside = plan.trees.iter().any(|tree| cwd.starts_with(resolved(&tree.target)));
+    assert!(is_inside, "{:?} is outside of {:?}", call.cwd, plan.trees);
+}
+
 /// Arguments and variables arrive as they were given, and none replaces what the sandbox sets.
-fn starts_what_was_asked(plan: &Plan, argv: &[String], env: &[(String, String)]) {
+fn starts_what_was_asked(plan: &CallPlan, argv: &[String], env: &[(String, String)]) {
     let Program::Exec { argv: planned, env: all } = &plan.program else { return };
     assert_eq!(planned, argv);
     for name in ["PATH", "HOME", "TMPDIR", "LANG"] {

@@ -62,7 +62,10 @@ pub(super) fn open(grant: &Grant, data_dir: &std::path::Path) -> Result<Plan, Sa
     match grant.commands {
         CommandRule::None => Err(SandboxError::NotGranted),
         // The policy has compared the program that the call names; what that one starts is free.
-        CommandRule::Only(_) | CommandRule::Any => Ok(plan::plan(grant, data_dir)?),
+        CommandRule::Only(_) | CommandRule::Any => {
+            // There are no listeners that a proxy variable could name.
+            Ok(Plan { has_network: false, ..plan::plan(grant, data_dir)? })
+        }
     }
 }
 

@@ -39,7 +39,7 @@ mod zygote;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use attest::{Attestation, Finding, Shown, attest, attest_with_helper};
@@ -60,7 +60,7 @@ use self::{
     lock::Lock,
     output::Capture,
     parent::Helper,
-    session::Kept,
+    session::{Home, Kept},
 };
 use crate::{
     domain::{CommandRule, Confinement, Grant},
@@ -247,7 +247,7 @@ impl Sandbox {
             tracing::warn!(%error, "the daemon's memory stays readable for its own user");
         }
         let lock = Arc::new(Lock::acquire(&options.data_dir).await?);
-        let (mut own, mut other) = (None, None);
+        let (mut helper_used, mut other) = (None, None);
         let status = if !options.enabled {
             unusable("it is turned off by configuration".to_owned())
         } else if let Some(backend) =
@@ -255,7 +255,7 @@ impl Sandbox {
         {
             other.insert(backend).status()
         } else {
-            let helper = own.insert(Helper::start(helper, Arc::clone(&lock), tasks));
+            let helper = helper_used.insert(Helper::start(helper, Arc::clone(&lock), tasks));
             let measured = Box::pin(measure(helper, &options.data_dir, options.min_level)).await;
             judge(measured, options.min_level)
         };
@@ -268,7 +268,8 @@ impl Sandbox {
         let permits = Semaphore::new(options.processes_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Semaphore::new(options.sessions_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Arc::new(places);
-        let inner = Inner { options, status, helper: own, other, permits, places, _lock: lock };
+        let inner =
+            Inner { options, status, helper: helper_used, other, permits, places, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -304,25 +305,40 @@ impl Sandbox {
         grant: &Grant,
         stop: &CancellationToken,
     ) -> Result<Session, SandboxError> {
-        if let Some(other) = &self.inner.other {
-            let kept = other.open(grant, &self.inner.options.data_dir)?;
-            let place = self.place(stop).await?;
-            return Ok(Session::of_other(self.clone(), Profile::of(grant), kept, place));
+        let Inner { options, status, other, .. } = &*self.inner;
+        // Another backend may become usable again: it is asked how it is now.
+        if other.is_none() {
+            self.usable()?;
         }
-        let helper = self.usable()?;
         match grant.commands {
             CommandRule::None => return Err(SandboxError::NotGranted),
             CommandRule::Only(_) | CommandRule::Any => {}
         }
-        let mut plan = plan::plan(grant, &self.inner.options.data_dir)?;
-        levels::shape(&mut plan, self.inner.status.level);
-        let place = self.place(stop).await?;
-        let build = Session::build(self.clone(), helper, Profile::of(grant), plan, place);
-        // Both branches are cancel-safe: a build that is given up, and a token.
-        tokio::select! {
-            session = build => session,
-            () = stop.cancelled() => Err(SandboxError::Stopped),
-        }
+        // Both branches are cancel-safe: a semaphore permit and a token.
+        let place = tokio::select! {
+            place = Arc::clone(&self.inner.places).acquire_owned() => place,
+            () = stop.cancelled() => return Err(SandboxError::Stopped),
+        };
+        let Ok(place) = place else { return Err(SandboxError::Stopped) };
+        let mut listeners = None;
+        let home = match other {
+            Some(other) => Home::Other(other.open(grant, &options.data_dir)?),
+            None => {
+                let helper = self.usable()?;
+                let mut plan = plan::plan(grant, &options.data_dir)?;
+                levels::shape(&mut plan, status.level);
+                // Cancel-safe branches both: a build that is given up, and a token.
+                tokio::select! {
+                    built = Kept::build(helper, plan) => {
+                        let (kept, doors) = built?;
+                        listeners = doors;
+                        Home::Own(kept)
+                    }
+                    () = stop.cancelled() => return Err(SandboxError::Stopped),
+                }
+            }
+        };
+        Ok(Session::new(self.clone(), Profile::of(grant), home, listeners, place))
     }
 
     /// Runs a job in a sandbox of its own. Waits for free places first, which does not count as
@@ -335,25 +351,26 @@ impl Sandbox {
         Box::pin(session.run(job, stop)).await
     }
 
-    /// A place under `sessions_max`, in order of asking.
-    async fn place(&self, stop: &CancellationToken) -> Result<OwnedSemaphorePermit, SandboxError> {
-        // Both branches are cancel-safe: a semaphore permit and a token.
-        let place = tokio::select! {
-            place = Arc::clone(&self.inner.places).acquire_owned() => place.ok(),
-            () = stop.cancelled() => None,
-        };
-        place.ok_or(SandboxError::Stopped)
-    }
-
     /// The helper, if calls are carried out.
     fn usable(&self) -> Result<&Helper, SandboxError> {
         let Inner { status, helper, .. } = &*self.inner;
-        let usable = helper.as_ref().filter(|_| status.usable);
-        usable.ok_or_else(|| status.clone().refusal())
+        helper.as_ref().filter(|_| status.usable).ok_or_else(|| status.clone().refusal())
     }
 
-    /// Runs a job in a kept sandbox.
+    /// Runs a job in a session's home.
     async fn run_in(
+        &self,
+        home: &Home,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
+        match home {
+            Home::Own(kept) => Box::pin(self.run_in_own(kept, job, stop)).await,
+            Home::Other(kept) => Box::pin(self.run_in_other(kept, job, stop)).await,
+        }
+    }
+
+    async fn run_in_own(
         &self,
         kept: &Kept,
         job: Job,

@@ -93,40 +93,29 @@ pub struct Listeners {
 /// A kept sandbox. Dropping it kills everything in it.
 #[derive(Debug)]
 pub struct Session {
-    held: Held,
+    home: Home,
     sandbox: Sandbox,
     profile: Profile,
     listeners: Option<Listeners>,
     _place: OwnedSemaphorePermit,
 }
 
-/// What a session holds.
+/// What a session's calls run in.
 #[derive(Debug)]
-enum Held {
+pub(super) enum Home {
     Own(Kept),
     Other(OtherKept),
 }
 
 impl Session {
-    pub(super) async fn build(
-        sandbox: Sandbox,
-        helper: &Helper,
-        profile: Profile,
-        plan: Plan,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Self, SandboxError> {
-        let (kept, listeners) = Kept::build(helper, plan).await?;
-        Ok(Self { held: Held::Own(kept), sandbox, profile, listeners, _place: place })
-    }
-
-    /// One of another backend, which has no listeners.
-    pub(super) const fn of_other(
+    pub(super) const fn new(
         sandbox: Sandbox,
         profile: Profile,
-        kept: OtherKept,
+        home: Home,
+        listeners: Option<Listeners>,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        Self { held: Held::Other(kept), sandbox, profile, listeners: None, _place: place }
+        Self { home, sandbox, profile, listeners, _place: place }
     }
 
     /// What it was made for.
@@ -142,10 +131,10 @@ impl Session {
     /// Whether calls can still be made in it. It dies with the helper, or when it is killed from
     /// outside; then another must be opened.
     pub fn is_alive(&self) -> bool {
-        match &self.held {
-            Held::Own(kept) => kept.pid_1.is_alive(),
+        match &self.home {
+            Home::Own(kept) => kept.pid_1.is_alive(),
             // What died of it is replaced at the next call.
-            Held::Other(_) => true,
+            Home::Other(_) => true,
         }
     }
 
@@ -159,21 +148,18 @@ impl Session {
         if Profile::of(&job.grant) != self.profile {
             return Err(SandboxError::OtherProfile);
         }
-        match &self.held {
-            Held::Own(kept) => self.sandbox.run_in(kept, job, stop).await,
-            Held::Other(kept) => self.sandbox.run_in_other(kept, job, stop).await,
-        }
+        self.sandbox.run_in(&self.home, job, stop).await
     }
 
     /// Kills everything in it and waits until it is gone.
     pub async fn close(self) {
-        match self.held {
-            Held::Own(Kept { pid_1, requests, .. }) => {
+        match self.home {
+            Home::Own(Kept { pid_1, requests, .. }) => {
                 drop(requests);
                 pid_1.kill();
                 pid_1.dead().await;
             }
-            Held::Other(kept) => kept.close().await,
+            Home::Other(kept) => kept.close().await,
         }
     }
 }
@@ -281,10 +267,10 @@ async fn ready(
     }
 }
 
-/// Makes the protected names of the workspace, and clones the trees if this is root: root's helper has become somebody who may not be able to walk
-/// to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
-/// one that was no link when an operator named it may have been put there by a tool that can write
-/// above it, and root would follow it anywhere.
+/// Makes the protected names of the workspace, and clones the trees if this is root: root's helper
+/// has become somebody who may not be able to walk to them. Without the capability to clone, the
+/// sandbox opens them itself. Neither follows a link: one that was no link when an operator named
+/// it may have been put there by a tool that can write above it, and root would follow it anywhere.
 fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, SandboxError> {
     protected::prepare(&plan.home)?;
     if !plan.has_namespaces || !geteuid().is_root() {
