@@ -98,7 +98,8 @@ impl Channel {
             policy: None,
             live: live.clone(),
             log: Log::new(None, Arc::clone(&recorder)),
-            stop: stop.clone(),
+            // Its own: it ends with the first call, the channel does not.
+            stop: stop.child_token(),
         });
         let inner = Inner {
             shared,

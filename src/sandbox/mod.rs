@@ -22,6 +22,7 @@ mod local;
 mod lock;
 mod mounts;
 mod net;
+mod net_canary;
 mod output;
 mod parent;
 mod plan;

@@ -7,7 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{canary::Attempts, limits::Rlimits, net, wire::DESCRIPTORS_MAX};
+use super::{
+    canary::Attempts, limits::Rlimits, net, net_canary::NetAttempts, wire::DESCRIPTORS_MAX,
+};
 use crate::domain::{Access, CommandRule, Grant};
 
 /// Trees in one view: what fits into one message beside the five other descriptors.
@@ -76,6 +78,8 @@ pub(super) enum Program {
     Exec { argv: Vec<String>, env: Vec<(String, String)> },
     /// Our own attempts to get out, written to standard output as JSON.
     Canary(Attempts),
+    /// Our own attempts to get past the doors of the network, likewise.
+    NetCanary(NetAttempts),
     /// Somebody in another sandbox whom those attempts must not reach.
     Sibling(Attempts),
 }

@@ -26,7 +26,7 @@ use super::{
     backend::OtherKept,
     call::{self, Victim},
     kept::Open,
-    mounts, net,
+    mounts, net, net_canary,
     parent::{FULL_PAUSE, Helper},
     plan::Plan,
     protected, sys,
@@ -149,6 +149,18 @@ impl Session {
             return Err(SandboxError::OtherProfile);
         }
         self.sandbox.run_in(&self.home, job, stop).await
+    }
+
+    /// Tries every way out of this sandbox from inside, while somebody serves its doors under a
+    /// policy that allows no name that the canary asks for.
+    ///
+    /// # Errors
+    /// What got through, or why nobody knows.
+    pub async fn check_network(&self, grant: &Grant) -> Result<(), String> {
+        match &self.home {
+            Home::Own(kept) => net_canary::check(kept, grant).await,
+            Home::Other(_) => Err("this backend has no doors to try".to_owned()),
+        }
     }
 
     /// Kills everything in it and waits until it is gone.

@@ -17,6 +17,7 @@ mod command_view;
 mod crash;
 mod escape_files;
 mod escape_processes;
+mod kept;
 mod latency;
 mod local;
 mod protected;
