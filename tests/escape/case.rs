@@ -78,6 +78,14 @@ impl Case {
         self
     }
 
+    /// The same by an agent that may reach some other machines.
+    pub(crate) fn with_network(mut self) -> Self {
+        if self.agent == "attacked" {
+            self.agent = "net";
+        }
+        self
+    }
+
     /// Gets through at `landlock`, for this reason.
     pub(crate) fn remains_at_landlock(mut self, reason: &'static str) -> Self {
         self.remainder = Some(reason);

@@ -10,12 +10,15 @@ mod support;
 mod case;
 mod files;
 mod kernel;
+mod network;
 mod processes;
 mod resources;
 mod room;
+mod upstream;
 mod world;
 
 use room::{Level, Room, User};
+use upstream::Machines;
 use world::World;
 
 /// Every attempt on this world.
@@ -29,8 +32,34 @@ fn cases(world: &World) -> Vec<case::Case> {
 
 async fn nothing_leaks(level: Level, user: User) {
     let world = World::new(user);
-    let room = Room::open(level, user, &world).await;
+    let room = Room::open(level, user, &world, "").await;
     case::judge(&world, &room, cases(&world)).await;
+}
+
+async fn only_the_listed_machines_are_reached(level: Level, user: User) {
+    let world = World::new(user);
+    let machines = Machines::start();
+    let room = Room::open(level, user, &world, &network::config(&world, &machines)).await;
+    network::allowed_gets_through(&world, &room, &machines).await;
+    network::judge(&world, &room, &machines).await;
+    // A network opens nothing else: every other attempt again, by an agent that has one.
+    let all = cases(&world).into_iter().map(case::Case::with_network).collect();
+    case::judge(&world, &room, all).await;
+}
+
+#[tokio::test]
+async fn only_the_listed_machines_are_reached_at_full_as_root() {
+    only_the_listed_machines_are_reached(Level::Full, User::Root).await;
+}
+
+#[tokio::test]
+async fn only_the_listed_machines_are_reached_at_full_as_a_user_without_capabilities() {
+    only_the_listed_machines_are_reached(Level::Full, User::Plain).await;
+}
+
+#[tokio::test]
+async fn only_the_listed_machines_are_reached_at_full_noproc_as_a_user_without_capabilities() {
+    only_the_listed_machines_are_reached(Level::FullNoproc, User::Plain).await;
 }
 
 #[tokio::test]

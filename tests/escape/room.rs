@@ -98,7 +98,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) async fn open(level: Level, user: User, world: &World) -> Self {
+    pub(crate) async fn open(level: Level, user: User, world: &World, more: &str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "these rooms are built by root");
         let fake = FakeLlm::start();
         let bin = world.at("bin");
@@ -121,6 +121,7 @@ impl Room {
                  tmp_bytes = 16777216\ntmp_inodes = 1000\nfile_bytes = 20971520\nopen_files = 64\n\
                  wall_secs = 10",
             ),
+            more.to_owned(),
         ]
         .join("\n");
         fs::create_dir_all(&library).unwrap();

@@ -55,6 +55,8 @@ impl World {
         fs::create_dir(world.path("bin")).unwrap();
         world.compile("tests/sandbox/probes/probes.c", "bin/probes");
         world.compile("tests/escape/cage.c", "bin/cage");
+        let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/escape/net_probe.py");
+        fs::copy(probe, world.path("bin/net_probe.py")).unwrap();
         // The program itself too: a checkout may lie below a directory that only root enters.
         fs::copy(env!("CARGO_BIN_EXE_agent-runtime"), world.path("bin/agent-runtime")).unwrap();
         world
