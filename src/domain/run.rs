@@ -337,6 +337,12 @@ impl Confinement {
         }
     }
 
+    /// The weaker of two levels.
+    #[must_use]
+    pub fn weaker(self, other: Self) -> Self {
+        if self.reaches(other) { other } else { self }
+    }
+
     /// Whether this level is at least as strong as `minimum`.
     pub fn reaches(self, minimum: Self) -> bool {
         let rank = |c| Self::ALL.iter().position(|x| *x == c);
@@ -439,7 +445,7 @@ pub struct Run {
     pub epoch: u64,
     /// What it has used.
     pub usage: Usage,
-    /// The level its tools ran under, once one did.
+    /// The weakest level that one of its tools ran under, once one did.
     pub confinement: Option<Confinement>,
     /// Whether it has read untrusted content.
     pub tainted: bool,

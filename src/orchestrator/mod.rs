@@ -44,7 +44,7 @@ pub use views::{Check, ConversationView, EventPage, Readiness};
 pub use crate::store::{Page, Paged, RunFilter};
 
 use crate::{
-    auth::Authorizer,
+    auth::{Authorizer, HostPolicies},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -87,6 +87,8 @@ pub struct Parts {
     pub tools: Tools,
     /// Rules and agents.
     pub authorizer: Authorizer,
+    /// Which machines each agent may reach now.
+    pub hosts: HostPolicies,
     /// Secrets to keep out of what is stored.
     pub redactor: Redactor,
     /// Time.
@@ -109,6 +111,7 @@ struct Inner {
     llm: Llm,
     tools: Tools,
     authorizer: Authorizer,
+    hosts: HostPolicies,
     redactor: Redactor,
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
@@ -123,12 +126,13 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, redactor, clock, live, tasks } = parts;
+        let Parts { store, llm, tools, authorizer, hosts, redactor, clock, live, tasks } = parts;
         let inner = Arc::new(Inner {
             store,
             llm,
             tools,
             authorizer,
+            hosts,
             redactor,
             clock,
             live,

@@ -27,8 +27,8 @@ use super::{
     End, SandboxError, mounts,
     output::{Capture, Flow},
     parent::Helper,
-    plan::Plan,
-    sys,
+    plan::{CallPlan, Plan},
+    protected, sys,
     wire::{self, AtStep, Failure, Message, Report},
 };
 use crate::domain::event::OutputStream;
@@ -51,6 +51,7 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) plan: Plan,
+    pub(super) call: CallPlan,
     pub(super) stdin: Vec<u8>,
     pub(super) wall: Duration,
     pub(super) capture: Capture,
@@ -62,13 +63,13 @@ pub(super) async fn run(
     request: Request,
     stop: &CancellationToken,
 ) -> Result<Ended, SandboxError> {
-    let Request { plan, stdin, wall, capture } = request;
+    let Request { plan, call, stdin, wall, capture } = request;
     let started = Instant::now();
     let trees = trees(&plan)?;
     let (status, theirs) = wire::pair().at("socketpair")?;
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
-    let plan_file = memory_file("plan", &serde_json::to_vec(&plan).unwrap_or_default())?;
+    let plan_file = memory_file("plan", &serde_json::to_vec(&(&plan, &call)).unwrap_or_default())?;
     let input = memory_file("stdin", &stdin)?;
     let mut descriptors = vec![
         theirs.as_fd(),
@@ -278,16 +279,16 @@ fn memory_file(name: &str, content: &[u8]) -> Result<OwnedFd, Failure> {
     Ok(file.into())
 }
 
-/// Clones the trees if this is root: root's helper has become somebody who may not be able to walk
+/// Makes the protected names of the workspace, and clones the trees if this is root: root's helper has become somebody who may not be able to walk
 /// to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
 /// one that was no link when an operator named it may have been put there by a tool that can write
 /// above it, and root would follow it anywhere.
 fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, SandboxError> {
+    protected::prepare(&plan.home)?;
     if !geteuid().is_root() {
         return Ok(Vec::new());
     }
-    let clones: Result<Vec<_>, Failure> =
-        plan.trees.iter().map(|t| mounts::detach(&t.source, t.access)).collect();
+    let clones: Result<Vec<_>, Failure> = plan.trees.iter().map(mounts::detach).collect();
     match clones {
         Err(failure) if failure.errno == libc::EPERM => Ok(Vec::new()),
         other => Ok(other?),

@@ -15,7 +15,7 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
     process::{
-        DumpableBehavior, Signal, WaitOptions, chdir, set_dumpable_behavior,
+        DumpableBehavior, Signal, WaitOptions, set_dumpable_behavior,
         set_parent_process_death_signal, setsid, wait,
     },
     system::sethostname,
@@ -27,7 +27,8 @@ use rustix::{
 
 use super::{
     canary, fs_rules, mounts,
-    plan::{Plan, Program},
+    plan::{CallPlan, Plan, Program},
+    programs::Needs,
     sys::{self, ExecStrings, Forked},
     syscalls,
     wire::{self, AtStep, Failure, Report},
@@ -64,16 +65,16 @@ fn build(
     // Dies with the helper. Should the helper have died before this line, the daemon's end of
     // `status` closes as soon as the call is given up, which pid 1 watches too.
     set_parent_process_death_signal(Some(Signal::KILL)).at("die with the helper")?;
-    let plan = read_plan(plan)?;
+    let (plan, call) = read_plan(plan)?;
     map_ids(shared)?;
     sethostname(b"sandbox").at("host name")?;
-    mounts::enter(&shared.view, &plan, trees)?;
+    let needs = mounts::enter(mounts::prepare(&shared.view)?, &plan, trees)?;
     drop_capabilities()?;
     let exits = sys::child_exit_descriptor().at("signalfd")?;
     match sys::fork(&shared.alone).at("fork")? {
         Forked::Child => {
             drop(exits);
-            become_tool(shared, status, &io, &plan);
+            become_tool(shared, status, &io, &plan, &call, needs.as_ref());
             sys::exit_now(NOT_RUN)
         }
         Forked::Parent(tool) => {
@@ -84,7 +85,7 @@ fn build(
     }
 }
 
-fn read_plan(file: OwnedFd) -> Result<Plan, Failure> {
+fn read_plan(file: OwnedFd) -> Result<(Plan, CallPlan), Failure> {
     let mut json = Vec::new();
     std::fs::File::from(file).read_to_end(&mut json).at("read the plan")?;
     serde_json::from_slice(&json).map_err(|error| Failure {
@@ -128,11 +129,18 @@ fn drop_capabilities() -> Result<(), Failure> {
 }
 
 /// The tool's process: the rest of the sequence, then the program.
-fn become_tool(shared: &Shared, status: &OwnedFd, io: &Stdio, plan: &Plan) {
-    if let Err(failure) = confine(shared, io, plan) {
+fn become_tool(
+    shared: &Shared,
+    status: &OwnedFd,
+    io: &Stdio,
+    plan: &Plan,
+    call: &CallPlan,
+    needs: Option<&Needs>,
+) {
+    if let Err(failure) = confine(shared, io, plan, call, needs) {
         return wire::report(status, &Report::Failed(failure), &[]);
     }
-    match &plan.program {
+    match &call.program {
         Program::Exec { argv, env } => {
             let failure = execute(argv, env);
             wire::report(status, &Report::NotExecuted(failure), &[]);
@@ -144,19 +152,26 @@ fn become_tool(shared: &Shared, status: &OwnedFd, io: &Stdio, plan: &Plan) {
     }
 }
 
-fn confine(shared: &Shared, io: &Stdio, plan: &Plan) -> Result<(), Failure> {
+fn confine(
+    shared: &Shared,
+    io: &Stdio,
+    plan: &Plan,
+    call: &CallPlan,
+    needs: Option<&Needs>,
+) -> Result<(), Failure> {
     // A session of its own: no controlling terminal to inject into.
     setsid().at("setsid")?;
     rustix::stdio::dup2_stdin(&io.stdin).at("standard input")?;
     rustix::stdio::dup2_stdout(&io.stdout).at("standard output")?;
     rustix::stdio::dup2_stderr(&io.stderr).at("standard error")?;
-    chdir(&plan.cwd).at(format!("enter {}", plan.cwd.display()))?;
-    plan.limits.apply()?;
+    mounts::enter_directory(plan, &call.cwd)?;
+    call.limits.apply()?;
     // Before Landlock only because no rule of it concerns signals that a process sets for itself.
     sys::reset_signals();
-    fs_rules::restrict(plan)?;
+    fs_rules::restrict(plan, needs)?;
     sys::close_on_exec_from(3).at("close_range")?;
-    syscalls::apply(&shared.filter)
+    let filter = if plan.may_execute_files { &shared.filter_of_builds } else { &shared.filter };
+    syscalls::apply(filter)
 }
 
 /// Executes the program, looked for along PATH unless it is a path; returns only on failure.

@@ -7,6 +7,7 @@
 mod call;
 mod canary;
 mod child;
+mod cover;
 pub mod dir;
 mod fs_rules;
 mod limits;
@@ -15,8 +16,12 @@ mod mounts;
 mod output;
 mod parent;
 mod plan;
+mod programs;
+mod protected;
+mod session;
 mod sys;
 mod syscall_lists;
+mod syscall_numbers;
 mod syscalls;
 mod wire;
 mod workspace;
@@ -35,6 +40,8 @@ use tokio_util::sync::CancellationToken;
 pub use lock::LockError;
 pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
+pub use protected::ProtectedError;
+pub use session::{Listeners, Profile, Session};
 pub use wire::Failure;
 pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
 pub use zygote::{TOOL_UID, helper_main, helper_requested};
@@ -44,7 +51,7 @@ use self::{
     lock::Lock,
     output::Capture,
     parent::Helper,
-    plan::{Plan, Program},
+    plan::{CallPlan, Plan, Program},
 };
 use crate::{
     domain::{CommandRule, Confinement, Grant, ToolLimits},
@@ -67,6 +74,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Tool processes at once; further calls wait.
     pub processes_max: usize,
+    /// Kept sandboxes at once; whoever opens a further one waits for a place.
+    pub sessions_max: usize,
 }
 
 /// Whether process tools can run, and how well confined.
@@ -157,9 +166,18 @@ pub enum SandboxError {
         /// The program, and why.
         failure: Failure,
     },
+    /// A protected name of the workspace cannot be held; nothing was run.
+    #[error(transparent)]
+    Protected(#[from] ProtectedError),
     /// The call was stopped before it began.
     #[error("the call was stopped before it began")]
     Stopped,
+    /// The session had died before the call began; nothing was run. Another one can be opened.
+    #[error("the kept sandbox of the run is gone; nothing was run")]
+    Gone,
+    /// The grant does not fit the session's profile; nothing was run.
+    #[error("the call's grant is not the one that the kept sandbox was made for")]
+    OtherProfile,
     /// The sandbox was killed from outside: the program may have run in part.
     #[error("the sandbox was killed from outside; how far the program came is not known")]
     Lost,
@@ -180,6 +198,7 @@ struct Inner {
     status: Status,
     helper: Option<Helper>,
     permits: Semaphore,
+    places: Arc<Semaphore>,
     _lock: Arc<Lock>,
 }
 
@@ -220,7 +239,10 @@ impl Sandbox {
             }
         }
         let permits = Semaphore::new(options.processes_max.clamp(1, Semaphore::MAX_PERMITS));
-        Ok(Self { inner: Arc::new(Inner { options, status, helper, permits, _lock: lock }) })
+        let places = Semaphore::new(options.sessions_max.clamp(1, Semaphore::MAX_PERMITS));
+        let places = Arc::new(places);
+        let inner = Inner { options, status, helper, permits, places, _lock: lock };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What was measured at start; not usable while the helper cannot be started again.
@@ -235,6 +257,30 @@ impl Sandbox {
     /// The helper's process id, while there is one; for `doctor` and tests.
     pub fn helper_pid(&self) -> Option<u32> {
         self.inner.helper.as_ref().and_then(Helper::pid)
+    }
+
+    /// How many sessions could be opened at once now without waiting.
+    pub fn sessions_free(&self) -> usize {
+        self.inner.places.available_permits()
+    }
+
+    /// Builds a kept sandbox for calls under this grant. Waits for a place under `sessions_max`
+    /// first, in order of asking. Cancel-safe: dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    /// See [`SandboxError`]; nothing of the grant was run.
+    pub async fn open(
+        &self,
+        grant: &Grant,
+        stop: &CancellationToken,
+    ) -> Result<Session, SandboxError> {
+        // Both branches are cancel-safe: a semaphore permit and a token.
+        let place = tokio::select! {
+            place = Arc::clone(&self.inner.places).acquire_owned() => place,
+            () = stop.cancelled() => return Err(SandboxError::Stopped),
+        };
+        let Ok(place) = place else { return Err(SandboxError::Stopped) };
+        Ok(Session::new(self.clone(), Profile::of(grant), None, place))
     }
 
     /// Runs a job to its end. Waits for a free place first, which does not count as its time.
@@ -252,10 +298,12 @@ impl Sandbox {
             CommandRule::None => return Err(SandboxError::NotGranted),
             CommandRule::Only(_) | CommandRule::Any => {}
         }
-        let mut plan = plan::plan(&job.grant, &options.data_dir, job.argv, &job.env, &job.cwd)?;
+        let mut plan = plan::plan(&job.grant, &options.data_dir)?;
+        let call = plan::call(&job.grant, &plan, job.argv, &job.env, &job.cwd)?;
         plan.has_proc = status.level == Confinement::Full;
         let request = call::Request {
             plan,
+            call,
             stdin: job.stdin,
             wall: job.wall,
             capture: Capture::new(job.grant.limits.output_bytes, job.output),
@@ -319,21 +367,28 @@ async fn measure(helper: &Helper, data_dir: &Path) -> Result<Confinement, String
     };
     let bait = Bait::new(&directory).map_err(|e| format!("the canary cannot be prepared: {e}"))?;
     let program = Program::Canary(bait.attempts().clone());
-    let mut plan = plan::with_program(&grant, data_dir, "", program).map_err(|e| e.to_string())?;
-    match try_plan(helper, &plan, &bait).await {
+    let mut plan = plan::plan(&grant, data_dir).map_err(|e| e.to_string())?;
+    let call = plan::with_program(&grant, &plan, "", program).map_err(|e| e.to_string())?;
+    match try_plan(helper, &plan, &call, &bait).await {
         Ok(()) => return Ok(Confinement::Full),
         Err(SandboxError::Setup { failure }) if failure.step.ends_with("proc") => {}
         Err(SandboxError::Lost) => return Err(helper.failure()),
         Err(error) => return Err(error.to_string()),
     }
     plan.has_proc = false;
-    let without = try_plan(helper, &plan, &bait).await;
+    let without = try_plan(helper, &plan, &call, &bait).await;
     without.map(|()| Confinement::FullNoproc).map_err(|e| e.to_string())
 }
 
-async fn try_plan(helper: &Helper, plan: &Plan, bait: &Bait) -> Result<(), SandboxError> {
+async fn try_plan(
+    helper: &Helper,
+    plan: &Plan,
+    call: &CallPlan,
+    bait: &Bait,
+) -> Result<(), SandboxError> {
     let request = call::Request {
         plan: plan.clone(),
+        call: call.clone(),
         stdin: Vec::new(),
         wall: CANARY_WALL,
         capture: Capture::new(16 << 10, None),

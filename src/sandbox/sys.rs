@@ -159,13 +159,15 @@ pub(super) fn close_on_exec_from(first: u32) -> io::Result<()> {
 }
 
 /// Adds mount attributes (`MOUNT_ATTR_*`) to the mount that `mount` is the root of; with
-/// `is_recursive` to every mount below it too.
+/// `is_recursive` to every mount below it too. They all become private: what is mounted on a
+/// clone must not appear where it was cloned from.
 pub(super) fn add_mount_attributes(
     mount: impl AsFd,
     attributes: u64,
     is_recursive: bool,
 ) -> io::Result<()> {
-    let attr = MountAttr { attr_set: attributes, ..MountAttr::default() };
+    let attr =
+        MountAttr { attr_set: attributes, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
     let recursive = if is_recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the descriptor is open, the path is a C string, `attr` is a valid `mount_attr` of
     // the given size; all outlive the call.
@@ -180,6 +182,22 @@ pub(super) fn add_mount_attributes(
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes the kernel check this thread's file accesses as those of another user; ids of other
+/// threads do not change.
+pub(super) fn set_thread_fs_ids(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: takes no pointers; changes only this thread (setfsgid(2)).
+    unsafe { libc::setfsgid(gid) };
+    // SAFETY: as above.
+    unsafe { libc::setfsuid(uid) };
+    // The calls tell no error, but an id that cannot be gives the current one.
+    // SAFETY: as above; -1 is no id, so nothing is changed.
+    let now_gid = unsafe { libc::setfsgid(u32::MAX) };
+    // SAFETY: as above.
+    let now_uid = unsafe { libc::setfsuid(u32::MAX) };
+    let has_changed = now_uid.cast_unsigned() == uid && now_gid.cast_unsigned() == gid;
+    if has_changed { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
 /// Lets the kernel reap this process's children by itself.

@@ -9,6 +9,9 @@ use seccompiler::{BpfProgram, sock_filter};
 
 use super::{
     syscall_lists::{ALLOWED, REFUSED},
+    syscall_numbers::{
+        Architecture, CLONE, CLONE3, Call, IOCTL, MEMFD_CREATE, NATIVE, SOCKET, SOCKETPAIR,
+    },
     wire::Failure,
 };
 
@@ -19,13 +22,6 @@ const CLONE_REFUSED: u32 = 0x0002_0000 // NEWNS
     | 0x0000_2000; // PTRACE
 /// Puts characters into the terminal's input, and the console's equivalent (paste).
 const TTY_REFUSED: [u32; 2] = [0x5412, 0x541C];
-
-#[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xC000_003E;
-#[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xC000_00B7;
-/// Numbers from here on belong to the x32 table of x86-64.
-const X32_BIT: u32 = 0x4000_0000;
 
 // Offsets in `struct seccomp_data`; arguments are little-endian 64-bit, of which the low half is
 // what the kernel looks at for each call that is filtered by argument here.
@@ -48,18 +44,27 @@ const fn errno(number: i32) -> u32 {
     RETURN_ERRNO | number.cast_unsigned()
 }
 
-/// Compiles the lists into a program for `seccomp(2)`.
-pub(super) fn compile() -> BpfProgram {
-    let mut p = Assembler::default();
+/// Compiles the lists into a program for `seccomp(2)`. `may_execute_files`: a file in memory is
+/// one more place from which a program could be executed, and no mount attribute or Landlock rule
+/// holds there.
+pub(super) fn compile(may_execute_files: bool) -> BpfProgram {
+    compile_for(&NATIVE, may_execute_files)
+}
+
+/// As [`compile`], for any architecture.
+fn compile_for(architecture: &Architecture, may_execute_files: bool) -> BpfProgram {
+    let mut p = Assembler { program: BpfProgram::new(), architecture };
     // Another architecture's numbers mean other calls.
     p.load(OFFSET_ARCH);
-    p.unless_equal(AUDIT_ARCH, RETURN_KILL);
+    p.unless_equal(architecture.audit, RETURN_KILL);
     p.load(OFFSET_NUMBER);
-    p.when(JUMP_AT_LEAST, X32_BIT, RETURN_KILL);
+    if let Some(first) = architecture.foreign_from {
+        p.when(JUMP_AT_LEAST, first, RETURN_KILL);
+    }
     // `clone3` hides its flags behind a pointer; ENOSYS makes the C library use `clone`.
-    p.when_call(libc::SYS_clone3, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
+    p.when_call(&CLONE3, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
     p.when_call(
-        libc::SYS_clone,
+        &CLONE,
         &[
             (LOAD, 0, 0, OFFSET_ARG0_LOW),
             (JUMP_ANY_BIT, 0, 1, CLONE_REFUSED),
@@ -69,7 +74,7 @@ pub(super) fn compile() -> BpfProgram {
     );
     let [sti, linux] = TTY_REFUSED;
     p.when_call(
-        libc::SYS_ioctl,
+        &IOCTL,
         &[
             (LOAD, 0, 0, OFFSET_ARG1_LOW),
             (JUMP_EQUAL, 1, 0, sti),
@@ -78,7 +83,7 @@ pub(super) fn compile() -> BpfProgram {
             (RETURN, 0, 0, RETURN_ALLOW),
         ],
     );
-    for call in [libc::SYS_socket, libc::SYS_socketpair] {
+    for call in [&SOCKET, &SOCKETPAIR] {
         p.when_call(
             call,
             &[
@@ -89,11 +94,13 @@ pub(super) fn compile() -> BpfProgram {
             ],
         );
     }
+    let in_memory = if may_execute_files { RETURN_ALLOW } else { errno(libc::ENOSYS) };
+    p.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, in_memory)]);
     for call in ALLOWED.iter().flat_map(|g| g.calls) {
-        p.when_call(*call, &[(RETURN, 0, 0, RETURN_ALLOW)]);
+        p.when_call(call, &[(RETURN, 0, 0, RETURN_ALLOW)]);
     }
     for call in REFUSED.iter().flat_map(|r| r.calls) {
-        p.when_call(*call, &[(RETURN, 0, 0, errno(libc::EPERM))]);
+        p.when_call(call, &[(RETURN, 0, 0, errno(libc::EPERM))]);
     }
     p.emit(RETURN, 0, 0, errno(libc::ENOSYS));
     p.program
@@ -110,12 +117,12 @@ pub(super) fn apply(program: &BpfProgram) -> Result<(), Failure> {
     })
 }
 
-#[derive(Default)]
-struct Assembler {
+struct Assembler<'a> {
     program: BpfProgram,
+    architecture: &'a Architecture,
 }
 
-impl Assembler {
+impl Assembler<'_> {
     fn emit(&mut self, code: u16, jt: u8, jf: u8, k: u32) {
         self.program.push(sock_filter { code, jt, jf, k });
     }
@@ -134,9 +141,11 @@ impl Assembler {
         self.emit(RETURN, 0, 0, result);
     }
 
-    /// The body, which must return, for one call. It may load: nothing after it reads the number.
-    fn when_call(&mut self, call: libc::c_long, body: &[(u16, u8, u8, u32)]) {
-        let (Ok(number), Ok(length)) = (u32::try_from(call), u8::try_from(body.len())) else {
+    /// The body, which must return, for one call if the architecture has it. It may load: nothing
+    /// after it reads the number.
+    fn when_call(&mut self, call: &Call, body: &[(u16, u8, u8, u32)]) {
+        let (Some(number), Ok(length)) = (self.architecture.number(call), u8::try_from(body.len()))
+        else {
             return;
         };
         self.emit(JUMP_EQUAL, 0, length, number);

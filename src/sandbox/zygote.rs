@@ -44,6 +44,8 @@ const EXIT_FAILED: u8 = 70;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) filter: BpfProgram,
+    /// As `filter`, where files may be executed from writable places.
+    pub(super) filter_of_builds: BpfProgram,
     pub(super) view: View,
     pub(super) alone: SingleThread,
     /// The ids of the helper, which every tool gets.
@@ -83,7 +85,8 @@ fn serve(daemon: OwnedFd) -> Result<(), Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("not dumpable")?;
     sys::ignore_child_exits().at("ignore exits")?;
     let shared = Shared {
-        filter: syscalls::compile(),
+        filter: syscalls::compile(false),
+        filter_of_builds: syscalls::compile(true),
         view: View::new(),
         alone,
         uid: getuid().as_raw(),

@@ -11,11 +11,12 @@ use std::{
 
 use agent_runtime::{
     domain::{
-        CommandRule, Grant, IdSource, SystemClock, ToolCallId, ToolLimits, ToolOutcome, ToolStatus,
+        CommandRule, Grant, IdSource, RunId, SystemClock, ToolCallId, ToolLimits, ToolOutcome,
+        ToolStatus,
     },
     runtime::Redactor,
     sandbox::dir::Dir,
-    tools::{CallContext, Tools, parse},
+    tools::{CallContext, parse},
 };
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
@@ -143,7 +144,7 @@ fn a_held_directory_never_reads_or_writes_outside() {
 async fn the_file_tools_never_read_or_write_outside() {
     let lab = Lab::new().await;
     let swap = Swap::new();
-    let tools = Tools::new(lab.sandbox.clone(), Redactor::default());
+    let tools = crate::tool_calls::tools_in(lab.sandbox.clone(), Redactor::default());
     let ids = IdSource::new(Arc::new(SystemClock), |bytes| getrandom::fill(bytes).unwrap());
     let grant = Arc::new(Grant {
         workspace: swap.workspace(),
@@ -157,8 +158,14 @@ async fn the_file_tools_never_read_or_write_outside() {
     let call = async |tool: &str, args: Value| -> ToolOutcome {
         let call = parse(tool, &args).unwrap();
         let stop = CancellationToken::new();
-        let cx = CallContext { call_id: ToolCallId::new(&ids), stop, output: None };
-        tools.invoke(&call, Arc::clone(&grant), cx).await
+        let cx = CallContext {
+            call_id: ToolCallId::new(&ids),
+            run: RunId::new(&ids),
+            agent: "a".parse().unwrap(),
+            stop,
+            output: None,
+        };
+        tools.invoke(&call, Arc::clone(&grant), cx).await.outcome
     };
     let mut worked = 0;
     for n in 0..3_000 {

@@ -4,9 +4,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use agent_runtime::{
     domain::{
-        Access, Confinement, Grant, IdSource, SystemClock, ToolCallId, ToolOutcome, ToolStatus,
-        event::OutputStream,
+        Access, Confinement, Grant, IdSource, RunId, SystemClock, ToolCallId, ToolOutcome,
+        ToolStatus, event::OutputStream,
     },
+    egress::Egress,
     runtime::{Redactor, Stop, Tasks},
     sandbox::{Options, Sandbox, SandboxError},
     tools::{CallContext, Tools, parse},
@@ -19,7 +20,20 @@ use crate::support::{HELPER, Lab, allow, eventually, good, job};
 
 fn context() -> CallContext {
     let ids = IdSource::new(Arc::new(SystemClock), |bytes| getrandom::fill(bytes).unwrap());
-    CallContext { call_id: ToolCallId::new(&ids), stop: CancellationToken::new(), output: None }
+    CallContext {
+        call_id: ToolCallId::new(&ids),
+        run: RunId::new(&ids),
+        agent: "a".parse().unwrap(),
+        stop: CancellationToken::new(),
+        output: None,
+    }
+}
+
+/// Tools in this sandbox; what they keep lives as long as the runtime.
+pub(crate) fn tools_in(sandbox: Sandbox, redactor: Redactor) -> Tools {
+    let tasks = Tasks::new(Stop::default());
+    let egress = Egress::new(agent_runtime::egress::Options::default(), &tasks).unwrap();
+    Tools::new(sandbox, egress, redactor, agent_runtime::tools::Options::default(), &tasks)
 }
 
 struct Bench {
@@ -32,7 +46,7 @@ impl Bench {
     async fn new() -> Self {
         let lab = Lab::new().await;
         let redactor = Redactor::default();
-        Self { tools: Tools::new(lab.sandbox.clone(), redactor.clone()), lab, redactor }
+        Self { tools: tools_in(lab.sandbox.clone(), redactor.clone()), lab, redactor }
     }
 
     async fn call(&self, tool: &str, args: Value) -> ToolOutcome {
@@ -46,7 +60,7 @@ impl Bench {
         args: Value,
         cx: CallContext,
     ) -> ToolOutcome {
-        self.tools.invoke(&parse(tool, &args).unwrap(), Arc::new(grant), cx).await
+        self.tools.invoke(&parse(tool, &args).unwrap(), Arc::new(grant), cx).await.outcome
     }
 }
 
@@ -152,7 +166,7 @@ async fn without_a_sandbox_nothing_runs_and_file_tools_still_work() {
     let options = |name: &str, enabled, min_level| {
         let data_dir = base.path().join(name);
         std::fs::create_dir(&data_dir).unwrap();
-        Options { enabled, min_level, data_dir, processes_max: 1 }
+        Options { enabled, min_level, data_dir, processes_max: 1, sessions_max: 8 }
     };
     let minimum = Confinement::FullNoproc;
     for (options, helper, why) in [
@@ -168,14 +182,14 @@ async fn without_a_sandbox_nothing_runs_and_file_tools_still_work() {
         assert_eq!((status.level, status.usable), (Confinement::None, false), "{why}");
         let refused = sandbox.run(job(grant(), &["touch", "ran"]), CancellationToken::new()).await;
         assert!(matches!(refused, Err(SandboxError::Unavailable { .. })), "{refused:?}");
-        let tools = Tools::new(sandbox, Redactor::default());
+        let tools = tools_in(sandbox, Redactor::default());
         let call = parse("exec", &json!({"argv": ["touch", "ran"]})).unwrap();
-        let outcome = tools.invoke(&call, Arc::new(grant()), context()).await;
+        let outcome = tools.invoke(&call, Arc::new(grant()), context()).await.outcome;
         assert_eq!((outcome.status, outcome.confinement), (ToolStatus::Error, None));
         assert!(outcome.output.contains("agent-runtime doctor"), "{}", outcome.output);
         assert!(outcome.output.contains(why), "{} has no `{why}`", outcome.output);
         let list = parse("list_files", &json!({})).unwrap();
-        let outcome = tools.invoke(&list, Arc::new(grant()), context()).await;
+        let outcome = tools.invoke(&list, Arc::new(grant()), context()).await.outcome;
         assert_eq!(outcome.output, "(nothing)\n", "nothing was run");
         stop.hard();
     }
