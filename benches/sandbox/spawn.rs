@@ -136,7 +136,7 @@ where
         })
         .collect();
     for thread in threads {
-        thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+        thread.join().map_err(|_panic| anyhow::anyhow!("a thread panicked"))??;
     }
     Ok(rate(PARALLEL * each, began.elapsed()))
 }
