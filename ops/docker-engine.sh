@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A private Docker engine for tests: own data, own socket, no registry, nothing of the machine's.
 #
-#   ops/docker-engine.sh start    starts it and makes the base image; prints the socket's path
+#   ops/docker-engine.sh start    starts it and makes the base image `agent-runtime-test:base`; prints
+#                                 the socket's path and leaves it in target/docker-engine/socket
 #   ops/docker-engine.sh stop     stops it and everything in it
 #
 # Needs root, and the Debian packages docker.io, mmdebstrap and ca-certificates
@@ -72,6 +73,7 @@ start() {
     done
     make_base
     engine image inspect "$image" >/dev/null 2>&1 || engine import "$base" "$image" >/dev/null
+    echo "$socket" >"$state/socket"
     echo "$socket"
 }
 
@@ -103,7 +105,7 @@ case "${1:-}" in
     start) start ;;
     stop) stop ;;
     *)
-        sed -n '2,9s/^# \{0,1\}//p' "$0"
+        sed -n '2,10s/^# \{0,1\}//p' "$0"
         exit 2
         ;;
 esac

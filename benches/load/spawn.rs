@@ -31,6 +31,7 @@ pub(crate) async fn measure(report: &mut Report, plan: Plan) -> anyhow::Result<(
         data_dir,
         processes_max: 4,
         sessions_max: 8,
+        backend: agent_runtime::sandbox::Backend::Sandbox,
     };
     let sandbox = Sandbox::start_with_helper(options, program().to_owned(), &tasks).await?;
     let status = sandbox.status();

@@ -18,7 +18,7 @@ use super::{
     build,
     cli::{Context, Failure, Paint, out, starter},
     client::Client,
-    config::{self, Problems, Settings, Starter, secret_file},
+    config::{self, Problems, Settings, Starter, WorkerRuntime, secret_file},
 };
 use crate::{
     llm::Llm,
@@ -289,15 +289,26 @@ fn sandbox_item(settings: &Settings, status: &Status) -> Item {
         );
     }
     if !status.usable {
-        let fix = "allow user namespaces and Landlock for this user, or lower sandbox.min_level; see docs/SANDBOX.md";
+        let fix = match settings.worker_runtime {
+            WorkerRuntime::Sandbox => {
+                "allow user namespaces and Landlock for this user, or lower sandbox.min_level; \
+                 see docs/SANDBOX.md"
+            }
+            WorkerRuntime::Docker => {
+                "start the engine, let this user open its socket, see that the image is there \
+                 (sandbox.docker); see docs/SANDBOX.md"
+            }
+            WorkerRuntime::Local => "use the backend `sandbox` or `docker` (sandbox.backend)",
+        };
         return Item::fail("sandbox", detail, fix);
     }
     if status.reason.is_some() {
-        return Item::warn(
-            "sandbox",
-            detail,
-            "nothing need be done; outside a container it is full",
-        );
+        let fix = match settings.worker_runtime {
+            WorkerRuntime::Sandbox => "nothing need be done; outside a container it is full",
+            WorkerRuntime::Docker => "nothing need be done; sandbox.backend = \"sandbox\" has more",
+            WorkerRuntime::Local => "for development alone: sandbox.backend = \"sandbox\"",
+        };
+        return Item::warn("sandbox", detail, fix);
     }
     Item::pass("sandbox", detail)
 }
@@ -320,6 +331,7 @@ fn options(settings: &Settings, scratch: &Scratch) -> sandbox::Options {
         data_dir: scratch.0.clone(),
         processes_max: 2,
         sessions_max: 2,
+        backend: super::build::backend(settings),
     }
 }
 

@@ -59,6 +59,14 @@ pub(super) struct Refusal {
     pub(super) text: String,
 }
 
+impl Refusal {
+    /// Adds what was found out.
+    pub(super) fn because(mut self, why: &dyn std::fmt::Display) -> Self {
+        self.text = format!("{} ({why}.)", self.text);
+        self
+    }
+}
+
 impl Policies<'_> {
     /// What the rules say of a destination.
     pub(super) fn judge(&self, to: &Destination<'_>) -> Result<Permitted, Refusal> {
@@ -109,9 +117,7 @@ impl Policies<'_> {
             HostDenial::Method { .. } => Reason::MethodNotAllowed,
             HostDenial::Path { .. } | HostDenial::AmbiguousPath { .. } => Reason::PathNotAllowed,
         };
-        let mut refusal = self.refusal(reason, host.as_str(), port);
-        refusal.text.push_str(&format!(" ({denial}.)"));
-        refusal
+        self.refusal(reason, host.as_str(), port).because(denial)
     }
 
     /// A refusal with its usual sentence. `host` must be printable.
@@ -137,27 +143,26 @@ impl Policies<'_> {
         host: &HostName,
         port: u16,
     ) -> Result<Allowed, Refusal> {
-        let resolved = resolver.resolve(host, port).await;
-        let resolved = resolved.map_err(|reason| self.refusal(reason, host.as_str(), port))?;
-        if let Some(refused) = first_refused(&resolved, permitted.allow_private) {
-            let mut refusal = self.refusal(Reason::AddressRefused, host.as_str(), port);
-            refusal.text.push_str(&format!(" ({refused}.)"));
-            return Err(refusal);
+        let found = resolver.resolve(host, port).await;
+        let found = found.map_err(|reason| self.refusal(reason, host.as_str(), port))?;
+        if let Some(refused) = first_refused(&found, permitted.allow_private) {
+            let refusal = self.refusal(Reason::AddressRefused, host.as_str(), port);
+            return Err(refusal.because(&refused));
         }
         Ok(Allowed {
             rule: permitted.rule,
             is_opaque: permitted.is_opaque,
-            addresses: resolved.addresses,
-            ttl: resolved.ttl,
-            is_override: resolved.is_override,
+            addresses: found.addresses,
+            ttl: found.ttl,
+            is_override: found.is_override,
         })
     }
 }
 
 /// One address that may not be dialled refuses the name: whoever answers for it may choose the
 /// order of the addresses (DNS rebinding).
-fn first_refused(resolved: &Resolved, allow_private: bool) -> Option<AddressRefusal> {
-    resolved.addresses.iter().find_map(|to| resolve::check(to.ip(), allow_private).err())
+fn first_refused(found: &Resolved, allow_private: bool) -> Option<AddressRefusal> {
+    found.addresses.iter().find_map(|to| resolve::check(to.ip(), allow_private).err())
 }
 
 #[cfg(test)]

@@ -125,9 +125,7 @@ async fn ask_for_tunnel(
     let mut response = httparse::Response::new(&mut fields);
     match (response.parse(&answer), response.code) {
         (Ok(httparse::Status::Complete(_)), Some(200..=299)) => Ok(()),
-        (Ok(_), Some(code)) => {
-            Err(io::Error::other(format!("the upstream proxy answered {code}")))
-        }
+        (Ok(_), Some(code)) => Err(io::Error::other(format!("the upstream proxy answered {code}"))),
         _ => Err(io::Error::other("the upstream proxy's answer is not HTTP")),
     }
 }

@@ -1,6 +1,6 @@
 //! What the operator sets, checked once.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use rustls::pki_types::CertificateDer;
 use url::Url;
@@ -23,6 +23,8 @@ pub struct Options {
     /// DNS servers to ask instead of those in `/etc/resolv.conf`. With any here, `/etc/hosts` is
     /// not read either.
     pub name_servers: Vec<SocketAddr>,
+    /// How long things may take.
+    pub timeouts: Timeouts,
     /// Gets every record at once, also while a call runs. It must not block.
     pub on_record: OnRecord,
 }
@@ -47,7 +49,32 @@ impl Default for Options {
             secrets: Vec::new(),
             extra_roots: Vec::new(),
             name_servers: Vec::new(),
+            timeouts: Timeouts::default(),
             on_record: std::sync::Arc::new(|_, _, _| {}),
+        }
+    }
+}
+
+/// How long things may take. Each begins anew where it is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until a connection stands, all addresses of the host and the upstream proxy included.
+    pub connect: Duration,
+    /// Until the head of a request is there.
+    pub head: Duration,
+    /// Until the ClientHello is there, from the answer to CONNECT or the connection on.
+    pub hello: Duration,
+    /// Without a byte in either direction.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            hello: Duration::from_secs(3),
+            idle: Duration::from_secs(120),
         }
     }
 }

@@ -133,10 +133,9 @@ pub(super) fn check(address: IpAddr, allow_private: bool) -> Result<(), AddressR
 fn is_own(address: IpAddr) -> bool {
     let can_bind = |ip: IpAddr| match UdpSocket::bind((ip, 0)) {
         Ok(_) => true,
-        Err(error) => !matches!(
-            error.kind(),
-            io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
-        ),
+        Err(error) => {
+            !matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+        }
     };
     if !can_bind(address) {
         return false;

@@ -13,9 +13,11 @@ mod bundles;
 mod calls;
 mod commands;
 mod create;
+mod egress;
 mod ending;
 mod error;
 mod feed;
+mod hosts;
 mod live;
 mod model;
 mod recovery;
@@ -35,11 +37,15 @@ use std::{sync::Arc, time::Duration};
 pub use approvals::NewDecision;
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
+pub use egress::{
+    CheckedAddress, EgressAnswer, EgressLayer, EgressQuestion, EgressRuleView, NewEgressRule,
+};
 pub use error::CommandError;
 pub use feed::{Frame, Subscription};
+pub use hosts::Configured;
 pub use live::Live;
 pub use verbs::{IfEnded, SteerAccepted};
-pub use views::{Check, ConversationView, EventPage, Readiness};
+pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
 pub use crate::store::{Page, Paged, RunFilter};
 
@@ -112,6 +118,7 @@ struct Inner {
     tools: Tools,
     authorizer: Authorizer,
     hosts: HostPolicies,
+    layers: hosts::Layers,
     redactor: Redactor,
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
@@ -127,7 +134,9 @@ impl Orchestrator {
     /// When the store cannot be read.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
         let Parts { store, llm, tools, authorizer, hosts, redactor, clock, live, tasks } = parts;
+        let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
+            layers,
             store,
             llm,
             tools,
@@ -139,6 +148,7 @@ impl Orchestrator {
             tasks: tasks.clone(),
             options,
         });
+        inner.refresh_hosts().await?;
         recovery::recover(&inner).await?;
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));

@@ -71,7 +71,11 @@ const SEE_DAEMON: &str = "tell whether the daemon runs";
 pub(super) const fn remainder(level: Confinement) -> &'static [&'static str] {
     match level {
         Confinement::Landlock => &[STAT, CHMOD, UTIME, SEE_DAEMON],
-        Confinement::Full | Confinement::FullNoproc | Confinement::None => &[],
+        Confinement::Full
+        | Confinement::FullNoproc
+        | Confinement::Docker
+        | Confinement::Local
+        | Confinement::None => &[],
     }
 }
 

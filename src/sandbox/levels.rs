@@ -182,7 +182,8 @@ pub(super) fn judge(measured: Result<Measured, String>, minimum: Confinement) ->
         Confinement::FullNoproc => {
             Some("no private /proc can be mounted here (a container masks its own)".to_owned())
         }
-        Confinement::Landlock | Confinement::None => {
+        // The others are not measured here.
+        Confinement::Landlock | Confinement::Docker | Confinement::Local | Confinement::None => {
             Some("no namespaces can be had here: Landlock and seccomp alone".to_owned())
         }
     };

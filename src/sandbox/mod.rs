@@ -5,18 +5,24 @@
 //! outlives it. See `docs/SANDBOX.md` for the sequence and for what does not hold.
 
 mod attest;
+mod backend;
 mod call;
 mod canary;
 mod child;
 mod cover;
 pub mod dir;
+mod docker;
 mod fs_rules;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod kept;
 mod levels;
 mod limits;
+mod local;
 mod lock;
 mod mounts;
 mod net;
+mod net_canary;
 mod output;
 mod parent;
 mod plan;
@@ -38,6 +44,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use attest::{Attestation, Finding, Shown, attest, attest_with_helper};
+pub use backend::Backend;
+pub use docker::DockerOptions;
 pub use lock::LockError;
 pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
@@ -48,11 +56,12 @@ pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
 pub use zygote::{TOOL_UID, helper_main, helper_requested};
 
 use self::{
+    backend::{Other, OtherKept},
     levels::{judge, measure, unusable},
     lock::Lock,
     output::Capture,
     parent::Helper,
-    session::Kept,
+    session::{Home, Kept},
 };
 use crate::{
     domain::{CommandRule, Confinement, Grant},
@@ -77,6 +86,8 @@ pub struct Options {
     pub processes_max: usize,
     /// Kept sandboxes at once; whoever opens a further one waits for a place.
     pub sessions_max: usize,
+    /// What carries out the calls. `min_level` concerns our own sandbox only.
+    pub backend: Backend,
 }
 
 /// Whether process tools can run, and how well confined.
@@ -88,6 +99,14 @@ pub struct Status {
     pub usable: bool,
     /// Why not, or why the level is not full.
     pub reason: Option<String>,
+}
+
+impl Status {
+    /// The answer to a call when this is not usable.
+    fn refusal(self) -> SandboxError {
+        let reason = self.reason.unwrap_or_else(|| "it is not usable".to_owned());
+        SandboxError::Unavailable { reason }
+    }
 }
 
 /// A program to run.
@@ -198,6 +217,7 @@ struct Inner {
     options: Options,
     status: Status,
     helper: Option<Helper>,
+    other: Option<Other>,
     permits: Semaphore,
     places: Arc<Semaphore>,
     _lock: Arc<Lock>,
@@ -228,14 +248,17 @@ impl Sandbox {
             tracing::warn!(%error, "the daemon's memory stays readable for its own user");
         }
         let lock = Arc::new(Lock::acquire(&options.data_dir).await?);
-        let helper = options.enabled.then(|| Helper::start(helper, Arc::clone(&lock), tasks));
-        let status = match &helper {
-            Some(helper) => {
-                let measured =
-                    Box::pin(measure(helper, &options.data_dir, options.min_level)).await;
-                judge(measured, options.min_level)
-            }
-            None => unusable("it is turned off by configuration".to_owned()),
+        let (mut helper_used, mut other) = (None, None);
+        let status = if !options.enabled {
+            unusable("it is turned off by configuration".to_owned())
+        } else if let Some(backend) =
+            Box::pin(Other::start(&options.backend, &options.data_dir, tasks)).await?
+        {
+            other.insert(backend).status()
+        } else {
+            let helper = helper_used.insert(Helper::start(helper, Arc::clone(&lock), tasks));
+            let measured = Box::pin(measure(helper, &options.data_dir, options.min_level)).await;
+            judge(measured, options.min_level)
         };
         match &status.reason {
             None => tracing::info!(level = status.level.as_str(), "sandbox measured"),
@@ -246,13 +269,17 @@ impl Sandbox {
         let permits = Semaphore::new(options.processes_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Semaphore::new(options.sessions_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Arc::new(places);
-        let inner = Inner { options, status, helper, permits, places, _lock: lock };
+        let inner =
+            Inner { options, status, helper: helper_used, other, permits, places, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What was measured at start; not usable while the helper cannot be started again.
     pub fn status(&self) -> Status {
-        let Inner { status, helper, .. } = &*self.inner;
+        let Inner { status, helper, other, .. } = &*self.inner;
+        if let Some(other) = other {
+            return other.status();
+        }
         match helper.as_ref().and_then(Helper::trouble) {
             Some(reason) if status.usable => unusable(reason),
             _ => status.clone(),
@@ -279,24 +306,40 @@ impl Sandbox {
         grant: &Grant,
         stop: &CancellationToken,
     ) -> Result<Session, SandboxError> {
-        let helper = self.usable()?;
+        let Inner { options, status, other, .. } = &*self.inner;
+        // Another backend may become usable again: it is asked how it is now.
+        if other.is_none() {
+            self.usable()?;
+        }
         match grant.commands {
             CommandRule::None => return Err(SandboxError::NotGranted),
             CommandRule::Only(_) | CommandRule::Any => {}
         }
-        let mut plan = plan::plan(grant, &self.inner.options.data_dir)?;
-        levels::shape(&mut plan, self.inner.status.level);
-        // Cancel-safe branches all: a semaphore permit, a build that is given up, and a token.
+        // Both branches are cancel-safe: a semaphore permit and a token.
         let place = tokio::select! {
             place = Arc::clone(&self.inner.places).acquire_owned() => place,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
         let Ok(place) = place else { return Err(SandboxError::Stopped) };
-        let build = Session::build(self.clone(), helper, Profile::of(grant), plan, place);
-        tokio::select! {
-            session = build => session,
-            () = stop.cancelled() => Err(SandboxError::Stopped),
-        }
+        let mut listeners = None;
+        let home = match other {
+            Some(other) => Home::Other(other.open(grant, &options.data_dir)?),
+            None => {
+                let helper = self.usable()?;
+                let mut plan = plan::plan(grant, &options.data_dir)?;
+                levels::shape(&mut plan, status.level);
+                // Cancel-safe branches both: a build that is given up, and a token.
+                tokio::select! {
+                    built = Kept::build(helper, plan) => {
+                        let (kept, doors) = built?;
+                        listeners = doors;
+                        Home::Own(kept)
+                    }
+                    () = stop.cancelled() => return Err(SandboxError::Stopped),
+                }
+            }
+        };
+        Ok(Session::new(self.clone(), Profile::of(grant), home, listeners, place))
     }
 
     /// Runs a job in a sandbox of its own. Waits for free places first, which does not count as
@@ -312,13 +355,23 @@ impl Sandbox {
     /// The helper, if calls are carried out.
     fn usable(&self) -> Result<&Helper, SandboxError> {
         let Inner { status, helper, .. } = &*self.inner;
-        helper.as_ref().filter(|_| status.usable).ok_or_else(|| SandboxError::Unavailable {
-            reason: status.reason.clone().unwrap_or_else(|| "it is not usable".to_owned()),
-        })
+        helper.as_ref().filter(|_| status.usable).ok_or_else(|| status.clone().refusal())
     }
 
-    /// Runs a job in a kept sandbox.
+    /// Runs a job in a session's home.
     async fn run_in(
+        &self,
+        home: &Home,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
+        match home {
+            Home::Own(kept) => Box::pin(self.run_in_own(kept, job, stop)).await,
+            Home::Other(kept) => Box::pin(self.run_in_other(kept, job, stop)).await,
+        }
+    }
+
+    async fn run_in_own(
         &self,
         kept: &Kept,
         job: Job,
@@ -343,5 +396,20 @@ impl Sandbox {
             duration: ended.duration,
             level: self.inner.status.level,
         })
+    }
+
+    /// Runs a job in what another backend keeps, under the same bound of calls at once.
+    async fn run_in_other(
+        &self,
+        kept: &OtherKept,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
+        // Both branches are cancel-safe: a semaphore permit and a token.
+        let _permit = tokio::select! {
+            permit = self.inner.permits.acquire() => permit,
+            () = stop.cancelled() => return Err(SandboxError::Stopped),
+        };
+        kept.run(job, &stop).await
     }
 }

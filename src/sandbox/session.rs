@@ -23,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Job, Outcome, Sandbox, SandboxError,
+    backend::OtherKept,
     call::{self, Victim},
     kept::Open,
-    mounts, net,
+    mounts, net, net_canary,
     parent::{FULL_PAUSE, Helper},
     plan::Plan,
     protected, sys,
@@ -92,23 +93,29 @@ pub struct Listeners {
 /// A kept sandbox. Dropping it kills everything in it.
 #[derive(Debug)]
 pub struct Session {
-    kept: Kept,
+    home: Home,
     sandbox: Sandbox,
     profile: Profile,
     listeners: Option<Listeners>,
     _place: OwnedSemaphorePermit,
 }
 
+/// What a session's calls run in.
+#[derive(Debug)]
+pub(super) enum Home {
+    Own(Kept),
+    Other(OtherKept),
+}
+
 impl Session {
-    pub(super) async fn build(
+    pub(super) const fn new(
         sandbox: Sandbox,
-        helper: &Helper,
         profile: Profile,
-        plan: Plan,
+        home: Home,
+        listeners: Option<Listeners>,
         place: OwnedSemaphorePermit,
-    ) -> Result<Self, SandboxError> {
-        let (kept, listeners) = Kept::build(helper, plan).await?;
-        Ok(Self { kept, sandbox, profile, listeners, _place: place })
+    ) -> Self {
+        Self { home, sandbox, profile, listeners, _place: place }
     }
 
     /// What it was made for.
@@ -124,7 +131,11 @@ impl Session {
     /// Whether calls can still be made in it. It dies with the helper, or when it is killed from
     /// outside; then another must be opened.
     pub fn is_alive(&self) -> bool {
-        self.kept.pid_1.is_alive()
+        match &self.home {
+            Home::Own(kept) => kept.pid_1.is_alive(),
+            // What died of it is replaced at the next call.
+            Home::Other(_) => true,
+        }
     }
 
     /// Runs a job to its end. Waits for a free place among all calls first, which does not count
@@ -137,15 +148,31 @@ impl Session {
         if Profile::of(&job.grant) != self.profile {
             return Err(SandboxError::OtherProfile);
         }
-        self.sandbox.run_in(&self.kept, job, stop).await
+        self.sandbox.run_in(&self.home, job, stop).await
+    }
+
+    /// Tries every way out of this sandbox from inside, while somebody serves its doors under a
+    /// policy that allows no name that the canary asks for.
+    ///
+    /// # Errors
+    /// What got through, or why nobody knows.
+    pub async fn check_network(&self, grant: &Grant) -> Result<(), String> {
+        match &self.home {
+            Home::Own(kept) => net_canary::check(kept, grant).await,
+            Home::Other(_) => Err("this backend has no doors to try".to_owned()),
+        }
     }
 
     /// Kills everything in it and waits until it is gone.
     pub async fn close(self) {
-        let Kept { pid_1, requests, .. } = self.kept;
-        drop(requests);
-        pid_1.kill();
-        pid_1.dead().await;
+        match self.home {
+            Home::Own(Kept { pid_1, requests, .. }) => {
+                drop(requests);
+                pid_1.kill();
+                pid_1.dead().await;
+            }
+            Home::Other(kept) => kept.close().await,
+        }
     }
 }
 
@@ -252,10 +279,10 @@ async fn ready(
     }
 }
 
-/// Makes the protected names of the workspace, and clones the trees if this is root: root's helper has become somebody who may not be able to walk
-/// to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
-/// one that was no link when an operator named it may have been put there by a tool that can write
-/// above it, and root would follow it anywhere.
+/// Makes the protected names of the workspace, and clones the trees if this is root: root's helper
+/// has become somebody who may not be able to walk to them. Without the capability to clone, the
+/// sandbox opens them itself. Neither follows a link: one that was no link when an operator named
+/// it may have been put there by a tool that can write above it, and root would follow it anywhere.
 fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, SandboxError> {
     protected::prepare(&plan.home)?;
     if !plan.has_namespaces || !geteuid().is_root() {

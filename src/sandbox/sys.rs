@@ -203,6 +203,18 @@ pub(super) fn tell_packet_addresses(socket: impl AsFd) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets a process that is about to be started do something before its program replaces it.
+/// `prepare` must make plain system calls only: it runs in a copy of a process with many threads,
+/// where a lock may be held for ever.
+pub(super) fn before_exec(
+    command: &mut std::process::Command,
+    prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    // SAFETY: what `prepare` must be is stated above; its one user, the local backend, makes system
+    // calls with values that were computed before, and allocates only to tell a failure.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, prepare) };
+}
+
 /// Closes every descriptor from 3 up except one.
 pub(super) fn close_all_but(kept: &OwnedFd) -> io::Result<()> {
     let kept = kept.as_raw_fd().cast_unsigned();

@@ -15,9 +15,12 @@ mod invoke;
 mod network;
 mod parse;
 mod place;
+mod policy;
 mod search;
 mod sessions;
 
+/// What `explain` is asked and says.
+pub use crate::egress::{Destination, Explanation};
 /// Whether and how well process tools are confined; who uses tools need not know the sandbox.
 pub use crate::sandbox::Status as SandboxStatus;
 pub use catalog::{ToolSpec, spec, specs};

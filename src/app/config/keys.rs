@@ -133,8 +133,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("sandbox.backend", "WORKER_RUNTIME", Kind::Text, "sandbox")
         .alias(&["AGENT_WORKER_RUNTIME"]),
     key("sandbox.docker.image", "SANDBOX_DOCKER_IMAGE", Kind::Text, "debian:bookworm-slim"),
-    key("sandbox.docker.binary", "SANDBOX_DOCKER_BINARY", Kind::Text, "docker"),
-    key("sandbox.docker.host", "SANDBOX_DOCKER_HOST", Kind::Text, ""),
+    key("sandbox.docker.socket", "SANDBOX_DOCKER_SOCKET", Kind::Text, "/var/run/docker.sock"),
     key("sandbox.sessions_max", "SANDBOX_SESSIONS_MAX", Kind::Int, "64"),
     key("sandbox.session_idle_secs", "SANDBOX_SESSION_IDLE_SECS", Kind::Int, "60"),
     key("egress.allow_all_domains", "ALLOW_ALL_DOMAINS", Kind::Bool, "false")

@@ -55,16 +55,25 @@ pub(crate) enum WorkerRuntime {
     Local,
 }
 
+impl WorkerRuntime {
+    /// The name in the configuration and at the admin door.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Docker => "docker",
+            Self::Local => "local",
+        }
+    }
+}
+
 impl FromStr for WorkerRuntime {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
-        match text {
-            "sandbox" => Ok(Self::Sandbox),
-            "docker" => Ok(Self::Docker),
-            "local" => Ok(Self::Local),
-            _ => Err("sandbox, docker or local"),
-        }
+        [Self::Sandbox, Self::Docker, Self::Local]
+            .into_iter()
+            .find(|r| r.as_str() == text)
+            .ok_or("sandbox, docker or local")
     }
 }
 
@@ -73,10 +82,21 @@ impl FromStr for WorkerRuntime {
 pub(crate) struct Docker {
     /// The image that tools see.
     pub(crate) image: String,
-    /// The client program, by name or path.
-    pub(crate) binary: PathBuf,
-    /// The engine's address; the client's own choice when none.
-    pub(crate) host: Option<String>,
+    /// The engine's unix socket.
+    pub(crate) socket: PathBuf,
+}
+
+/// The weakest level at which tools run: one that our own sandbox can reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MinLevel(pub(crate) Confinement);
+
+impl FromStr for MinLevel {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let level = Confinement::MEASURED.into_iter().find(|level| level.as_str() == text);
+        level.map(Self).ok_or("full, full-noproc, landlock or none")
+    }
 }
 
 /// What every agent's way out has in common.

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{
     problem::Problems,
     resolve::{Effective, Entry, Origin},
-    settings::{Docker, LogStyle, Mode, Settings, Token, WorkerRuntime},
+    settings::{Docker, LogStyle, MinLevel, Mode, Settings, Token, WorkerRuntime},
 };
 use crate::{
     domain::{
@@ -50,12 +50,13 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         models,
         agents,
         sandbox_enabled: r.bool("sandbox.enabled"),
-        sandbox_min_level: r.parse_err("sandbox.min_level").unwrap_or(Confinement::Full),
+        sandbox_min_level: r
+            .choice("sandbox.min_level")
+            .map_or(Confinement::Full, |level: MinLevel| level.0),
         worker_runtime: r.choice("sandbox.backend").unwrap_or(WorkerRuntime::Sandbox),
         docker: Docker {
             image: r.text("sandbox.docker.image"),
-            binary: r.text("sandbox.docker.binary").into(),
-            host: r.some("sandbox.docker.host"),
+            socket: r.text("sandbox.docker.socket").into(),
         },
         sessions_max: r.size("sandbox.sessions_max"),
         session_idle: Duration::from_secs(r.int("sandbox.session_idle_secs")),

@@ -3,6 +3,8 @@
 //! Invariants: deny wins; what no rule allows is denied; what a rule wants to see and cannot is
 //! denied.
 
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -54,7 +56,7 @@ impl<'a> Destination<'a> {
 pub enum HostVerdict<'p> {
     /// This rule lets it through.
     Allow {
-        /// The first rule that does.
+        /// The one that names the host most closely; of equals, the first.
         rule: &'p HostRule,
     },
     /// Nothing does, or something forbids it.
@@ -165,7 +167,7 @@ impl HostPolicy {
             return HostVerdict::Deny(HostDenial::Denied { rule: rule.to_string() });
         }
         let mut nearest = None;
-        for rule in self.allow.iter().filter(|rule| rule.host.allows(to.host)) {
+        for rule in self.closest_first(to.host) {
             if rule.allowed_port() != to.port {
                 let port_rule = Some(rule.to_string());
                 let target = format!("{}:{}", to.host.authority(), to.port);
@@ -200,7 +202,7 @@ impl HostPolicy {
     /// altogether.
     pub fn may_resolve(&self, host: &HostName) -> HostVerdict<'_> {
         let mut denied = None;
-        for rule in self.allow.iter().filter(|rule| rule.host.allows(host)) {
+        for rule in self.closest_first(host) {
             let forbids = |deny: &&HostRule| {
                 let is_whole = !deny.is_about_requests();
                 is_whole && deny.host.denies(host) && has_port(deny, rule.allowed_port())
@@ -216,6 +218,16 @@ impl HostPolicy {
                 port_rule: None,
             }),
         )
+    }
+}
+
+impl HostPolicy {
+    /// The allowing rules about a host, so that what one says of a single host (private addresses,
+    /// say) is not hidden by a wider one that stands before it.
+    fn closest_first(&self, host: &HostName) -> Vec<&HostRule> {
+        let mut rules: Vec<_> = self.allow.iter().filter(|rule| rule.host.allows(host)).collect();
+        rules.sort_by_key(|rule| Reverse(rule.host.closeness()));
+        rules
     }
 }
 

@@ -146,6 +146,15 @@ impl HostPattern {
         }
     }
 
+    /// How closely the hosts are named: one host, then longer suffixes, then every name.
+    pub(super) fn closeness(&self) -> usize {
+        match self {
+            Self::Exact(_) => usize::MAX,
+            Self::Below(parent) => parent.as_str().len(),
+            Self::Any => 0,
+        }
+    }
+
     /// Whether a host is meant by a rule that denies: `*` is everything.
     pub fn denies(&self, host: &HostName) -> bool {
         *self == Self::Any || self.allows(host)

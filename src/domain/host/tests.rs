@@ -233,6 +233,23 @@ fn a_suffix_covers_names_below_it_at_a_label_and_not_itself() {
 }
 
 #[test]
+fn the_rule_that_names_the_host_most_closely_is_the_one_that_counts() {
+    let rules =
+        policy(&["*", "*.test", "*.b.test opaque", "a.b.test allow_private", "a.b.test"], &[]);
+    for (name, wanted) in [
+        ("a.b.test", "a.b.test allow_private"),
+        ("c.b.test", "*.b.test opaque"),
+        ("b.test", "*.test"),
+        ("test", "*"),
+    ] {
+        assert_eq!(tunnel(&rules, name, 443), wanted, "{name}");
+    }
+    // A closer rule that does not fit leaves it to a wider one.
+    let rules = policy(&["*", "a.test:80", "a.test methods=GET"], &[]);
+    assert_eq!(tunnel(&rules, "a.test", 443), "*");
+}
+
+#[test]
 fn deny_wins_on_every_port_unless_it_names_one() {
     let both = policy(&["*", "*:80", "*.test:8443", "9.9.9.9"], &["bad.test", "half.test:80"]);
     for port in [443, 80, 8443] {

@@ -49,7 +49,9 @@ choice!(BundleKind { SafePoint, Final });
 pub enum Confinement {
     Full,
     FullNoproc,
+    Docker,
     Landlock,
+    Local,
     None,
 }
 
