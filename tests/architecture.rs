@@ -19,12 +19,23 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sandbox", &["domain", "runtime"]),
     ("egress", &["domain", "runtime"]),
     ("auth", &["domain", "runtime", "store"]),
-    ("tools", &["domain", "runtime", "sandbox"]),
+    ("tools", &["domain", "runtime", "sandbox", "egress"]),
     ("orchestrator", &["domain", "runtime", "store", "llm", "auth", "tools"]),
     ("http", &["domain", "runtime", "auth", "orchestrator"]),
     (
         "app",
-        &["domain", "runtime", "store", "llm", "sandbox", "auth", "tools", "orchestrator", "http"],
+        &[
+            "domain",
+            "runtime",
+            "store",
+            "llm",
+            "sandbox",
+            "egress",
+            "auth",
+            "tools",
+            "orchestrator",
+            "http",
+        ],
     ),
 ];
 
@@ -35,6 +46,10 @@ const SUB_RULES: &[(&str, &[&str])] = &[
     ("app/client", &["domain"]),
     ("orchestrator/step", &["domain"]),
 ];
+
+/// Parts of one module that do not know each other: the public listener and the admin door share
+/// nothing but the kit.
+const STRANGERS: &[(&str, &str)] = &[("http/api", "admin"), ("http/admin", "api")];
 
 /// Outside crates and the places, below `src/`, that may name them.
 const WALLS: &[(&str, &[&str])] = &[
@@ -101,6 +116,22 @@ const UNSAFE: &str = "sandbox/sys.rs";
 /// Fewer files than this means that the test looks in the wrong place.
 const FILES_MIN: usize = 100;
 
+/// Parts that handle paths which a model has chosen: no file is opened there.
+const HELD: &[&str] = &["tools/", "orchestrator/"];
+/// Methods that look at a path on the disk, and what would let `std::fs` in under another name.
+const OPENERS: &[&str] = &[
+    "canonicalize",
+    "symlink_metadata",
+    "read_link",
+    "read_dir",
+    "exists",
+    "try_exists",
+    "is_file",
+    "is_dir",
+    "is_symlink",
+    "fs",
+];
+
 #[test]
 fn the_sources_keep_the_shape() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -143,9 +174,19 @@ fn each_kind_of_violation_is_caught() {
         ("domain/x.rs", "async fn f() {}", "is not pure"),
         ("auth/policy/x.rs", "fn f() { std::fs::read(p) }", "is not pure"),
         ("domain/x.rs", "use std::time::Instant;", "is not pure"),
+        ("http/api/x.rs", "use crate::http::admin::Bounds;", "names admin"),
+        ("http/api/x.rs", "use super::super::{admin::Bounds, kit};", "names admin"),
+        ("http/admin/x.rs", "use crate::http::{kit, api::schema};", "names api"),
+        ("http/admin/x.rs", "fn f() { super::super::api::access(p) }", "names api"),
         ("egress/head/x.rs", "use std::net::{IpAddr, TcpStream};", "is not pure"),
         ("egress/x.rs", "use crate::sandbox::Session;", "imports sandbox"),
         ("new/x.rs", "", "has no row"),
+        ("tools/files.rs", "fn f(p: &Path) { std::fs::read(p) }", "opens files"),
+        ("tools/x.rs", "use std::{fs, io};", "opens files"),
+        ("tools/x.rs", "use tokio::fs::File;", "opens files"),
+        ("tools/place.rs", "fn f(p: &Path) -> bool { p.exists() }", "opens files"),
+        ("tools/x.rs", "fn f(p: &Path) { let f = File::open(p); }", "opens files"),
+        ("orchestrator/x.rs", "fn f(p: &Path) { p.canonicalize() }", "opens files"),
     ] {
         let found = violations(path, text).join("\n");
         assert!(found.contains(wanted), "{path}: {text}: found `{found}`");
@@ -166,7 +207,11 @@ fn what_is_allowed_is_let_through() {
         ("http/x.rs", "use crate::http::api; use axum::{Router, http::StatusCode};"),
         ("llm/x.rs", "fn f<'a>(x: &'a str) { my_sqlx::f(); self::sqlx_like::g() }"),
         ("auth/authn/x.rs", "use super::super::domain; use super::store_of;"),
+        ("http/mod.rs", "pub use api::Info; pub use admin::Bounds;"),
+        ("http/admin/x.rs", "use crate::http::kit::Problem; fn f(api: u8) {}"),
         ("lib.rs", "pub mod store;"),
+        ("tools/files_tests.rs", "fn f() { std::fs::write(p, x) }"),
+        ("tools/x.rs", "use crate::sandbox::dir::Dir; fn f(d: &Dir) { d.read(p, 1) }"),
         ("domain/x.rs", "use std::net::IpAddr;"),
         ("egress/x.rs", "use std::net::TcpStream; use tokio::net::UdpSocket;"),
         ("main.rs", "fn main() { agent_runtime::app::main() }"),
@@ -205,6 +250,12 @@ fn violations(path: &str, text: &str) -> Vec<String> {
             wrong.push(format!("{path} imports {name}"));
         }
     }
+    for (part, stranger) in STRANGERS {
+        let is_named = names_part(&tokens, stranger);
+        if path.strip_prefix(part).is_some_and(|rest| rest.starts_with('/')) && is_named {
+            wrong.push(format!("{path} names {stranger}"));
+        }
+    }
     for (name, places) in WALLS {
         if names(&tokens, name) && !places.iter().any(|place| path.starts_with(place)) {
             wrong.push(format!("{path} names {name}"));
@@ -212,6 +263,17 @@ fn violations(path: &str, text: &str) -> Vec<String> {
     }
     if path != UNSAFE && tokens.contains(&"unsafe") {
         wrong.push(format!("{path} says unsafe"));
+    }
+    // What a model names is opened through `sandbox::dir` alone.
+    let is_held = HELD.iter().any(|part| path.starts_with(part)) && !path.ends_with("_tests.rs");
+    let opens = |words: &[&str]| {
+        let is_file = |w: &[&str]| matches!(w, ["File" | "OpenOptions", ":", ":", _]);
+        let is_fs = |w: &[&str]| matches!(w, ["std" | "tokio", ":", ":", "fs"]);
+        words.windows(4).any(|w| is_file(w) || is_fs(w))
+            || words.iter().any(|w| OPENERS.contains(w))
+    };
+    if is_held && opens(&tokens) {
+        wrong.push(format!("{path} opens files by itself"));
     }
     let is_pure = PURE.iter().any(|part| path.starts_with(part)) && path != "domain/time.rs";
     if is_pure {
@@ -291,6 +353,17 @@ fn names(tokens: &[&str], name: &str) -> bool {
         let is_path = tokens[at + 1..].starts_with(&[":", ":"]);
         let is_use = before(1) == Some("use");
         *token == name && !is_part && (is_path || is_use)
+    })
+}
+
+/// Whether a path has this part: `…::name` or `name::…`, or a group that begins with it.
+fn names_part(tokens: &[&str], name: &str) -> bool {
+    tokens.iter().enumerate().any(|(at, token)| {
+        let before = |n: usize| at.checked_sub(n).map(|i| tokens[i]);
+        let is_after = before(1) == Some(":") && before(2) == Some(":");
+        let is_in_group = matches!(before(1), Some("{" | ",")) && tokens.contains(&"use");
+        let is_before = tokens[at + 1..].starts_with(&[":", ":"]);
+        *token == name && (is_after || (is_in_group && is_before))
     })
 }
 

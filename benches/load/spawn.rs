@@ -25,8 +25,14 @@ pub(crate) async fn measure(report: &mut Report, plan: Plan) -> anyhow::Result<(
     prepare_workspace(&workspace)?;
     let stop = Stop::default();
     let tasks = Tasks::new(stop.clone());
-    let options =
-        Options { enabled: true, min_level: Confinement::FullNoproc, data_dir, processes_max: 4 };
+    let options = Options {
+        enabled: true,
+        min_level: Confinement::FullNoproc,
+        data_dir,
+        processes_max: 4,
+        sessions_max: 8,
+        backend: agent_runtime::sandbox::Backend::Sandbox,
+    };
     let sandbox = Sandbox::start_with_helper(options, program().to_owned(), &tasks).await?;
     let status = sandbox.status();
     ensure!(status.usable, "the sandbox is not usable: {:?}", status.reason);

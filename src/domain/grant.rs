@@ -20,7 +20,7 @@ pub enum Access {
 }
 
 /// A directory tree outside the workspace that is visible at its own path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PathRule {
     /// Absolute path of the tree.
@@ -30,7 +30,7 @@ pub struct PathRule {
 }
 
 /// Which programs may be started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandRule {
     /// None: the call starts no process.

@@ -98,6 +98,7 @@ impl Channel {
             policy: None,
             live: live.clone(),
             log: Log::new(None, Arc::clone(&recorder)),
+            // Its own: it ends with the first call, the channel does not.
             stop: stop.child_token(),
         });
         let inner = Inner {

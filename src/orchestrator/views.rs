@@ -14,12 +14,13 @@ use super::{
     transition::Actor,
 };
 use crate::{
-    auth::{Control, Permit, Read, Scope},
+    auth::{Control, Inspect, Permit, Read, Scope},
     domain::{
         Approval, ApprovalId, ApprovalState, AuditEntry, AuditKind, ConversationId, Event, Message,
         PrincipalId, Run, RunId, RunState, limits,
     },
     store::{Bundle, Conversation, Page, Paged, RunFilter, StoreError},
+    tools::NetworkStatus,
 };
 
 use super::commands::Idempotency;
@@ -51,12 +52,14 @@ pub struct Readiness {
     pub llm: Check,
     /// Tools can be confined as demanded.
     pub sandbox: Check,
+    /// Process tools have no way out but the doors.
+    pub egress: Check,
 }
 
 impl Readiness {
     /// Whether everything works.
     pub const fn is_ready(&self) -> bool {
-        self.store.ok && self.llm.ok && self.sandbox.ok
+        self.store.ok && self.llm.ok && self.sandbox.ok && self.egress.ok
     }
 }
 
@@ -303,7 +306,8 @@ impl Orchestrator {
         };
         let status = self.inner.tools.sandbox_status();
         let detail = status.reason.unwrap_or_else(|| status.level.as_str().to_owned());
-        Readiness { store, llm, sandbox: Check { ok: status.usable, detail } }
+        let sandbox = Check { ok: status.usable, detail };
+        Readiness { store, llm, sandbox, egress: check_network(self.inner.tools.network_status()) }
     }
 
     async fn check_store(&self) -> Result<(), StoreError> {
@@ -316,9 +320,64 @@ impl Orchestrator {
         tokio::time::timeout(Duration::from_secs(2), write).await.unwrap_or_else(|_| Err(late()))
     }
 
+    /// How tools are confined now, as a whole.
+    pub fn sandbox_report(&self, _permit: &Permit<Inspect>) -> SandboxReport {
+        SandboxReport {
+            status: self.inner.tools.sandbox_status(),
+            sessions_free: self.inner.tools.sessions_free(),
+            network: self.inner.tools.network_status().into(),
+        }
+    }
+
     /// How tools are confined now.
     pub fn sandbox_status(&self) -> crate::tools::SandboxStatus {
         self.inner.tools.sandbox_status()
+    }
+}
+
+fn check_network(status: NetworkStatus) -> Check {
+    match status {
+        NetworkStatus::Unchecked => {
+            Check { ok: true, detail: "no process tool reaches any machine".to_owned() }
+        }
+        NetworkStatus::Held => {
+            Check { ok: true, detail: "every way out of a tool leads to the policy".to_owned() }
+        }
+        NetworkStatus::Failed { reason, is_enforced } => Check { ok: !is_enforced, detail: reason },
+    }
+}
+
+/// How tools are confined now, for those who run the daemon.
+#[derive(Clone, Debug)]
+pub struct SandboxReport {
+    /// What was measured, and whether process tools run.
+    pub status: crate::tools::SandboxStatus,
+    /// Places for kept sandboxes that are free.
+    pub sessions_free: usize,
+    /// What the check of the network at start found.
+    pub network: NetworkCheck,
+}
+
+/// What the check of the network at start found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NetworkCheck {
+    /// `unchecked`, `held`, `refused` (process tools get no network) or `leaking`.
+    pub status: &'static str,
+    /// What was found.
+    pub reason: Option<String>,
+}
+
+impl From<crate::tools::NetworkStatus> for NetworkCheck {
+    fn from(status: crate::tools::NetworkStatus) -> Self {
+        use crate::tools::NetworkStatus;
+        match status {
+            NetworkStatus::Unchecked => Self { status: "unchecked", reason: None },
+            NetworkStatus::Held => Self { status: "held", reason: None },
+            NetworkStatus::Failed { reason, is_enforced } => {
+                let status = if is_enforced { "refused" } else { "leaking" };
+                Self { status, reason: Some(reason) }
+            }
+        }
     }
 }
 

@@ -1,12 +1,11 @@
-//! A sandbox from inside: pid 1 applies the plan in one sequence, starts the tool and buries it.
+//! One call from inside: its own pid 1, which starts the tool and buries what it leaves.
 //!
-//! Invariants: every step either succeeds or ends the sandbox with a report of the step; nothing
-//! of the tool runs before the last step. Pid 1 ends as soon as the tool's main process ends, the
-//! daemon is gone or the helper is gone, and the kernel then kills everything in the namespace.
+//! Invariants: every step either succeeds or ends the call with a report of the step; nothing of
+//! the tool runs before the last step. Both processes are confined as far as possible before they
+//! learn what to run. Pid 1 tells the end only when every process of the call is dead and reaped.
 
 use std::{
     ffi::CString,
-    io::Read,
     os::fd::{AsFd, OwnedFd},
     path::Path,
 };
@@ -14,11 +13,11 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
+    net::{RecvFlags, SendFlags},
     process::{
-        DumpableBehavior, Signal, WaitOptions, chdir, set_dumpable_behavior,
+        PidfdFlags, Signal, WaitOptions, getpid, getppid, pidfd_open, set_child_subreaper,
         set_parent_process_death_signal, setsid, wait,
     },
-    system::sethostname,
     thread::{
         CapabilitySet, CapabilitySets, clear_ambient_capability_set,
         remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
@@ -26,97 +25,82 @@ use rustix::{
 };
 
 use super::{
-    canary, fs_rules, mounts,
-    plan::{Plan, Program},
-    sys::{self, ExecStrings, Forked},
+    canary,
+    kept::{self, Common},
+    mounts, net_canary,
+    plan::{CallPlan, Plan, Program},
+    sys::{self, ExecStrings, Fenced, Forked},
     syscalls,
     wire::{self, AtStep, Failure, Report},
-    zygote::{Descriptors, Shared},
+    zygote::Shared,
 };
 
 /// Exit code of pid 1 after a failed step, and of the tool when it could not be executed.
 const NOT_RUN: i32 = 126;
+/// What the tool's process sends to pid 1 with the socket that reports go to.
+const HANDOFF: &[u8] = b"status";
 
-/// Runs a job as pid 1 of fresh namespaces. Never returns. The lock is held until pid 1 is dead.
-pub(super) fn run(shared: &Shared, job: Descriptors, lock: OwnedFd) -> ! {
-    let status = job.status;
-    let io = Stdio { stdin: job.stdin, stdout: job.stdout, stderr: job.stderr };
-    if let Err(failure) = build(shared, &status, io, job.plan, job.trees) {
-        wire::report(&status, &Report::Failed(failure), &[]);
+/// Runs as pid 1 of a call. Never returns.
+pub(super) fn run(common: Common<'_>, taken: OwnedFd) -> ! {
+    match prepare(&common) {
+        Ok(prepared) => start(common, taken, prepared),
+        Err(failure) => refuse(&common, taken, failure),
     }
-    drop(lock);
-    sys::exit_now(NOT_RUN)
 }
 
-struct Stdio {
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+/// What pid 1 has before the tool's process exists.
+struct Prepared {
+    own: OwnedFd,
+    warden: Warden,
+    handoff: (OwnedFd, OwnedFd),
 }
 
-fn build(
-    shared: &Shared,
-    status: &OwnedFd,
-    io: Stdio,
-    plan: OwnedFd,
-    trees: Vec<OwnedFd>,
-) -> Result<(), Failure> {
-    // Dies with the helper. Should the helper have died before this line, the daemon's end of
-    // `status` closes as soon as the call is given up, which pid 1 watches too.
-    set_parent_process_death_signal(Some(Signal::KILL)).at("die with the helper")?;
-    let plan = read_plan(plan)?;
-    map_ids(shared)?;
-    sethostname(b"sandbox").at("host name")?;
-    mounts::enter(&shared.view, &plan, trees)?;
+fn prepare(common: &Common<'_>) -> Result<Prepared, Failure> {
+    let signals = sys::signal_descriptor().at("signalfd")?;
+    let reach = match &common.fence {
+        None => {
+            if common.plan.has_proc {
+                mounts::own_proc()?;
+            }
+            drop_bounding_set()?;
+            Reach::Namespace
+        }
+        Some(fence) => Reach::Fence(fence_in(fence)?),
+    };
     drop_capabilities()?;
-    let exits = sys::child_exit_descriptor().at("signalfd")?;
-    match sys::fork(&shared.alone).at("fork")? {
-        Forked::Child => {
-            drop(exits);
-            become_tool(shared, status, &io, &plan);
-            sys::exit_now(NOT_RUN)
-        }
-        Forked::Parent(tool) => {
-            // Only the tool keeps the pipes, so that they end when it does.
-            drop(io);
-            bury(status, &exits, tool)
-        }
-    }
-}
-
-fn read_plan(file: OwnedFd) -> Result<Plan, Failure> {
-    let mut json = Vec::new();
-    std::fs::File::from(file).read_to_end(&mut json).at("read the plan")?;
-    serde_json::from_slice(&json).map_err(|error| Failure {
-        step: format!("understand the plan ({error})"),
-        errno: libc::EINVAL,
+    Ok(Prepared {
+        own: pidfd_open(getpid(), PidfdFlags::empty()).at("hold itself")?,
+        warden: Warden { signals, reach },
+        handoff: wire::pair().at("socketpair")?,
     })
 }
 
-/// Maps the one uid and gid onto themselves. The files belong to root while the process is not
-/// dumpable, hence the short exception: nothing untrusted exists yet.
-fn map_ids(shared: &Shared) -> Result<(), Failure> {
-    let (uid, gid) = (shared.uid, shared.gid);
-    set_dumpable_behavior(DumpableBehavior::Dumpable).at("dumpable")?;
-    // When memory runs out, tools go first and the daemon last.
-    std::fs::write("/proc/self/oom_score_adj", "1000").at("be killed first")?;
-    std::fs::write("/proc/self/setgroups", "deny").at("deny setgroups")?;
-    std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).at("map uid")?;
-    std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).at("map gid")?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("not dumpable")
+/// Takes the place of a pid namespace's pid 1: what is orphaned becomes its child, nothing that it
+/// starts can signal it or anybody else, and it is asked to end when its parent dies.
+fn fence_in(fence: &OwnedFd) -> Result<Fenced, Failure> {
+    let beyond = getppid().ok_or_else(|| Failure::new("find the parent", Errno::SRCH))?;
+    set_parent_process_death_signal(Some(Signal::TERM)).at("end with the sandbox")?;
+    set_child_subreaper(Some(getpid())).at("adopt orphans")?;
+    set_no_new_privs(true).at("no new privileges")?;
+    sys::fence(fence, beyond).at("fence in")
 }
 
-/// Gives up every capability in the sandbox's own user namespace, for good.
-fn drop_capabilities() -> Result<(), Failure> {
-    let step = "drop capabilities";
+/// Gives up what a program with file capabilities could gain.
+fn drop_bounding_set() -> Result<(), Failure> {
     for number in 0..u64::BITS {
         // The kernel knows fewer than 64; the first unknown one ends the list.
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
             Ok(()) => {}
             Err(Errno::INVAL) => break,
-            Err(error) => return Err(Failure::new(step, error)),
+            Err(error) => return Err(Failure::new("drop the bounding set", error)),
         }
     }
+    Ok(())
+}
+
+/// Gives up every capability in the sandbox's user namespace, for good.
+fn drop_capabilities() -> Result<(), Failure> {
+    let step = "drop capabilities";
     clear_ambient_capability_set().at(step)?;
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
@@ -127,36 +111,100 @@ fn drop_capabilities() -> Result<(), Failure> {
     set_no_new_privs(true).at("no new privileges")
 }
 
-/// The tool's process: the rest of the sequence, then the program.
-fn become_tool(shared: &Shared, status: &OwnedFd, io: &Stdio, plan: &Plan) {
-    if let Err(failure) = confine(shared, io, plan) {
+/// Tells a failure to whoever makes the next call, and ends.
+fn refuse(common: &Common<'_>, taken: OwnedFd, failure: Failure) -> ! {
+    wire::refuse_next(&common.requests, failure);
+    kept::tell_taken(taken).ok();
+    sys::exit_now(NOT_RUN)
+}
+
+fn start(common: Common<'_>, taken: OwnedFd, prepared: Prepared) -> ! {
+    let Prepared { own, warden, handoff: (ours, theirs) } = prepared;
+    match sys::fork(&common.shared.alone).at("fork") {
+        Ok(Forked::Child) => {
+            drop((warden, ours));
+            match confine(&common) {
+                Ok(()) => serve(common, taken, &own, theirs),
+                Err(failure) => refuse(&common, taken, failure),
+            }
+        }
+        Ok(Forked::Parent(tool)) => {
+            // What remains is what it listens to, and the lock.
+            drop((common, taken, own, theirs));
+            bury(&warden, ours, tool)
+        }
+        Err(failure) => refuse(&common, taken, failure),
+    }
+}
+
+/// The tool's process, ahead of the request: everything that does not depend on it.
+fn confine(common: &Common<'_>) -> Result<(), Failure> {
+    // A session of its own: no controlling terminal to inject into.
+    setsid().at("setsid")?;
+    sys::reset_signals();
+    sys::landlock_restrict(&common.rules).at("landlock")?;
+    syscalls::apply(&common.filter)
+}
+
+/// Takes the request and becomes what it names.
+fn serve(common: Common<'_>, taken: OwnedFd, own: &OwnedFd, pid_1: OwnedFd) -> ! {
+    let message = wire::receive(&common.requests, RecvFlags::empty()).unwrap_or_default();
+    if message.bytes.is_empty() {
+        sys::exit_now(NOT_RUN);
+    }
+    kept::tell_taken(taken).ok();
+    let Ok((call, descriptors)) = wire::unpack::<CallPlan>(message) else { sys::exit_now(NOT_RUN) };
+    let mut descriptors = descriptors.into_iter();
+    let (Some(status), Some(stdin), Some(stdout), Some(stderr)) =
+        (descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next())
+    else {
+        sys::exit_now(NOT_RUN)
+    };
+    // Pid 1 first: it ends the call should the daemon have given it up already.
+    if wire::send(&pid_1, HANDOFF, &[status.as_fd()], SendFlags::empty()).is_err() {
+        sys::exit_now(NOT_RUN);
+    }
+    drop(pid_1);
+    wire::report(&status, &Report::Started, &[own.as_fd()]);
+    // A canary goes on in this process, and must not find what a program would not.
+    let Common { shared, plan, .. } = common;
+    become_tool(shared, &status, [stdin, stdout, stderr], &plan, &call);
+    sys::exit_now(NOT_RUN)
+}
+
+/// The rest of the sequence, then the program. Returns only when it could not be executed.
+fn become_tool(shared: &Shared, status: &OwnedFd, io: [OwnedFd; 3], plan: &Plan, call: &CallPlan) {
+    if let Err(failure) = enter(io, plan, call) {
         return wire::report(status, &Report::Failed(failure), &[]);
     }
-    match &plan.program {
+    match &call.program {
         Program::Exec { argv, env } => {
             let failure = execute(argv, env);
             wire::report(status, &Report::NotExecuted(failure), &[]);
         }
         Program::Canary(attempts) => {
-            let done = canary::try_everything(attempts);
+            let done = canary::try_everything(attempts, &shared.alone);
             sys::exit_now(i32::from(done.is_err()));
         }
+        Program::NetCanary(attempts) => {
+            let done = net_canary::try_ways_out(attempts);
+            sys::exit_now(i32::from(done.is_err()));
+        }
+        Program::Sibling(attempts) => canary::stand_by(attempts),
     }
 }
 
-fn confine(shared: &Shared, io: &Stdio, plan: &Plan) -> Result<(), Failure> {
-    // A session of its own: no controlling terminal to inject into.
-    setsid().at("setsid")?;
-    rustix::stdio::dup2_stdin(&io.stdin).at("standard input")?;
-    rustix::stdio::dup2_stdout(&io.stdout).at("standard output")?;
-    rustix::stdio::dup2_stderr(&io.stderr).at("standard error")?;
-    chdir(&plan.cwd).at(format!("enter {}", plan.cwd.display()))?;
-    plan.limits.apply()?;
-    // Before Landlock only because no rule of it concerns signals that a process sets for itself.
-    sys::reset_signals();
-    fs_rules::restrict(plan)?;
-    sys::close_on_exec_from(3).at("close_range")?;
-    syscalls::apply(&shared.filter)
+fn enter(
+    [stdin, stdout, stderr]: [OwnedFd; 3],
+    plan: &Plan,
+    call: &CallPlan,
+) -> Result<(), Failure> {
+    rustix::stdio::dup2_stdin(&stdin).at("standard input")?;
+    rustix::stdio::dup2_stdout(&stdout).at("standard output")?;
+    rustix::stdio::dup2_stderr(&stderr).at("standard error")?;
+    mounts::enter_directory(plan, &call.cwd)?;
+    call.limits.apply()?;
+    sys::close_on_exec_from(3).at("close_range")
 }
 
 /// Executes the program, looked for along PATH unless it is a path; returns only on failure.
@@ -189,25 +237,77 @@ fn execute(argv: &[String], env: &[(String, String)]) -> Failure {
     Failure { step: name.to_owned(), errno }
 }
 
-/// Waits as pid 1: reaps whatever is orphaned, tells how the tool's main process ended, and ends.
-fn bury(status: &OwnedFd, exits: &OwnedFd, tool: i32) -> ! {
-    let mut buffer = [0_u8; 128];
+/// How far pid 1 can reach: exactly the processes of its call.
+enum Reach {
+    Namespace,
+    Fence(Fenced),
+}
+
+/// Pid 1's hold on its call.
+struct Warden {
+    signals: OwnedFd,
+    reach: Reach,
+}
+
+impl Warden {
+    /// Takes the signals that have come; whether one of them asks to end.
+    fn is_told_to_end(&self) -> bool {
+        let mut record = [0_u8; 128];
+        let mut is_told = false;
+        // Several exits may be folded into one, so that what counts is what can be waited for.
+        while let Ok(4..) = rustix::io::read(&self.signals, &mut record) {
+            let [a, b, c, d, ..] = record;
+            is_told |= i32::from_ne_bytes([a, b, c, d]) == libc::SIGTERM;
+        }
+        is_told
+    }
+
+    /// Kills every process of the call but pid 1, and returns when none is left.
+    fn end_all(&self) {
+        loop {
+            // Again and again: a child that was just being born may have escaped the first.
+            match &self.reach {
+                Reach::Namespace => sys::kill_all_others().ok(),
+                Reach::Fence(fenced) => sys::kill_fenced(fenced).ok(),
+            };
+            match wait(WaitOptions::empty()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn end(&self, code: i32) -> ! {
+        self.end_all();
+        sys::exit_now(code)
+    }
+}
+
+/// Waits as pid 1: reaps whatever is orphaned; when the tool's main process ends, kills and reaps
+/// the rest, tells how it ended, and ends.
+fn bury(warden: &Warden, handoff: OwnedFd, tool: i32) -> ! {
+    let mut source = Source::Handoff(handoff);
     loop {
         let mut polled = [
-            PollFd::new(exits, PollFlags::IN),
-            // No event asked for: only the closing of the other end is told.
-            PollFd::new(status, PollFlags::empty()),
+            PollFd::new(&warden.signals, PollFlags::IN),
+            match &source {
+                Source::Handoff(socket) => PollFd::new(socket, PollFlags::IN),
+                // No event asked for: only the closing of the daemon's end is told.
+                Source::Status(status) => PollFd::new(status, PollFlags::empty()),
+            },
         ];
         match poll(&mut polled, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => sys::exit_now(NOT_RUN),
+            Err(_) => warden.end(NOT_RUN),
         }
-        let [_, daemon] = &polled;
-        if !daemon.revents().is_empty() {
-            sys::exit_now(NOT_RUN);
+        let [_, other] = &polled;
+        if !other.revents().is_empty() {
+            // The handoff is sent before anything runs, so that it is seen before the tool's end.
+            source = source.advance().unwrap_or_else(|| warden.end(NOT_RUN));
         }
-        // Several exits may be folded into one notification, so the loop below is what counts.
-        rustix::io::read(exits, &mut buffer).ok();
+        if warden.is_told_to_end() {
+            warden.end(NOT_RUN);
+        }
         while let Ok(Some((pid, ended))) = wait(WaitOptions::NOHANG) {
             if pid.as_raw_nonzero().get() != tool {
                 continue;
@@ -217,8 +317,28 @@ fn bury(status: &OwnedFd, exits: &OwnedFd, tool: i32) -> ! {
                 (None, Some(signal)) => Report::Signaled(signal),
                 (None, None) => continue,
             };
-            wire::report(status.as_fd(), &report, &[]);
+            warden.end_all();
+            if let Source::Status(status) = &source {
+                wire::report(status, &report, &[]);
+            }
             sys::exit_now(0);
         }
+    }
+}
+
+/// What pid 1 listens to beside exits.
+enum Source {
+    /// The tool's process, which has no request yet.
+    Handoff(OwnedFd),
+    /// The daemon.
+    Status(OwnedFd),
+}
+
+impl Source {
+    /// Takes the socket that was handed over; nothing when nobody asks for the call any more.
+    fn advance(self) -> Option<Self> {
+        let Self::Handoff(socket) = self else { return None };
+        let message = wire::receive(&socket, RecvFlags::DONTWAIT).ok()?;
+        message.descriptors.into_iter().next().map(Self::Status)
     }
 }

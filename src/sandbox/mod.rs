@@ -4,52 +4,67 @@
 //! nothing ever runs with less confinement than the canary measured at start; nothing of a call
 //! outlives it. See `docs/SANDBOX.md` for the sequence and for what does not hold.
 
+mod attest;
+mod backend;
 mod call;
 mod canary;
 mod child;
+mod cover;
 pub mod dir;
+mod docker;
 mod fs_rules;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod kept;
+mod levels;
 mod limits;
+mod local;
 mod lock;
 mod mounts;
+mod net;
+mod net_canary;
 mod output;
 mod parent;
 mod plan;
+mod programs;
+mod protected;
+mod session;
 mod sys;
 mod syscall_lists;
+mod syscall_numbers;
 mod syscalls;
 mod wire;
 mod workspace;
 mod zygote;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use attest::{Attestation, Finding, Shown, attest, attest_with_helper};
+pub use backend::Backend;
+pub use docker::DockerOptions;
 pub use lock::LockError;
 pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
+pub use protected::ProtectedError;
+pub use session::{Listeners, Profile, Session};
 pub use wire::Failure;
 pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
 pub use zygote::{TOOL_UID, helper_main, helper_requested};
 
 use self::{
-    canary::Bait,
+    backend::{Other, OtherKept},
+    levels::{judge, measure, unusable},
     lock::Lock,
     output::Capture,
     parent::Helper,
-    plan::{Plan, Program},
+    session::{Home, Kept},
 };
 use crate::{
-    domain::{CommandRule, Confinement, Grant, ToolLimits},
+    domain::{CommandRule, Confinement, Grant},
     runtime::Tasks,
 };
 
@@ -69,6 +84,10 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Tool processes at once; further calls wait.
     pub processes_max: usize,
+    /// Kept sandboxes at once; whoever opens a further one waits for a place.
+    pub sessions_max: usize,
+    /// What carries out the calls. `min_level` concerns our own sandbox only.
+    pub backend: Backend,
 }
 
 /// Whether process tools can run, and how well confined.
@@ -80,6 +99,14 @@ pub struct Status {
     pub usable: bool,
     /// Why not, or why the level is not full.
     pub reason: Option<String>,
+}
+
+impl Status {
+    /// The answer to a call when this is not usable.
+    fn refusal(self) -> SandboxError {
+        let reason = self.reason.unwrap_or_else(|| "it is not usable".to_owned());
+        SandboxError::Unavailable { reason }
+    }
 }
 
 /// A program to run.
@@ -159,9 +186,18 @@ pub enum SandboxError {
         /// The program, and why.
         failure: Failure,
     },
+    /// A protected name of the workspace cannot be held; nothing was run.
+    #[error(transparent)]
+    Protected(#[from] ProtectedError),
     /// The call was stopped before it began.
     #[error("the call was stopped before it began")]
     Stopped,
+    /// The session had died before the call began; nothing was run. Another one can be opened.
+    #[error("the kept sandbox of the run is gone; nothing was run")]
+    Gone,
+    /// The grant does not fit the session's profile; nothing was run.
+    #[error("the call's grant is not the one that the kept sandbox was made for")]
+    OtherProfile,
     /// The sandbox was killed from outside: the program may have run in part.
     #[error("the sandbox was killed from outside; how far the program came is not known")]
     Lost,
@@ -181,7 +217,9 @@ struct Inner {
     options: Options,
     status: Status,
     helper: Option<Helper>,
+    other: Option<Other>,
     permits: Semaphore,
+    places: Arc<Semaphore>,
     _lock: Arc<Lock>,
 }
 
@@ -210,10 +248,17 @@ impl Sandbox {
             tracing::warn!(%error, "the daemon's memory stays readable for its own user");
         }
         let lock = Arc::new(Lock::acquire(&options.data_dir).await?);
-        let helper = options.enabled.then(|| Helper::start(helper, Arc::clone(&lock), tasks));
-        let status = match &helper {
-            Some(helper) => judge(measure(helper, &options.data_dir).await, options.min_level),
-            None => unusable("it is turned off by configuration".to_owned()),
+        let (mut helper_used, mut other) = (None, None);
+        let status = if !options.enabled {
+            unusable("it is turned off by configuration".to_owned())
+        } else if let Some(backend) =
+            Box::pin(Other::start(&options.backend, &options.data_dir, tasks)).await?
+        {
+            other.insert(backend).status()
+        } else {
+            let helper = helper_used.insert(Helper::start(helper, Arc::clone(&lock), tasks));
+            let measured = Box::pin(measure(helper, &options.data_dir, options.min_level)).await;
+            judge(measured, options.min_level)
         };
         match &status.reason {
             None => tracing::info!(level = status.level.as_str(), "sandbox measured"),
@@ -222,12 +267,19 @@ impl Sandbox {
             }
         }
         let permits = Semaphore::new(options.processes_max.clamp(1, Semaphore::MAX_PERMITS));
-        Ok(Self { inner: Arc::new(Inner { options, status, helper, permits, _lock: lock }) })
+        let places = Semaphore::new(options.sessions_max.clamp(1, Semaphore::MAX_PERMITS));
+        let places = Arc::new(places);
+        let inner =
+            Inner { options, status, helper: helper_used, other, permits, places, _lock: lock };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What was measured at start; not usable while the helper cannot be started again.
     pub fn status(&self) -> Status {
-        let Inner { status, helper, .. } = &*self.inner;
+        let Inner { status, helper, other, .. } = &*self.inner;
+        if let Some(other) = other {
+            return other.status();
+        }
         match helper.as_ref().and_then(Helper::trouble) {
             Some(reason) if status.usable => unusable(reason),
             _ => status.clone(),
@@ -239,134 +291,124 @@ impl Sandbox {
         self.inner.helper.as_ref().and_then(Helper::pid)
     }
 
-    /// Runs a job to its end. Waits for a free place first, which does not count as its time.
-    /// Dropping the future kills the program.
+    /// How many sessions could be opened at once now without waiting.
+    pub fn sessions_free(&self) -> usize {
+        self.inner.places.available_permits()
+    }
+
+    /// Builds a kept sandbox for calls under this grant. Waits for a place under `sessions_max`
+    /// first, in order of asking. Cancel-safe: dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    /// See [`SandboxError`]; nothing of the grant was run.
+    pub async fn open(
+        &self,
+        grant: &Grant,
+        stop: &CancellationToken,
+    ) -> Result<Session, SandboxError> {
+        let Inner { options, status, other, .. } = &*self.inner;
+        if !status.usable {
+            return Err(status.clone().refusal());
+        }
+        match grant.commands {
+            CommandRule::None => return Err(SandboxError::NotGranted),
+            CommandRule::Only(_) | CommandRule::Any => {}
+        }
+        // Both branches are cancel-safe: a semaphore permit and a token.
+        let place = tokio::select! {
+            place = Arc::clone(&self.inner.places).acquire_owned() => place,
+            () = stop.cancelled() => return Err(SandboxError::Stopped),
+        };
+        let Ok(place) = place else { return Err(SandboxError::Stopped) };
+        let mut listeners = None;
+        let home = match other {
+            Some(other) => Home::Other(other.open(grant, &options.data_dir)?),
+            None => {
+                let helper = self.usable()?;
+                let mut plan = plan::plan(grant, &options.data_dir)?;
+                levels::shape(&mut plan, status.level);
+                // Cancel-safe branches both: a build that is given up, and a token.
+                tokio::select! {
+                    built = Kept::build(helper, plan) => {
+                        let (kept, doors) = built?;
+                        listeners = doors;
+                        Home::Own(kept)
+                    }
+                    () = stop.cancelled() => return Err(SandboxError::Stopped),
+                }
+            }
+        };
+        Ok(Session::new(self.clone(), Profile::of(grant), home, listeners, place))
+    }
+
+    /// Runs a job in a sandbox of its own. Waits for free places first, which does not count as
+    /// its time. Dropping the future kills the program.
     ///
     /// # Errors
     /// See [`SandboxError`]; every variant but `Lost` means that the program was not run.
     pub async fn run(&self, job: Job, stop: CancellationToken) -> Result<Outcome, SandboxError> {
-        let Inner { options, status, helper, permits, .. } = &*self.inner;
-        let Some(helper) = helper.as_ref().filter(|_| status.usable) else {
-            let reason = status.reason.clone().unwrap_or_else(|| "it is not usable".to_owned());
-            return Err(SandboxError::Unavailable { reason });
-        };
-        match job.grant.commands {
-            CommandRule::None => return Err(SandboxError::NotGranted),
-            CommandRule::Only(_) | CommandRule::Any => {}
+        let session = self.open(&job.grant, &stop).await?;
+        Box::pin(session.run(job, stop)).await
+    }
+
+    /// The helper, if calls are carried out.
+    fn usable(&self) -> Result<&Helper, SandboxError> {
+        let Inner { status, helper, .. } = &*self.inner;
+        helper.as_ref().filter(|_| status.usable).ok_or_else(|| status.clone().refusal())
+    }
+
+    /// Runs a job in a session's home.
+    async fn run_in(
+        &self,
+        home: &Home,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
+        match home {
+            Home::Own(kept) => Box::pin(self.run_in_own(kept, job, stop)).await,
+            Home::Other(kept) => Box::pin(self.run_in_other(kept, job, stop)).await,
         }
-        let mut plan = plan::plan(&job.grant, &options.data_dir, job.argv, &job.env, &job.cwd)?;
-        plan.has_proc = status.level == Confinement::Full;
+    }
+
+    async fn run_in_own(
+        &self,
+        kept: &Kept,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
         let request = call::Request {
-            plan,
+            plan: plan::call(&job.grant, &kept.plan, job.argv, &job.env, &job.cwd)?,
             stdin: job.stdin,
             wall: job.wall,
             capture: Capture::new(job.grant.limits.output_bytes, job.output),
         };
         // Both branches are cancel-safe: a semaphore permit and a token.
         let _permit = tokio::select! {
-            permit = permits.acquire() => permit,
+            permit = self.inner.permits.acquire() => permit,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
-        let ended = Box::pin(call::run(helper, request, &stop)).await?;
+        let ended = Box::pin(call::run(kept, request, &stop)).await?;
         Ok(Outcome {
             end: ended.end,
             output: ended.output,
             truncated: ended.is_truncated,
             duration: ended.duration,
-            level: status.level,
+            level: self.inner.status.level,
         })
     }
-}
 
-fn unusable(reason: String) -> Status {
-    Status { level: Confinement::None, usable: false, reason: Some(reason) }
-}
-
-/// Compares what was measured with what is asked for.
-fn judge(measured: Result<Confinement, String>, minimum: Confinement) -> Status {
-    match measured {
-        Err(reason) => unusable(reason),
-        Ok(level) if !level.reaches(minimum) => Status {
-            level,
-            usable: false,
-            reason: Some(format!(
-                "the level reached is `{}`, the configuration asks for `{}`",
-                level.as_str(),
-                minimum.as_str()
-            )),
-        },
-        Ok(level) => Status {
-            level,
-            usable: true,
-            reason: (level != Confinement::Full).then(|| {
-                "no private /proc can be mounted here (a container masks its own)".to_owned()
-            }),
-        },
-    }
-}
-
-/// Lets the canary loose, first with a private `/proc`, then without.
-async fn measure(helper: &Helper, data_dir: &Path) -> Result<Confinement, String> {
-    let directory = data_dir.join("canary");
-    let workspace = directory.join("workspace");
-    prepare_workspace(&workspace).map_err(|e| e.to_string())?;
-    let grant = Grant {
-        workspace,
-        paths: Vec::new(),
-        commands: CommandRule::Any,
-        may_execute_files: true,
-        hosts: std::sync::Arc::default(),
-        egress: crate::domain::EgressLimits::default(),
-        limits: ToolLimits::default(),
-    };
-    let bait = Bait::new(&directory).map_err(|e| format!("the canary cannot be prepared: {e}"))?;
-    let program = Program::Canary(bait.attempts().clone());
-    let mut plan = plan::with_program(&grant, data_dir, "", program).map_err(|e| e.to_string())?;
-    match try_plan(helper, &plan, &bait).await {
-        Ok(()) => return Ok(Confinement::Full),
-        Err(SandboxError::Setup { failure }) if failure.step.ends_with("proc") => {}
-        Err(SandboxError::Lost) => return Err(helper.failure()),
-        Err(error) => return Err(error.to_string()),
-    }
-    plan.has_proc = false;
-    let without = try_plan(helper, &plan, &bait).await;
-    without.map(|()| Confinement::FullNoproc).map_err(|e| e.to_string())
-}
-
-async fn try_plan(helper: &Helper, plan: &Plan, bait: &Bait) -> Result<(), SandboxError> {
-    let request = call::Request {
-        plan: plan.clone(),
-        stdin: Vec::new(),
-        wall: CANARY_WALL,
-        capture: Capture::new(16 << 10, None),
-    };
-    let ended = Box::pin(call::run(helper, request, &CancellationToken::new())).await?;
-    let failed = |reason: String| Err(SandboxError::Unavailable { reason });
-    if ended.end != End::Exited(0) {
-        return failed(format!("the canary ended with {:?}", ended.end));
-    }
-    match canary::escapes(&ended.output) {
-        Ok(escapes) if escapes.is_empty() => {}
-        Ok(escapes) => return failed(format!("the canary could {}", escapes.join(", "))),
-        Err(reason) => return failed(reason.to_owned()),
-    }
-    match bait.touched() {
-        None => Ok(()),
-        Some(seen) => failed(seen.to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_level_below_the_minimum_is_refused_and_says_both() {
-        let status = judge(Ok(Confinement::FullNoproc), Confinement::Full);
-        assert!(!status.usable);
-        let reason = status.reason.unwrap();
-        assert!(reason.contains("full-noproc") && reason.contains("`full`"), "{reason}");
-        assert!(judge(Ok(Confinement::FullNoproc), Confinement::FullNoproc).usable);
-        assert!(!judge(Err("no namespaces".to_owned()), Confinement::None).usable);
+    /// Runs a job in what another backend keeps, under the same bound of calls at once.
+    async fn run_in_other(
+        &self,
+        kept: &OtherKept,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
+        // Both branches are cancel-safe: a semaphore permit and a token.
+        let _permit = tokio::select! {
+            permit = self.inner.permits.acquire() => permit,
+            () = stop.cancelled() => return Err(SandboxError::Stopped),
+        };
+        kept.run(job, &stop).await
     }
 }

@@ -1,41 +1,40 @@
 //! The helper: a small fork server that was started before it could know anything.
 //!
 //! Invariants: one thread; an empty environment; nothing in its arguments but the marker; no
-//! descriptor but its socket and the lock. It reads no content of a job: it clones, and the child
-//! applies the plan. It ends when the daemon's end of the socket closes, and its sandboxes end
-//! with it.
+//! descriptor but its socket and the lock. It reads no content of a request: it clones, and the
+//! clone waits for the next request by itself. It ends when the daemon's end of the socket closes,
+//! and its sandboxes end with it.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
     process::ExitCode,
 };
 
+use super::{
+    canary,
+    kept::{self, Born},
+    mounts::View,
+    sys::{self, Forked, Namespaces, SingleThread},
+    wire::{self, AtStep, Failure, Message, Report, Wait},
+};
 use rustix::{
+    event::Timespec,
     fs::{CWD, Mode, OFlags, openat},
     net::{RecvFlags, SocketType, sockopt::socket_type},
     process::{DumpableBehavior, Gid, Uid, geteuid, getgid, getuid, set_dumpable_behavior, setsid},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
-};
-use seccompiler::BpfProgram;
-
-use super::{
-    child,
-    mounts::View,
-    sys::{self, Forked, SingleThread},
-    syscalls,
-    wire::{self, AtStep, Failure, Message, Report},
 };
 
 /// The only argument of the helper.
 pub(super) const MARKER: &str = "--sandbox-helper";
 /// First message: carries the lock.
 pub(super) const HELLO: &[u8] = b"hello";
-/// Every further message: carries a job.
-pub(super) const JOB: &[u8] = b"job";
 /// The uid and gid of tool processes when the daemon runs as root. Between the ranges that Debian
 /// and systemd give to accounts, so that it owns nothing else.
 pub const TOOL_UID: u32 = 65_529;
 
+/// How long a new sandbox has the machine for itself before the next one is prepared.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// Exit codes of `sysexits.h`: called by hand, and a step that failed.
 const EXIT_USAGE: u8 = 64;
 const EXIT_FAILED: u8 = 70;
@@ -43,7 +42,6 @@ const EXIT_FAILED: u8 = 70;
 /// What every sandbox shares, made once.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) filter: BpfProgram,
     pub(super) view: View,
     pub(super) alone: SingleThread,
     /// The ids of the helper, which every tool gets.
@@ -51,13 +49,19 @@ pub(super) struct Shared {
     pub(super) gid: u32,
 }
 
+/// The only argument of a process that makes the canary's attempts without any confinement.
+pub(super) const CONTROL_MARKER: &str = "--sandbox-control";
+
 /// Whether this process was started as the helper. Cheap, and free of side effects.
 pub fn helper_requested() -> bool {
-    std::env::args_os().nth(1).is_some_and(|arg| arg == MARKER)
+    std::env::args_os().nth(1).is_some_and(|arg| arg == MARKER || arg == CONTROL_MARKER)
 }
 
 /// Runs the helper until the daemon is gone. Must be called before any thread is started.
 pub fn helper_main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == CONTROL_MARKER) {
+        return control_main();
+    }
     let Ok(daemon) = take_socket() else { return ExitCode::from(EXIT_USAGE) };
     let Ok(report_to) = daemon.try_clone() else { return ExitCode::from(EXIT_FAILED) };
     match serve(daemon) {
@@ -66,6 +70,18 @@ pub fn helper_main() -> ExitCode {
             wire::report(&report_to, &Report::Failed(failure), &[]);
             ExitCode::from(EXIT_FAILED)
         }
+    }
+}
+
+/// The negative control: attempts come in on standard input, findings go out.
+fn control_main() -> ExitCode {
+    let attempts = serde_json::from_reader(std::io::stdin());
+    let (Some(alone), Ok(attempts)) = (sys::single_thread(), attempts) else {
+        return ExitCode::from(EXIT_USAGE);
+    };
+    match canary::try_everything(&attempts, &alone) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(EXIT_FAILED),
     }
 }
 
@@ -82,63 +98,35 @@ fn serve(daemon: OwnedFd) -> Result<(), Failure> {
     become_unprivileged()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("not dumpable")?;
     sys::ignore_child_exits().at("ignore exits")?;
-    let shared = Shared {
-        filter: syscalls::compile(),
-        view: View::new(),
-        alone,
-        uid: getuid().as_raw(),
-        gid: getgid().as_raw(),
-    };
+    let shared =
+        Shared { view: View::new(), alone, uid: getuid().as_raw(), gid: getgid().as_raw() };
+    fork_sandboxes(&shared, daemon, lock);
+    Ok(())
+}
+
+/// Keeps one sandbox prepared; it takes the next request from the socket by itself.
+fn fork_sandboxes(shared: &Shared, daemon: OwnedFd, lock: OwnedFd) {
     loop {
-        let message = wire::receive(&daemon, RecvFlags::empty()).at("receive")?;
-        if message.bytes.is_empty() {
-            return Ok(());
+        let wait = match kept::bear(Some(Namespaces::Session), &shared.alone) {
+            Ok(Born::Child(teller)) => kept::run(shared, daemon, teller, lock),
+            Ok(Born::Parent(taken)) => kept::wait_taken(&daemon, taken),
+            // Without namespaces nothing is prepared: the request itself says whether to go on.
+            Err(why) => match wire::receive(&daemon, RecvFlags::empty()) {
+                Ok(message) if !message.bytes.is_empty() => match sys::fork(&shared.alone) {
+                    Ok(Forked::Child) => {
+                        drop(daemon);
+                        kept::run_without(shared, message, why, lock)
+                    }
+                    // On an error the request is dropped, which its sender sees.
+                    Ok(Forked::Parent(_)) | Err(_) => Wait::Another,
+                },
+                _ => Wait::Closed,
+            },
+        };
+        if wait == Wait::Closed {
+            return;
         }
-        if message.bytes != JOB {
-            continue;
-        }
-        let Some(job) = Descriptors::from(message.descriptors) else { continue };
-        match sys::clone_into_namespaces(&shared.alone) {
-            Ok(Forked::Child) => {
-                drop(daemon);
-                child::run(&shared, job, lock)
-            }
-            Ok(Forked::Parent(pidfd)) => {
-                wire::report(&job.status, &Report::Started, &[pidfd.as_fd()]);
-            }
-            Err(error) => {
-                let failure = Failure::from_io("new namespaces", &error);
-                wire::report(&job.status, &Report::Failed(failure), &[]);
-            }
-        }
-    }
-}
-
-/// The descriptors of a job, in the order in which they are sent.
-#[derive(Debug)]
-pub(super) struct Descriptors {
-    /// Where reports go.
-    pub(super) status: OwnedFd,
-    /// The plan, as JSON in a memory file.
-    pub(super) plan: OwnedFd,
-    pub(super) stdin: OwnedFd,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
-    /// Clones of the plan's trees, if the daemon could make them.
-    pub(super) trees: Vec<OwnedFd>,
-}
-
-impl Descriptors {
-    fn from(descriptors: Vec<OwnedFd>) -> Option<Self> {
-        let mut next = descriptors.into_iter();
-        Some(Self {
-            status: next.next()?,
-            plan: next.next()?,
-            stdin: next.next()?,
-            stdout: next.next()?,
-            stderr: next.next()?,
-            trees: next.collect(),
-        })
+        kept::wait_request(&daemon, &QUIET);
     }
 }
 

@@ -88,6 +88,8 @@ pub(crate) async fn start(
         min_level: Confinement::FullNoproc,
         data_dir: data_dir.to_owned(),
         processes_max,
+        sessions_max: 64,
+        backend: sandbox::Backend::Sandbox,
     };
     Sandbox::start_with_helper(options, HELPER.into(), &Tasks::new(stop.clone())).await
 }

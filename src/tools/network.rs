@@ -1,0 +1,169 @@
+//! A call's use of the network: when it begins and ends, what it is told of refusals, whether there
+//! is any at all.
+
+use std::{
+    fmt::Write as _,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::sessions;
+use crate::{
+    domain::{
+        AgentName, CommandRule, EgressRecord, EgressVia, Grant, HostPolicy, HostRule, ToolCallId,
+        ToolOutcome, agent::AgentNameError, host::RuleError,
+    },
+    egress::{Channel, Egress, Reason, Traffic},
+    sandbox::Sandbox,
+};
+
+/// The one name that the check's policy allows.
+const LISTED: &str = "listed.invalid";
+/// Whom the records of the check name as agent and run.
+const CHECKER: &str = "self-check";
+/// Refusals that a model is told of.
+const TOLD_MAX: usize = 5;
+
+/// What the check at start found out about the network of process tools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkStatus {
+    /// Nobody has looked, or there is nothing to look at: no process tool runs.
+    Unchecked,
+    /// Every way out leads to the doors, and they refuse what no rule allows.
+    Held,
+    /// A way out was found, or the check could not be made. `is_enforced`: process tools get no
+    /// network.
+    Failed {
+        /// What was found.
+        reason: String,
+        /// Whether calls are refused for it.
+        is_enforced: bool,
+    },
+}
+
+/// The status, set once at start.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Network {
+    status: Arc<OnceLock<NetworkStatus>>,
+}
+
+impl Network {
+    pub(super) fn status(&self) -> NetworkStatus {
+        self.status.get().cloned().unwrap_or(NetworkStatus::Unchecked)
+    }
+
+    pub(super) fn set(&self, status: NetworkStatus) {
+        // The first finding stands.
+        self.status.set(status).ok();
+    }
+
+    /// Why process tools get no network, if they get none.
+    pub(super) fn refusal(&self) -> Option<String> {
+        match self.status() {
+            NetworkStatus::Failed { reason, is_enforced: true } => Some(format!(
+                "not executed: the network of tools is refused, since the check at start failed \
+                 ({reason}); call again with `network`: false, or ask the operator"
+            )),
+            NetworkStatus::Unchecked | NetworkStatus::Held | NetworkStatus::Failed { .. } => None,
+        }
+    }
+}
+
+/// Proves that process tools have no way out but the doors, and that the doors refuse what no rule
+/// allows. Changes nothing; its attempts are on record like any other.
+///
+/// # Errors
+/// What was found, or why nobody knows.
+pub(super) async fn check(
+    sandbox: &Sandbox,
+    egress: &Egress,
+    workspace: PathBuf,
+    call_id: ToolCallId,
+) -> Result<(), String> {
+    // A rule makes the doors; nothing asks for what it names.
+    let rule: HostRule = LISTED.parse().map_err(|e: RuleError| e.to_string())?;
+    let hosts = Arc::new(HostPolicy { allow: vec![rule], deny: Vec::new() });
+    let grant = Grant { hosts, ..Grant::new(workspace, CommandRule::Any) };
+    let agent: AgentName = CHECKER.parse().map_err(|e: AgentNameError| e.to_string())?;
+    let stop = CancellationToken::new();
+    let mut session = sandbox.open(&grant, &stop).await.map_err(|e| e.to_string())?;
+    let listeners = session.take_listeners().ok_or("the sandbox has no doors")?;
+    let channel = egress.open(agent, CHECKER.to_owned(), grant.egress);
+    let serving = channel.listen(sessions::doors(listeners)).map_err(|e| e.to_string())?;
+    let under_way = UnderWay::begin(&channel, call_id, Arc::clone(&grant.hosts));
+    let checked = session.check_network(&grant).await;
+    under_way.end();
+    drop(serving);
+    channel.close();
+    session.close().await;
+    checked
+}
+
+/// A call under way on a channel. Ends with it, also when the call is dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay<'c> {
+    channel: Option<&'c Channel>,
+}
+
+impl<'c> UnderWay<'c> {
+    pub(super) fn begin(
+        channel: &'c Channel,
+        call_id: ToolCallId,
+        policy: Arc<HostPolicy>,
+    ) -> Self {
+        channel.begin(call_id, policy);
+        Self { channel: Some(channel) }
+    }
+
+    /// Cuts what it has open; what it did.
+    pub(super) fn end(mut self) -> Traffic {
+        self.channel.take().map(Channel::end).unwrap_or_default()
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(channel) = self.channel {
+            channel.end();
+        }
+    }
+}
+
+/// Whether something came in that others have written. Answers to name lookups are ours.
+pub(super) fn brought_in(record: &EgressRecord) -> bool {
+    record.allowed && record.bytes_down > 0 && record.via != EgressVia::Dns
+}
+
+/// Whether policy refused it; what could not be reached is no refusal.
+pub(super) fn is_refusal(record: &EgressRecord) -> bool {
+    let unreached = [Reason::NoAddress, Reason::ResolveFailed, Reason::ConnectFailed];
+    !record.allowed && !unreached.iter().any(|reason| record.reason == reason.as_str())
+}
+
+/// Tells the model what was refused: a program may only have said that a connection broke.
+pub(super) fn note(outcome: &mut ToolOutcome, traffic: &Traffic) {
+    let mut told: Vec<String> = Vec::new();
+    for record in traffic.records.iter().filter(|r| is_refusal(r)) {
+        let line = format!("{}:{} ({})", record.host, record.port, record.reason);
+        if !told.contains(&line) {
+            told.push(line);
+        }
+    }
+    if told.is_empty() {
+        return;
+    }
+    let more = told.len().saturating_sub(TOLD_MAX);
+    told.truncate(TOLD_MAX);
+    let out = &mut outcome.output;
+    if !out.is_empty() && !out.ends_with('\n') {
+        out.push('\n');
+    }
+    // Writing to a string cannot fail.
+    write!(out, "[refused on the network: {}", told.join(", ")).ok();
+    if more > 0 {
+        write!(out, " and {more} more").ok();
+    }
+    out.push_str("; only the hosts that this agent is allowed can be reached]");
+}
