@@ -157,7 +157,7 @@ async fn check_network(settings: &Settings, tools: &Tools, ids: &IdSource) -> Re
     sandbox::prepare_workspace(&workspace).map_err(fault)?;
     let is_enforced = settings.egress.enforce_proxy;
     match tools.check_network(workspace, ToolCallId::new(ids), is_enforced).await {
-        NetworkStatus::Unchecked => {}
+        NetworkStatus::Absent => {}
         NetworkStatus::Held => tracing::info!("every way out of a tool leads to the policy"),
         NetworkStatus::Failed { reason, is_enforced } => {
             tracing::error!(%reason, is_enforced, "the network of tools failed its check");

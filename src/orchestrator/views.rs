@@ -337,7 +337,7 @@ impl Orchestrator {
 
 fn check_network(status: NetworkStatus) -> Check {
     match status {
-        NetworkStatus::Unchecked => {
+        NetworkStatus::Absent => {
             Check { ok: true, detail: "no process tool reaches any machine".to_owned() }
         }
         NetworkStatus::Held => {
@@ -371,7 +371,7 @@ impl From<crate::tools::NetworkStatus> for NetworkCheck {
     fn from(status: crate::tools::NetworkStatus) -> Self {
         use crate::tools::NetworkStatus;
         match status {
-            NetworkStatus::Unchecked => Self { status: "unchecked", reason: None },
+            NetworkStatus::Absent => Self { status: "unchecked", reason: None },
             NetworkStatus::Held => Self { status: "held", reason: None },
             NetworkStatus::Failed { reason, is_enforced } => {
                 let status = if is_enforced { "refused" } else { "leaking" };

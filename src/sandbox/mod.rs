@@ -307,8 +307,9 @@ impl Sandbox {
         stop: &CancellationToken,
     ) -> Result<Session, SandboxError> {
         let Inner { options, status, other, .. } = &*self.inner;
-        if !status.usable {
-            return Err(status.clone().refusal());
+        // Another backend may become usable again: it is asked how it is now.
+        if other.is_none() {
+            self.usable()?;
         }
         match grant.commands {
             CommandRule::None => return Err(SandboxError::NotGranted),

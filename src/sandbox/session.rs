@@ -133,6 +133,7 @@ impl Session {
     pub fn is_alive(&self) -> bool {
         match &self.home {
             Home::Own(kept) => kept.pid_1.is_alive(),
+            // What died of it is replaced at the next call.
             Home::Other(_) => true,
         }
     }
@@ -156,7 +157,10 @@ impl Session {
     /// # Errors
     /// What got through, or why nobody knows.
     pub async fn check_network(&self, grant: &Grant) -> Result<(), String> {
-        net_canary::check(&self.kept, grant).await
+        match &self.home {
+            Home::Own(kept) => net_canary::check(kept, grant).await,
+            Home::Other(_) => Err("this backend has no doors to try".to_owned()),
+        }
     }
 
     /// Kills everything in it and waits until it is gone.
@@ -276,9 +280,9 @@ async fn ready(
 }
 
 /// Makes the protected names of the workspace, and clones the trees if this is root: root's helper
-/// has become somebody who may not be able to walk to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
-/// one that was no link when an operator named it may have been put there by a tool that can write
-/// above it, and root would follow it anywhere.
+/// has become somebody who may not be able to walk to them. Without the capability to clone, the
+/// sandbox opens them itself. Neither follows a link: one that was no link when an operator named
+/// it may have been put there by a tool that can write above it, and root would follow it anywhere.
 fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, SandboxError> {
     protected::prepare(&plan.home)?;
     if !plan.has_namespaces || !geteuid().is_root() {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{
-        AgentName, EgressRecord, Grant, RunId, ToolCallId, ToolOutcome, ToolStatus,
+        AgentName, Confinement, EgressRecord, Grant, RunId, ToolCallId, ToolOutcome, ToolStatus,
         event::OutputStream,
     },
     egress::{Egress, Traffic},
@@ -133,15 +133,20 @@ impl Tools {
         call_id: ToolCallId,
         is_enforced: bool,
     ) -> NetworkStatus {
-        if !self.sandbox.status().usable {
-            return self.network.status();
+        let status = self.sandbox.status();
+        if status.level == Confinement::Local {
+            let reason = "the backend `local` confines nothing: programs have their user's network";
+            let reason = reason.to_owned();
+            self.network.set(NetworkStatus::Failed { reason, is_enforced: false });
+        } else if status.usable {
+            let egress = self.sessions.egress();
+            let checked = network::check(&self.sandbox, egress, workspace, call_id).await;
+            self.network.set(match checked {
+                Ok(true) => NetworkStatus::Held,
+                Ok(false) => NetworkStatus::Absent,
+                Err(reason) => NetworkStatus::Failed { reason, is_enforced },
+            });
         }
-        let egress = self.sessions.egress();
-        let checked = network::check(&self.sandbox, egress, workspace, call_id).await;
-        self.network.set(match checked {
-            Ok(()) => NetworkStatus::Held,
-            Err(reason) => NetworkStatus::Failed { reason, is_enforced },
-        });
         self.network.status()
     }
 
@@ -179,6 +184,7 @@ impl Tools {
         {
             return ToolOutcome::message(ToolStatus::Error, reason).into();
         }
+        let wants_network = !grant.hosts.is_empty();
         let place = self.sessions.place(cx.run, &cx.agent, &grant);
         let hosts = Arc::clone(&grant.hosts);
         let under_way = UnderWay::begin(&place.channel, cx.call_id, hosts);
@@ -186,6 +192,9 @@ impl Tools {
         let mut outcome = Box::pin(run).await;
         let traffic = under_way.end();
         network::note(&mut outcome, &traffic);
+        if wants_network && self.network.status() == NetworkStatus::Absent {
+            network::note_absence(&mut outcome);
+        }
         reached_out(outcome, traffic, false)
     }
 
