@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     End, SandboxError,
     call::{self, Request},
-    canary::{self, Finding},
+    canary::{self, Found},
     output::Capture,
     plan::{self, Program},
     session::Kept,
@@ -101,9 +101,11 @@ pub(super) async fn check(kept: &Kept, grant: &Grant) -> Result<(), String> {
     if ended.end != End::Exited(0) {
         return Err(format!("the canary ended with {:?}", ended.end));
     }
-    let escapes = canary::escapes(&ended.output)?;
+    let findings = canary::findings(&ended.output)?;
+    let escapes = findings.into_iter().filter(|found| found.has_escaped).map(|f| f.attempt);
+    let escapes = escapes.collect::<Vec<_>>().join(", ");
     if !escapes.is_empty() {
-        return Err(format!("from inside one could {}", escapes.join(", ")));
+        return Err(format!("from inside one could {escapes}"));
     }
     bait.touched().map_or(Ok(()), |seen| Err(seen.to_owned()))
 }
@@ -131,8 +133,8 @@ pub(super) fn try_ways_out(attempts: &NetAttempts) -> std::io::Result<()> {
 /// The port of the proxy's door.
 const PROXY: u16 = 3128;
 
-fn finding(attempt: &str, has_escaped: bool) -> Finding {
-    Finding { attempt: attempt.to_owned(), has_escaped }
+fn finding(attempt: &str, has_escaped: bool) -> Found {
+    Found { attempt: attempt.to_owned(), has_escaped }
 }
 
 fn connect(to: IpAddr, port: u16) -> std::io::Result<TcpStream> {
