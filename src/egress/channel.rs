@@ -18,8 +18,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     Live, Shared,
     call::{Call, Visit},
-    dns_server,
     fetch::{self, FetchError, FetchRequest, FetchResponse},
+    name_server,
     proxy::{self, Door},
     quota::Quotas,
     reason::{Quota, Reason},
@@ -139,7 +139,7 @@ impl Channel {
         let (inner, until) = (Arc::clone(&self.inner), stop.clone());
         tasks.spawn(TaskKind::Egress, |_| async move {
             tokio::select! {
-                () = dns_server::serve(dns, || inner.visit()) => {}
+                () = name_server::serve(dns, || inner.visit()) => {}
                 () = until.cancelled() => {}
             }
         });

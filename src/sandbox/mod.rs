@@ -45,12 +45,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use attest::{Attestation, Finding, Shown, attest, attest_with_helper};
 pub use backend::Backend;
-pub use docker::{DockerOptions, SOCKET as DOCKER_SOCKET};
+pub use docker::DockerOptions;
 pub use lock::LockError;
 pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
 pub use protected::ProtectedError;
 pub use session::{Listeners, Profile, Session};
+pub use syscalls::seccomp_program;
 pub use wire::Failure;
 pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
 pub use zygote::{TOOL_UID, helper_main, helper_requested};
@@ -307,8 +308,9 @@ impl Sandbox {
         stop: &CancellationToken,
     ) -> Result<Session, SandboxError> {
         let Inner { options, status, other, .. } = &*self.inner;
-        if !status.usable {
-            return Err(status.clone().refusal());
+        // Another backend may become usable again: it is asked how it is now.
+        if other.is_none() {
+            self.usable()?;
         }
         match grant.commands {
             CommandRule::None => return Err(SandboxError::NotGranted),

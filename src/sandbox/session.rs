@@ -133,6 +133,7 @@ impl Session {
     pub fn is_alive(&self) -> bool {
         match &self.home {
             Home::Own(kept) => kept.pid_1.is_alive(),
+            // What died of it is replaced at the next call.
             Home::Other(_) => true,
         }
     }
@@ -164,10 +165,13 @@ impl Session {
 
     /// Kills everything in it and waits until it is gone.
     pub async fn close(self) {
-        if let Home::Own(Kept { pid_1, requests, .. }) = self.home {
-            drop(requests);
-            pid_1.kill();
-            pid_1.dead().await;
+        match self.home {
+            Home::Own(Kept { pid_1, requests, .. }) => {
+                drop(requests);
+                pid_1.kill();
+                pid_1.dead().await;
+            }
+            Home::Other(kept) => kept.close().await,
         }
     }
 }
@@ -276,9 +280,9 @@ async fn ready(
 }
 
 /// Makes the protected names of the workspace, and clones the trees if this is root: root's helper
-/// has become somebody who may not be able to walk to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
-/// one that was no link when an operator named it may have been put there by a tool that can write
-/// above it, and root would follow it anywhere.
+/// has become somebody who may not be able to walk to them. Without the capability to clone, the
+/// sandbox opens them itself. Neither follows a link: one that was no link when an operator named
+/// it may have been put there by a tool that can write above it, and root would follow it anywhere.
 fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, SandboxError> {
     protected::prepare(&plan.home)?;
     if !plan.has_namespaces || !geteuid().is_root() {

@@ -42,7 +42,8 @@ struct Rule {
     layer: String,
     agent: Option<String>,
     verdict: EgressVerdict,
-    rule: String,
+    #[serde(rename = "rule")]
+    hosts: String,
     note: Option<String>,
 }
 
@@ -99,7 +100,7 @@ async fn list(context: &Context, list: EgressList) -> Result<ExitCode, Failure> 
         [
             rule.id.map_or_else(|| "-".to_owned(), |id| id.to_string()),
             rule.verdict.to_string(),
-            short(&rule.rule, 80),
+            short(&rule.hosts, 80),
             rule.agent.clone().unwrap_or_else(|| "every agent".to_owned()),
             rule.layer.clone(),
             rule.note.as_deref().map_or_else(|| "-".to_owned(), |note| short(note, NOTE_CHARS)),
@@ -175,7 +176,7 @@ async fn remove(context: &Context, remove: EgressRemove) -> Result<ExitCode, Fai
 /// the list has none.
 fn chosen(rules: Vec<Rule>, named: &str) -> Result<Rule, Failure> {
     let is_named =
-        |rule: &Rule| rule.rule == named || rule.id.is_some_and(|id| id.to_string() == named);
+        |rule: &Rule| rule.hosts == named || rule.id.is_some_and(|id| id.to_string() == named);
     let (mut listed, mut configured): (Vec<Rule>, Vec<Rule>) =
         rules.into_iter().filter(is_named).partition(|rule| rule.id.is_some());
     match (listed.len(), listed.pop().or_else(|| configured.pop())) {
@@ -245,7 +246,7 @@ fn show(answer: &Answer, paint: Paint) {
 fn say(done: &str, rule: &Rule) {
     let whom = rule.agent.as_deref().unwrap_or("every agent");
     let id = rule.id.map_or_else(String::new, |id| format!("{id}  "));
-    out::line(format_args!("{done}  {id}{} {} for {whom}", rule.verdict, short(&rule.rule, 200)));
+    out::line(format_args!("{done}  {id}{} {} for {whom}", rule.verdict, short(&rule.hosts, 200)));
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Failure> {
@@ -322,8 +323,8 @@ mod tests {
     fn rule(id: Option<u8>, text: &str) -> Rule {
         let id =
             id.map(|n| format!("egr_01890a5d-ac96-774b-bcce-b302099a80{n:02}").parse().unwrap());
-        let (layer, rule) = (String::new(), text.to_owned());
-        Rule { id, layer, agent: None, verdict: EgressVerdict::Allow, rule, note: None }
+        let (layer, hosts) = (String::new(), text.to_owned());
+        Rule { id, layer, agent: None, verdict: EgressVerdict::Allow, hosts, note: None }
     }
 
     #[test]

@@ -159,7 +159,10 @@ fn question(body: TestEgress) -> Result<EgressQuestion, Problem> {
     let request = (method.is_some() || path.is_some()).then(|| {
         (method.unwrap_or_else(|| "GET".to_owned()), path.unwrap_or_else(|| "/".to_owned()))
     });
-    let default = || "default".parse().map_err(|_| Problem::invalid("/agent", "name an agent"));
+    let default = || {
+        let name = "default".parse::<AgentName>();
+        name.map_err(|error| Problem::invalid("/agent", error.to_string()))
+    };
     let agent = agent.map_or_else(default, Ok)?;
     Ok(EgressQuestion { agent, host, port, request })
 }

@@ -42,8 +42,6 @@ use crate::{
     runtime::{TaskKind, Tasks, tasks::lock},
 };
 
-/// Where engines listen.
-pub const SOCKET: &str = "/var/run/docker.sock";
 /// How often the keeper looks whether the engine is there.
 const TICK: Duration = Duration::from_secs(5);
 /// How long the canary may take.
@@ -369,6 +367,16 @@ impl Kept {
             duration: started.elapsed(),
             level: Confinement::Docker,
         })
+    }
+
+    /// Removes the container, if there is one, and waits until it is gone.
+    pub(super) async fn close(self) {
+        let container = lock(&self.container).take();
+        if let Some(container) = container
+            && let Err(error) = container.remove().await
+        {
+            tracing::error!(%error, "a container may still run; the keeper goes on trying");
+        }
     }
 
     async fn container(

@@ -40,12 +40,14 @@ async fn rules_are_kept_as_given_in_order_and_a_restart_changes_nothing() {
     let dir = directory();
     let f = open(dir.path()).await.unwrap();
     assert_eq!(all(&f).await, []);
-    let rules = [
+    let mut rules = [
         rule(&f.ids, None, EgressVerdict::Allow, "*.example.com:8443"),
         rule(&f.ids, Some("a"), EgressVerdict::Allow, "api.example.com methods=GET,POST path=/v1"),
         rule(&f.ids, Some("a"), EgressVerdict::Deny, "*"),
         rule(&f.ids, None, EgressVerdict::Allow, "[2606:4700::1]:443 allow_private opaque"),
     ];
+    // Ids of one moment are in no order of their own.
+    rules.sort_by_key(|rule| rule.id.to_string());
     for rule in &rules {
         add(&f, rule).await.unwrap();
     }
