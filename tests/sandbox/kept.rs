@@ -36,7 +36,6 @@ impl Bench {
             data_dir: dir.path().to_owned(),
             processes_max: 16,
             sessions_max,
-            backend: agent_runtime::sandbox::Backend::Sandbox,
         };
         let sandbox = Sandbox::start_with_helper(options, HELPER.into(), &tasks).await.unwrap();
         let egress = Egress::new(agent_runtime::egress::Options::default(), &tasks).unwrap();

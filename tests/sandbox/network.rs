@@ -27,7 +27,7 @@ const ADDRESS: [u8; 4] = [192, 0, 2, 7];
 fn online(lab: &Lab) -> Grant {
     let rule = HostRule {
         host: HostPattern::Any,
-        port: 443,
+        port: Some(443),
         methods: Vec::new(),
         path: None,
         allow_private: false,
