@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     auth::{self, Authenticator, Authorizer, TokenEntry, TokenTable, authn},
-    domain::{Clock, IdSource, Secret, SystemClock},
+    domain::{self, Clock, IdSource, Secret, SystemClock},
     http::{self, Info, ToolView},
     llm::{self, Llm},
     orchestrator::{self, Live, Orchestrator},
@@ -63,6 +63,7 @@ pub(super) async fn daemon(
         min_level: settings.sandbox_min_level,
         data_dir: settings.data_dir.clone(),
         processes_max: settings.tool_processes,
+        disk_free_bytes_min: domain::limits::DISK_FREE_BYTES_MIN,
         sessions_max: SESSIONS_MAX,
     };
     let sandbox = Sandbox::start(options, tasks).await.map_err(fault)?;

@@ -277,6 +277,7 @@ async fn try_sandbox(settings: &Settings) -> Result<Status, String> {
         min_level: settings.sandbox_min_level,
         data_dir: scratch.0.clone(),
         processes_max: 1,
+        disk_free_bytes_min: crate::domain::limits::DISK_FREE_BYTES_MIN,
         sessions_max: 1,
     };
     let sandbox = Box::pin(Sandbox::start(options, &tasks)).await.map_err(|e| e.to_string())?;

@@ -6,6 +6,7 @@
 use std::{
     io::Write,
     os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -29,9 +30,10 @@ use super::{
     parent::Helper,
     plan::Plan,
     sys,
+    watch::{Subject, Watch, Watched},
     wire::{self, AtStep, Failure, Message, Report},
 };
-use crate::domain::event::OutputStream;
+use crate::domain::{ToolLimits, event::OutputStream};
 
 /// How long a killed sandbox may take to be gone before the call is given up.
 const DEATH_WAIT: Duration = Duration::from_secs(10);
@@ -45,6 +47,7 @@ pub(super) struct Ended {
     pub(super) output: Vec<u8>,
     pub(super) is_truncated: bool,
     pub(super) duration: Duration,
+    pub(super) limits_reached: Vec<&'static str>,
 }
 
 /// Everything a call needs.
@@ -54,15 +57,17 @@ pub(super) struct Request {
     pub(super) stdin: Vec<u8>,
     pub(super) wall: Duration,
     pub(super) capture: Capture,
+    pub(super) limits: ToolLimits,
 }
 
 /// Runs one job to its end.
 pub(super) async fn run(
     helper: &Helper,
+    watch: &Watch,
     request: Request,
     stop: &CancellationToken,
 ) -> Result<Ended, SandboxError> {
-    let Request { plan, stdin, wall, capture } = request;
+    let Request { plan, stdin, wall, capture, limits } = request;
     let started = Instant::now();
     let trees = trees(&plan)?;
     let (status, theirs) = wire::pair().at("socketpair")?;
@@ -93,10 +98,18 @@ pub(super) async fn run(
         deadline: started + wall,
         forced: None,
         told: None,
+        watch: watch.clone(),
+        watched: None,
+        limits,
+        workspace: plan.home,
     };
     call.follow(stop).await?;
     let (output, is_truncated) = call.capture.finish();
-    let end = match (call.forced, call.told) {
+    let watched = call.watched.take();
+    let limits_reached = watched.as_ref().map(Watched::reached).unwrap_or_default();
+    // The watchdog kills at once; its word may come later than the death.
+    let verdict = watched.and_then(|watched| watched.verdict()).map(End::Limit);
+    let end = match (call.forced.or(verdict), call.told) {
         // The program's own end came first, however close the kill was.
         (_, Some(Report::Exited(code))) => End::Exited(code),
         (None, Some(Report::Signaled(signal))) => signaled(signal),
@@ -105,9 +118,9 @@ pub(super) async fn run(
             return Err(SandboxError::NotExecuted { failure });
         }
         (None, Some(Report::Failed(failure))) => return Err(SandboxError::Setup { failure }),
-        (None, Some(Report::Started) | None) => return Err(SandboxError::Lost),
+        (None, Some(Report::Started | Report::Mounted) | None) => return Err(SandboxError::Lost),
     };
-    Ok(Ended { end, output, is_truncated, duration: started.elapsed() })
+    Ok(Ended { end, output, is_truncated, duration: started.elapsed(), limits_reached })
 }
 
 /// Signals that the kernel sends for a limit mean the limit.
@@ -130,6 +143,10 @@ struct Call {
     deadline: Instant,
     forced: Option<End>,
     told: Option<Report>,
+    watch: Watch,
+    watched: Option<Watched>,
+    limits: ToolLimits,
+    workspace: PathBuf,
 }
 
 impl Call {
@@ -156,6 +173,9 @@ impl Call {
                     self.kill(End::TimedOut);
                 }
                 () = stop.cancelled(), if self.forced.is_none() => self.kill(End::Stopped),
+                limit = limited(self.watched.as_ref()), if self.forced.is_none() => {
+                    self.kill(End::Limit(limit));
+                }
             }
         }
         Ok(())
@@ -174,6 +194,7 @@ impl Call {
         };
         if report == Report::Started {
             if let Some(pidfd) = descriptors.pop() {
+                self.watched = self.follow_with(&pidfd);
                 self.pidfd = Some(Victim(sys::watch(pidfd).at("watch the sandbox")?));
             }
             if self.forced.is_some() {
@@ -181,9 +202,26 @@ impl Call {
             }
             return Ok(());
         }
+        if report == Report::Mounted {
+            if let (Some(watched), Some(tmp)) = (&self.watched, descriptors.pop()) {
+                watched.has_tmp(tmp);
+            }
+            return Ok(());
+        }
         // The first word counts: pid 1 also tells the end of a process that could not execute.
         self.told.get_or_insert(report);
         Ok(())
+    }
+
+    fn follow_with(&mut self, pidfd: &OwnedFd) -> Option<Watched> {
+        let subject = Subject {
+            pidfd: pidfd.try_clone().ok()?,
+            limits: self.limits,
+            workspace: mounts::held(&self.workspace).ok(),
+            tmp: None,
+            group: None,
+        };
+        Some(self.watch.follow(subject))
     }
 
     fn collect(&mut self, stream: OutputStream, count: std::io::Result<usize>, buffer: &[u8]) {
@@ -240,6 +278,13 @@ async fn receive(status: Option<&AsyncFd<OwnedFd>>) -> rustix::io::Result<Messag
             Err(Errno::AGAIN) => ready.clear_ready(),
             message => return message,
         }
+    }
+}
+
+async fn limited(watched: Option<&Watched>) -> &'static str {
+    match watched {
+        Some(watched) => watched.limit().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
+    fs::{CWD, Mode, OFlags, openat},
     io::Errno,
     process::{
         DumpableBehavior, Signal, WaitOptions, chdir, set_dumpable_behavior,
@@ -68,6 +69,9 @@ fn build(
     map_ids(shared)?;
     sethostname(b"sandbox").at("host name")?;
     mounts::enter(&shared.view, &plan, trees)?;
+    let tmp = openat(CWD, "/tmp", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("open /tmp")?;
+    wire::report(status, &Report::Mounted, &[tmp.as_fd()]);
+    drop(tmp);
     drop_capabilities()?;
     let exits = sys::child_exit_descriptor().at("signalfd")?;
     match sys::fork(&shared.alone).at("fork")? {

@@ -6,6 +6,7 @@
 
 mod call;
 mod canary;
+mod cgroup;
 mod child;
 pub mod dir;
 mod fs_rules;
@@ -15,10 +16,14 @@ mod mounts;
 mod output;
 mod parent;
 mod plan;
+mod quota;
 mod session;
+mod space;
 mod sys;
 mod syscall_lists;
 mod syscalls;
+mod usage;
+mod watch;
 mod wire;
 mod workspace;
 mod zygote;
@@ -47,6 +52,7 @@ use self::{
     output::Capture,
     parent::Helper,
     plan::{Plan, Program},
+    watch::Watch,
 };
 use crate::{
     domain::{CommandRule, Confinement, Grant, ToolLimits},
@@ -69,6 +75,9 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Tool processes at once; further calls wait.
     pub processes_max: usize,
+    /// Bytes that calls must leave free on a workspace's file system; never more than a twentieth
+    /// of it.
+    pub disk_free_bytes_min: u64,
     /// Kept sandboxes at once; whoever opens a further one waits for a place.
     pub sessions_max: usize,
 }
@@ -131,6 +140,8 @@ pub struct Outcome {
     pub duration: Duration,
     /// How it was confined.
     pub level: Confinement,
+    /// Names of the limits that it was seen to reach, the one that it was killed for among them.
+    pub limits_reached: Vec<&'static str>,
 }
 
 /// Why a job did not run or nobody knows how it ended.
@@ -189,6 +200,7 @@ struct Inner {
     options: Options,
     status: Status,
     helper: Option<Helper>,
+    watch: Watch,
     permits: Semaphore,
     places: Arc<Semaphore>,
     _lock: Arc<Lock>,
@@ -220,8 +232,11 @@ impl Sandbox {
         }
         let lock = Arc::new(Lock::acquire(&options.data_dir).await?);
         let helper = options.enabled.then(|| Helper::start(helper, Arc::clone(&lock), tasks));
+        let watch = Watch::start(options.disk_free_bytes_min, tasks);
         let status = match &helper {
-            Some(helper) => judge(measure(helper, &options.data_dir).await, options.min_level),
+            Some(helper) => {
+                judge(measure(helper, &watch, &options.data_dir).await, options.min_level)
+            }
             None => unusable("it is turned off by configuration".to_owned()),
         };
         match &status.reason {
@@ -233,7 +248,7 @@ impl Sandbox {
         let permits = Semaphore::new(options.processes_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Semaphore::new(options.sessions_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Arc::new(places);
-        let inner = Inner { options, status, helper, permits, places, _lock: lock };
+        let inner = Inner { options, status, helper, watch, permits, places, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -281,7 +296,7 @@ impl Sandbox {
     /// # Errors
     /// See [`SandboxError`]; every variant but `Lost` means that the program was not run.
     pub async fn run(&self, job: Job, stop: CancellationToken) -> Result<Outcome, SandboxError> {
-        let Inner { options, status, helper, permits, .. } = &*self.inner;
+        let Inner { options, status, helper, watch, permits, .. } = &*self.inner;
         let Some(helper) = helper.as_ref().filter(|_| status.usable) else {
             let reason = status.reason.clone().unwrap_or_else(|| "it is not usable".to_owned());
             return Err(SandboxError::Unavailable { reason });
@@ -297,19 +312,21 @@ impl Sandbox {
             stdin: job.stdin,
             wall: job.wall,
             capture: Capture::new(job.grant.limits.output_bytes, job.output),
+            limits: job.grant.limits,
         };
         // Both branches are cancel-safe: a semaphore permit and a token.
         let _permit = tokio::select! {
             permit = permits.acquire() => permit,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
-        let ended = Box::pin(call::run(helper, request, &stop)).await?;
+        let ended = Box::pin(call::run(helper, watch, request, &stop)).await?;
         Ok(Outcome {
             end: ended.end,
             output: ended.output,
             truncated: ended.is_truncated,
             duration: ended.duration,
             level: status.level,
+            limits_reached: ended.limits_reached,
         })
     }
 }
@@ -342,7 +359,7 @@ fn judge(measured: Result<Confinement, String>, minimum: Confinement) -> Status 
 }
 
 /// Lets the canary loose, first with a private `/proc`, then without.
-async fn measure(helper: &Helper, data_dir: &Path) -> Result<Confinement, String> {
+async fn measure(helper: &Helper, watch: &Watch, data_dir: &Path) -> Result<Confinement, String> {
     let directory = data_dir.join("canary");
     let workspace = directory.join("workspace");
     prepare_workspace(&workspace).map_err(|e| e.to_string())?;
@@ -358,25 +375,31 @@ async fn measure(helper: &Helper, data_dir: &Path) -> Result<Confinement, String
     let bait = Bait::new(&directory).map_err(|e| format!("the canary cannot be prepared: {e}"))?;
     let program = Program::Canary(bait.attempts().clone());
     let mut plan = plan::with_program(&grant, data_dir, "", program).map_err(|e| e.to_string())?;
-    match try_plan(helper, &plan, &bait).await {
+    match try_plan(helper, watch, &plan, &bait).await {
         Ok(()) => return Ok(Confinement::Full),
         Err(SandboxError::Setup { failure }) if failure.step.ends_with("proc") => {}
         Err(SandboxError::Lost) => return Err(helper.failure()),
         Err(error) => return Err(error.to_string()),
     }
     plan.has_proc = false;
-    let without = try_plan(helper, &plan, &bait).await;
+    let without = try_plan(helper, watch, &plan, &bait).await;
     without.map(|()| Confinement::FullNoproc).map_err(|e| e.to_string())
 }
 
-async fn try_plan(helper: &Helper, plan: &Plan, bait: &Bait) -> Result<(), SandboxError> {
+async fn try_plan(
+    helper: &Helper,
+    watch: &Watch,
+    plan: &Plan,
+    bait: &Bait,
+) -> Result<(), SandboxError> {
     let request = call::Request {
         plan: plan.clone(),
         stdin: Vec::new(),
         wall: CANARY_WALL,
         capture: Capture::new(16 << 10, None),
+        limits: ToolLimits::default(),
     };
-    let ended = Box::pin(call::run(helper, request, &CancellationToken::new())).await?;
+    let ended = Box::pin(call::run(helper, watch, request, &CancellationToken::new())).await?;
     let failed = |reason: String| Err(SandboxError::Unavailable { reason });
     if ended.end != End::Exited(0) {
         return failed(format!("the canary ended with {:?}", ended.end));

@@ -20,6 +20,10 @@ const CLONE_REFUSED: u32 = 0x0002_0000 // NEWNS
 /// Puts characters into the terminal's input, and the console's equivalent (paste).
 const TTY_REFUSED: [u32; 2] = [0x5412, 0x541C];
 
+/// Bytes of one piece of System V shared memory: enough for the lock that database servers make.
+/// The memory belongs to no process, so it is bounded by the number of pieces, 4,096 (`shmmni`).
+const SHARED_BYTES_MAX: u32 = 4_096;
+
 #[cfg(target_arch = "x86_64")]
 const AUDIT_ARCH: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
@@ -33,6 +37,7 @@ const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const OFFSET_ARG0_LOW: u32 = 16;
 const OFFSET_ARG1_LOW: u32 = 24;
+const OFFSET_ARG1_HIGH: u32 = 28;
 
 const RETURN_ALLOW: u32 = 0x7fff_0000;
 const RETURN_KILL: u32 = 0x8000_0000;
@@ -89,6 +94,17 @@ pub(super) fn compile() -> BpfProgram {
             ],
         );
     }
+    p.when_call(
+        libc::SYS_shmget,
+        &[
+            (LOAD, 0, 0, OFFSET_ARG1_HIGH),
+            (JUMP_EQUAL, 0, 2, 0),
+            (LOAD, 0, 0, OFFSET_ARG1_LOW),
+            (JUMP_AT_LEAST, 0, 1, SHARED_BYTES_MAX + 1),
+            (RETURN, 0, 0, errno(libc::EINVAL)),
+            (RETURN, 0, 0, RETURN_ALLOW),
+        ],
+    );
     for call in ALLOWED.iter().flat_map(|g| g.calls) {
         p.when_call(*call, &[(RETURN, 0, 0, RETURN_ALLOW)]);
     }

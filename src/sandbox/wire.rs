@@ -29,6 +29,8 @@ const MESSAGE_BYTES_MAX: usize = 1_024;
 pub(super) enum Report {
     /// The namespaces exist; the datagram carries the pid file descriptor of their pid 1.
     Started,
+    /// The view stands; the datagram carries its `/tmp`.
+    Mounted,
     /// A step of the sequence failed: nothing was run.
     Failed(Failure),
     /// Everything is in place but the program could not be started.

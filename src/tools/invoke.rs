@@ -53,6 +53,7 @@ impl Tools {
             min_level: crate::domain::Confinement::None,
             data_dir: data_dir.to_owned(),
             processes_max: 1,
+            disk_free_bytes_min: 0,
             sessions_max: 1,
         };
         Self::new(Sandbox::start(options, tasks).await.unwrap(), redactor)

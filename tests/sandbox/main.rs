@@ -17,6 +17,7 @@ mod crash;
 mod escape_files;
 mod escape_processes;
 mod latency;
+mod limits;
 mod support;
 mod swap_race;
 mod tool_calls;

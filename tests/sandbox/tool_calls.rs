@@ -152,7 +152,14 @@ async fn without_a_sandbox_nothing_runs_and_file_tools_still_work() {
     let options = |name: &str, enabled, min_level| {
         let data_dir = base.path().join(name);
         std::fs::create_dir(&data_dir).unwrap();
-        Options { enabled, min_level, data_dir, processes_max: 1, sessions_max: 8 }
+        Options {
+            enabled,
+            min_level,
+            data_dir,
+            processes_max: 1,
+            disk_free_bytes_min: 0,
+            sessions_max: 8,
+        }
     };
     let minimum = Confinement::FullNoproc;
     for (options, helper, why) in [
