@@ -106,7 +106,7 @@ pub(super) async fn run(
     call.follow(stop).await?;
     let (output, is_truncated) = call.capture.finish();
     let watched = call.watched.take();
-    let limits_reached = watched.as_ref().map(Watched::reached).unwrap_or_default();
+    let mut limits_reached = watched.as_ref().map(Watched::reached).unwrap_or_default();
     // The watchdog kills at once; its word may come later than the death.
     let verdict = watched.and_then(|watched| watched.verdict()).map(End::Limit);
     let end = match (call.forced.or(verdict), call.told) {
@@ -120,6 +120,11 @@ pub(super) async fn run(
         (None, Some(Report::Failed(failure))) => return Err(SandboxError::Setup { failure }),
         (None, Some(Report::Started | Report::Mounted) | None) => return Err(SandboxError::Lost),
     };
+    if let End::Limit(limit) = end
+        && !limits_reached.contains(&limit)
+    {
+        limits_reached.push(limit);
+    }
     Ok(Ended { end, output, is_truncated, duration: started.elapsed(), limits_reached })
 }
 

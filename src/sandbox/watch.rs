@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    cgroup,
+    cgroup::Group,
     quota::{self, Allowance, Known},
     space::{self, Held, Room},
     usage::{self, Usage},
@@ -60,7 +60,7 @@ pub(super) struct Subject {
     /// The private `/tmp`, if it is known.
     pub(super) tmp: Option<OwnedFd>,
     /// Its control group, where those can be had.
-    pub(super) group: Option<cgroup::Group>,
+    pub(super) group: Option<Group>,
 }
 
 /// Watches calls. Clones share the task.
@@ -106,7 +106,7 @@ struct Call {
     space: Option<(SpaceId, Arc<OwnedFd>)>,
     free_at_start: u64,
     tmp: OnceLock<OwnedFd>,
-    group: Option<cgroup::Group>,
+    group: Option<Group>,
     verdict: watch::Sender<Option<&'static str>>,
     notes: Mutex<Notes>,
 }
@@ -212,6 +212,10 @@ impl Watched {
         let mut notes = lock(&self.call.notes);
         if let Some(room) = self.call.tmp.get().and_then(|tmp| space::room(tmp).ok()) {
             notes.reached.extend(full(&room));
+        }
+        if let Some(group) = &self.call.group {
+            notes.reached.extend(group.killed_for());
+            notes.reached.extend(group.refused_for());
         }
         notes.reached.extend(self.verdict());
         notes.reached.iter().copied().collect()
@@ -387,24 +391,27 @@ impl Call {
         };
         notes.seen_at = Instant::now();
         let limits = &self.limits;
-        let mut memory = usage.resident_bytes.saturating_add(tmp_bytes);
-        if memory > limits.memory_total_bytes {
+        // The kernel bounds it itself where there is a group, and counts better.
+        let counted = self.group.as_ref().and_then(Group::memory_bytes);
+        let is_bounded = counted.is_some();
+        let mut memory = counted.unwrap_or_else(|| usage.resident_bytes.saturating_add(tmp_bytes));
+        if !is_bounded && memory > limits.memory_total_bytes {
             let rest = limits.memory_total_bytes.saturating_sub(tmp_bytes);
             memory = usage::memory(&processes, rest).saturating_add(tmp_bytes);
         }
         notes.memory_bytes = memory;
-        usage.cpu = match self.group.as_ref().and_then(cgroup::Group::cpu) {
+        usage.cpu = match self.group.as_ref().and_then(Group::cpu) {
             Some(exact) => exact,
             None => notes.cpu.take(usage.cpu),
         };
         notes.reached.extend(near(&usage, limits));
-        if memory > limits.memory_total_bytes {
+        if !is_bounded && memory > limits.memory_total_bytes {
             return Some("memory_total_bytes");
         }
-        if usage.cpu > Duration::from_secs(limits.cpu_secs) {
+        if usage.cpu >= Duration::from_secs(limits.cpu_secs) {
             return Some("cpu_secs");
         }
-        self.group.as_ref().and_then(cgroup::Group::limit)
+        None
     }
 
     /// Kills the call, once.

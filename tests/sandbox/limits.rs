@@ -13,6 +13,7 @@ use agent_runtime::{
     sandbox::{self, End, Outcome},
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Lab, eventually, good, job, start, text};
 
@@ -53,9 +54,9 @@ impl Range {
     pub(crate) async fn run(&self, args: &[&str], change: impl FnOnce(&mut ToolLimits)) -> Outcome {
         let mut grant = self.lab.grant();
         change(&mut grant.limits);
-        let argv: Vec<&str> =
+        let line: Vec<&str> =
             std::iter::once(self.program.as_str()).chain(args.iter().copied()).collect();
-        self.lab.run_job(job(grant, &argv)).await.unwrap()
+        self.lab.run_job(job(grant, &line)).await.unwrap()
     }
 
     /// Runs it twice: under the limit it is killed for it, under a larger one it is not.
@@ -146,7 +147,7 @@ async fn the_processor_time_of_a_call_is_added_up_over_its_processes() {
     let range = Range::new().await;
     let two = |l: &mut ToolLimits| l.cpu_secs = 1;
     let ten = |l: &mut ToolLimits| l.cpu_secs = 10;
-    range.is_killed_for("cpu_secs", &["cpu", "1500", "1"], two, ten).await;
+    range.is_killed_for("cpu_secs", &["cpu-alone", "1500"], two, ten).await;
     range.is_killed_for("cpu_secs", &["cpu", "700", "3"], two, ten).await;
     // The dead that somebody waited for, and those that nobody did.
     let unwaited = ["cpu-unwaited", "300", "6"];
@@ -277,7 +278,7 @@ async fn small_disk() {
         );
         grant.may_execute_files = true;
         let argv = [program.to_str().unwrap(), "fill", "500", "256", ".", "5"];
-        let outcome = sandbox.run(job(grant, &argv), Default::default()).await.unwrap();
+        let outcome = sandbox.run(job(grant, &argv), CancellationToken::new()).await.unwrap();
         assert_eq!(outcome.end, ends, "{outcome:?}");
         std::fs::remove_dir_all(&workspace).unwrap();
     }

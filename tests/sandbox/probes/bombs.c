@@ -93,6 +93,7 @@ int main(int argc, char **argv) {
     told("got", got);
     return 0;
   }
+  if (IS("cpu-alone")) { burn(a); return 0; }
   // b processes that each compute for a ms, at once.
   if (IS("cpu")) {
     for (long i = 0; i < b; i++)
