@@ -2,7 +2,7 @@
 # Installs what is missing, then runs every check and every test. The same as CI runs.
 #
 #   ops/test.sh            everything
-#   ops/test.sh --quick    without the demonstration and the documentation
+#   ops/test.sh --quick    without the other architecture, the demonstration and the documentation
 #
 # Needs: a Rust toolchain (rustup). Debian packages are installed with apt-get where that is allowed.
 set -euo pipefail
@@ -31,6 +31,10 @@ install_packages() {
     for pair in gcc:gcc ld:binutils git:git python3:python3 bash:bash; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
+    if [ "$quick" = false ]; then
+        command -v aarch64-linux-gnu-gcc >/dev/null ||
+            missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+    fi
     [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
     [ ${#missing[@]} -eq 0 ] && return 0
     say "installing ${missing[*]}"
@@ -59,6 +63,15 @@ install_tools() {
     fi
 }
 
+# The other architecture compiles, its table of system calls included: the compiler holds the
+# numbers against those that `libc` knows for it. The C parts need a cross compiler.
+check_aarch64() {
+    local target=aarch64-unknown-linux-gnu
+    rustup target add --toolchain "$(rustup show active-toolchain | cut -d' ' -f1)" "$target" &&
+        CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CARGO_TARGET_DIR=target/aarch64 \
+            cargo check --locked --lib --bins --target "$target"
+}
+
 # Each check prints one result line at its end. All of them run; one that fails fails the script.
 passed=0
 failed=()
@@ -84,6 +97,7 @@ check licences-and-sources cargo deny --log-level error check --hide-inclusion-g
 check lints cargo clippy --locked --all-targets -- -D warnings
 check tests cargo test --locked --no-fail-fast
 if [ "$quick" = false ]; then
+    check aarch64 check_aarch64
     check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
     check demonstration cargo run --locked --quiet -- demo --yes
 fi

@@ -1,21 +1,21 @@
 //! One call, from the daemon's side: sends the job, reads what comes back, ends it in time.
 //!
-//! Invariants: a call is over only when pid 1 of its sandbox is dead, and with it every process
-//! that the tool started; a call that is dropped half-way is killed all the same.
+//! Invariants: a call is over only when none of its processes is left: its pid 1 has killed and
+//! reaped the others, or is dead and has taken them along. A call that is dropped half-way is
+//! killed all the same.
 
 use std::{
-    io::Write,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
     time::Duration,
 };
 
 use rustix::{
-    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{CWD, Mode, OFlags, openat},
     io::Errno,
-    net::RecvFlags,
+    net::{RecvFlags, SendFlags},
     pipe::{PipeFlags, pipe_with},
-    process::{Signal, geteuid, pidfd_send_signal},
+    process::{Signal, pidfd_send_signal},
 };
 use tokio::{
     io::{AsyncReadExt, unix::AsyncFd},
@@ -27,11 +27,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     End, SandboxError, mounts,
     output::{Capture, Flow},
-    parent::Helper,
-    plan::Plan,
+    plan::CallPlan,
+    session::Kept,
     sys,
     watch::{Subject, Watch, Watched},
-    wire::{self, AtStep, Failure, Message, Report},
+    wire::{self, AtStep, Failure, GO, Message, Report},
 };
 use crate::domain::{ToolLimits, event::OutputStream};
 
@@ -39,6 +39,8 @@ use crate::domain::{ToolLimits, event::OutputStream};
 const DEATH_WAIT: Duration = Duration::from_secs(10);
 /// Bytes read from a pipe at once: its usual capacity.
 const READ_BYTES: usize = 64 << 10;
+/// Reads from a pipe after the end: more than the largest one an unprivileged user can have.
+const PIPE_READS_MAX: u32 = 64;
 
 /// What came of a call.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ pub(super) struct Ended {
 /// Everything a call needs.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) plan: Plan,
+    pub(super) plan: CallPlan,
     pub(super) stdin: Vec<u8>,
     pub(super) wall: Duration,
     pub(super) capture: Capture,
@@ -62,35 +64,27 @@ pub(super) struct Request {
 
 /// Runs one job to its end.
 pub(super) async fn run(
-    helper: &Helper,
+    kept: &Kept,
     watch: &Watch,
-    request: Request,
+    mut request: Request,
     stop: &CancellationToken,
 ) -> Result<Ended, SandboxError> {
-    let Request { plan, stdin, wall, capture, limits } = request;
     let started = Instant::now();
-    let trees = trees(&plan)?;
+    let begin = Begin::new(kept, watch, &request)?;
+    request.plan.waits = begin.subject.group.is_some();
+    let Request { plan, stdin, wall, capture, limits: _ } = request;
     let (status, theirs) = wire::pair().at("socketpair")?;
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
-    let plan_file = memory_file("plan", &serde_json::to_vec(&plan).unwrap_or_default())?;
-    let input = memory_file("stdin", &stdin)?;
-    let mut descriptors = vec![
-        theirs.as_fd(),
-        plan_file.as_fd(),
-        input.as_fd(),
-        stdout_end.as_fd(),
-        stderr_end.as_fd(),
-    ];
-    descriptors.extend(trees.iter().map(AsFd::as_fd));
-    if let Err(errno) = helper.send_job(&descriptors).await {
-        tracing::warn!(error = %errno, "a tool call could not be handed to the sandbox helper");
-        return Err(SandboxError::Unavailable { reason: helper.failure() });
-    }
+    let input = input(&stdin)?;
+    let request = wire::pack(&plan)?;
+    let descriptors = [theirs.as_fd(), input.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
+    kept.ask(&request, &descriptors).await?;
+    drop((request, input));
     drop((theirs, stdout_end, stderr_end));
     let mut call = Call {
         status: Some(sys::watch(status).at("watch the status")?),
-        pidfd: None,
+        pid_1: None,
         is_dead: false,
         stdout: Some(stdout),
         stderr: Some(stderr),
@@ -98,10 +92,8 @@ pub(super) async fn run(
         deadline: started + wall,
         forced: None,
         told: None,
-        watch: watch.clone(),
+        begin: Some(begin),
         watched: None,
-        limits,
-        workspace: plan.home,
     };
     call.follow(stop).await?;
     let (output, is_truncated) = call.capture.finish();
@@ -118,7 +110,10 @@ pub(super) async fn run(
             return Err(SandboxError::NotExecuted { failure });
         }
         (None, Some(Report::Failed(failure))) => return Err(SandboxError::Setup { failure }),
-        (None, Some(Report::Started | Report::Mounted) | None) => return Err(SandboxError::Lost),
+        (None, Some(Report::Started | Report::Ready)) | (None, None) if call.pid_1.is_none() => {
+            return Err(SandboxError::Gone);
+        }
+        (None, _) => return Err(SandboxError::Lost),
     };
     if let End::Limit(limit) = end
         && !limits_reached.contains(&limit)
@@ -139,7 +134,7 @@ const fn signaled(signal: i32) -> End {
 
 struct Call {
     status: Option<AsyncFd<OwnedFd>>,
-    pidfd: Option<Victim>,
+    pid_1: Option<Victim>,
     is_dead: bool,
     stdout: Option<Receiver>,
     stderr: Option<Receiver>,
@@ -148,14 +143,12 @@ struct Call {
     deadline: Instant,
     forced: Option<End>,
     told: Option<Report>,
-    watch: Watch,
+    begin: Option<Begin>,
     watched: Option<Watched>,
-    limits: ToolLimits,
-    workspace: PathBuf,
 }
 
 impl Call {
-    /// Reads until everything is closed and pid 1 is dead, killing when it is time.
+    /// Reads until the call is over, killing when it is time.
     async fn follow(&mut self, stop: &CancellationToken) -> Result<(), SandboxError> {
         let mut out = vec![0_u8; READ_BYTES];
         let mut err = vec![0_u8; READ_BYTES];
@@ -163,14 +156,14 @@ impl Call {
             // Cancel-safe branches all: readiness, reads that take nothing unless they return,
             // a timer and a token.
             tokio::select! {
-                message = receive(self.status.as_ref()) => self.take(message)?,
+                message = report(self.status.as_ref()) => self.take(message)?,
                 count = read(self.stdout.as_mut(), &mut out) => {
                     self.collect(OutputStream::Stdout, count, &out);
                 }
                 count = read(self.stderr.as_mut(), &mut err) => {
                     self.collect(OutputStream::Stderr, count, &err);
                 }
-                () = dead(self.pidfd.as_ref(), self.is_dead) => self.is_dead = true,
+                () = dead(self.pid_1.as_ref(), self.is_dead) => self.is_dead = true,
                 () = sleep_until(self.deadline) => {
                     if self.forced.is_some() {
                         return Err(SandboxError::Lost);
@@ -183,12 +176,32 @@ impl Call {
                 }
             }
         }
+        // What is still open belongs to somebody else: a tool may have passed its output on to
+        // another call of the run. What was written before the end is there.
+        for (stream, pipe, buffer) in [
+            (OutputStream::Stdout, self.stdout.take(), &mut out),
+            (OutputStream::Stderr, self.stderr.take(), &mut err),
+        ] {
+            let mut left = PIPE_READS_MAX;
+            while let Some(Ok(count @ 1..)) = pipe.as_ref().map(|p| p.try_read(buffer)) {
+                self.collect(stream, Ok(count), buffer);
+                left -= 1;
+                if left == 0 {
+                    break;
+                }
+            }
+        }
         Ok(())
     }
 
-    const fn is_over(&self) -> bool {
-        let is_silent = self.status.is_none() && self.stdout.is_none() && self.stderr.is_none();
-        is_silent && (self.is_dead || self.pidfd.is_none())
+    /// Over when no process of the call is left: pid 1 has said so, or is dead itself. Before pid 1
+    /// is known, when its end of the socket is closed.
+    fn is_over(&self) -> bool {
+        match (&self.told, &self.pid_1) {
+            (Some(Report::Exited(_) | Report::Signaled(_)), _) => true,
+            (_, Some(_)) => self.is_dead && self.status.is_none(),
+            (_, None) => self.status.is_none(),
+        }
     }
 
     fn take(&mut self, message: rustix::io::Result<Message>) -> Result<(), SandboxError> {
@@ -199,34 +212,19 @@ impl Call {
         };
         if report == Report::Started {
             if let Some(pidfd) = descriptors.pop() {
-                self.watched = self.follow_with(&pidfd);
-                self.pidfd = Some(Victim(sys::watch(pidfd).at("watch the sandbox")?));
+                if let (Some(begin), Some(status)) = (self.begin.take(), &self.status) {
+                    self.watched = Some(begin.follow(&pidfd, status.get_ref())?);
+                }
+                self.pid_1 = Some(Victim::new(pidfd)?);
             }
             if self.forced.is_some() {
                 self.strike();
             }
             return Ok(());
         }
-        if report == Report::Mounted {
-            if let (Some(watched), Some(tmp)) = (&self.watched, descriptors.pop()) {
-                watched.has_tmp(tmp);
-            }
-            return Ok(());
-        }
         // The first word counts: pid 1 also tells the end of a process that could not execute.
         self.told.get_or_insert(report);
         Ok(())
-    }
-
-    fn follow_with(&mut self, pidfd: &OwnedFd) -> Option<Watched> {
-        let subject = Subject {
-            pidfd: pidfd.try_clone().ok()?,
-            limits: self.limits,
-            workspace: mounts::held(&self.workspace).ok(),
-            tmp: None,
-            group: None,
-        };
-        Some(self.watch.follow(subject))
     }
 
     fn collect(&mut self, stream: OutputStream, count: std::io::Result<usize>, buffer: &[u8]) {
@@ -250,7 +248,7 @@ impl Call {
     }
 
     fn strike(&mut self) {
-        match &self.pidfd {
+        match &self.pid_1 {
             Some(victim) => victim.kill(),
             // Not started yet: pid 1 ends when it finds this end closed.
             None => self.status = None,
@@ -258,14 +256,59 @@ impl Call {
     }
 }
 
-/// Pid 1 of a sandbox; dropping it kills it, and with it everything in its namespace.
+/// What the watchdog needs of a call, until the call has begun.
+struct Begin {
+    watch: Watch,
+    subject: Subject,
+}
+
+impl Begin {
+    fn new(kept: &Kept, watch: &Watch, request: &Request) -> Result<Self, Failure> {
+        let tmp = kept.tmp.try_clone().at("hold /tmp")?;
+        let subject = Subject {
+            limits: request.limits,
+            workspace: mounts::held(&kept.plan.home).ok(),
+            group: watch.group(&request.limits, &tmp)?,
+            tmp,
+        };
+        Ok(Self { watch: watch.clone(), subject })
+    }
+
+    /// Puts the call into its control group, if there are any, lets it go on and watches it.
+    fn follow(self, pidfd: &OwnedFd, status: &OwnedFd) -> Result<Watched, Failure> {
+        let has_group = self.subject.group.is_some();
+        let watched = self.watch.follow(pidfd.try_clone().at("hold a sandbox")?, self.subject)?;
+        if has_group {
+            wire::send(status, GO, &[], SendFlags::DONTWAIT).at("let the call go on")?;
+        }
+        Ok(watched)
+    }
+}
+
+/// A pid 1; dropping it kills it, and with it everything in its namespace.
 #[derive(Debug)]
-struct Victim(AsyncFd<OwnedFd>);
+pub(super) struct Victim(AsyncFd<OwnedFd>);
 
 impl Victim {
-    fn kill(&self) {
+    pub(super) fn new(pidfd: OwnedFd) -> Result<Self, Failure> {
+        Ok(Self(sys::watch(pidfd).at("watch a sandbox")?))
+    }
+
+    pub(super) fn kill(&self) {
         // Fails only when it is dead already.
         pidfd_send_signal(self.0.get_ref(), Signal::KILL).ok();
+    }
+
+    /// Waits for its death. Cancel-safe.
+    pub(super) async fn dead(&self) {
+        if self.0.readable().await.is_err() {
+            tracing::warn!("cannot watch a sandbox any more");
+        }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        let mut polled = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())) == Ok(0)
     }
 }
 
@@ -275,11 +318,18 @@ impl Drop for Victim {
     }
 }
 
-async fn receive(status: Option<&AsyncFd<OwnedFd>>) -> rustix::io::Result<Message> {
-    let Some(status) = status else { return std::future::pending().await };
+async fn report(status: Option<&AsyncFd<OwnedFd>>) -> rustix::io::Result<Message> {
+    match status {
+        Some(status) => receive(status).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Receives one message. Cancel-safe.
+pub(super) async fn receive(socket: &AsyncFd<OwnedFd>) -> rustix::io::Result<Message> {
     loop {
-        let Ok(mut ready) = status.readable().await else { return Err(Errno::IO) };
-        match wire::receive(status.get_ref(), RecvFlags::DONTWAIT) {
+        let Ok(mut ready) = socket.readable().await else { return Err(Errno::IO) };
+        match wire::receive(socket.get_ref(), RecvFlags::DONTWAIT) {
             Err(Errno::AGAIN) => ready.clear_ready(),
             message => return message,
         }
@@ -302,11 +352,7 @@ async fn read(pipe: Option<&mut Receiver>, buffer: &mut [u8]) -> std::io::Result
 
 async fn dead(victim: Option<&Victim>, is_dead: bool) {
     match victim {
-        Some(victim) if !is_dead => {
-            if victim.0.readable().await.is_err() {
-                tracing::warn!("cannot watch a sandbox any more");
-            }
-        }
+        Some(victim) if !is_dead => victim.dead().await,
         _ => std::future::pending().await,
     }
 }
@@ -316,30 +362,11 @@ fn pipe() -> Result<(Receiver, OwnedFd), Failure> {
     Ok((Receiver::from_owned_fd(reader).at("watch a pipe")?, writer))
 }
 
-/// A sealed file in memory, positioned at its beginning.
-fn memory_file(name: &str, content: &[u8]) -> Result<OwnedFd, Failure> {
-    let step = "memory file";
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = std::fs::File::from(memfd_create(name, flags).at(step)?);
-    file.write_all(content).at(step)?;
-    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).at(step)?;
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    fcntl_add_seals(&file, seals).at(step)?;
-    Ok(file.into())
-}
-
-/// Clones the trees if this is root: root's helper has become somebody who may not be able to walk
-/// to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
-/// one that was no link when an operator named it may have been put there by a tool that can write
-/// above it, and root would follow it anywhere.
-fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, SandboxError> {
-    if !geteuid().is_root() {
-        return Ok(Vec::new());
+/// Standard input.
+fn input(content: &[u8]) -> Result<OwnedFd, Failure> {
+    if content.is_empty() {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        return openat(CWD, "/dev/null", flags, Mode::empty()).at("open /dev/null");
     }
-    let clones: Result<Vec<_>, Failure> =
-        plan.trees.iter().map(|t| mounts::detach(&t.source, t.access)).collect();
-    match clones {
-        Err(failure) if failure.errno == libc::EPERM => Ok(Vec::new()),
-        other => Ok(other?),
-    }
+    wire::memory_file("stdin", content)
 }

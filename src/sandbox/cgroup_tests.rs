@@ -67,7 +67,12 @@ fn a_delegated_group_is_divided_and_a_call_is_bounded() {
         assert_eq!(tree.content("tools/cgroup.subtree_control"), "+memory +pids +cpu");
         assert_eq!(tree.content("tools/cpu.weight"), "10");
         assert_eq!(*groups.tools, tree.path().join("tools"));
-        for file in ["daemon/cgroup.procs", "cgroup.subtree_control", "tools/cpu.weight"] {
+        for file in [
+            "daemon/cgroup.procs",
+            "cgroup.subtree_control",
+            "tools/cgroup.subtree_control",
+            "tools/cpu.weight",
+        ] {
             tree.file(file, "");
         }
     }

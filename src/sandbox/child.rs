@@ -1,25 +1,20 @@
-//! A sandbox from inside: pid 1 applies the plan in one sequence, starts the tool and buries it.
+//! One call from inside: its own pid 1, which starts the tool and buries what it leaves.
 //!
-//! Invariants: every step either succeeds or ends the sandbox with a report of the step; nothing
-//! of the tool runs before the last step. Pid 1 ends as soon as the tool's main process ends, the
-//! daemon is gone or the helper is gone, and the kernel then kills everything in the namespace.
+//! Invariants: every step either succeeds or ends the call with a report of the step; nothing of
+//! the tool runs before the last step. Both processes are confined as far as possible before they
+//! learn what to run. Pid 1 tells the end only when every process of the call is dead and reaped.
 
 use std::{
     ffi::CString,
-    io::Read,
     os::fd::{AsFd, OwnedFd},
     path::Path,
 };
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    fs::{CWD, Mode, OFlags, openat},
     io::Errno,
-    process::{
-        DumpableBehavior, Signal, WaitOptions, chdir, set_dumpable_behavior,
-        set_parent_process_death_signal, setsid, wait,
-    },
-    system::sethostname,
+    net::{RecvFlags, SendFlags},
+    process::{Pid, PidfdFlags, WaitOptions, chdir, pidfd_open, setsid, wait},
     thread::{
         CapabilitySet, CapabilitySets, clear_ambient_capability_set,
         remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
@@ -27,90 +22,48 @@ use rustix::{
 };
 
 use super::{
-    canary, fs_rules, mounts,
-    plan::{Plan, Program},
+    canary,
+    kept::{self, Common},
+    mounts,
+    plan::{CallPlan, Program},
     sys::{self, ExecStrings, Forked},
     syscalls,
-    wire::{self, AtStep, Failure, Report},
-    zygote::{Descriptors, Shared},
+    wire::{self, AtStep, Failure, GO, Report},
 };
 
 /// Exit code of pid 1 after a failed step, and of the tool when it could not be executed.
 const NOT_RUN: i32 = 126;
+/// What the tool's process sends to pid 1 with the socket that reports go to.
+const HANDOFF: &[u8] = b"status";
 
-/// Runs a job as pid 1 of fresh namespaces. Never returns. The lock is held until pid 1 is dead.
-pub(super) fn run(shared: &Shared, job: Descriptors, lock: OwnedFd) -> ! {
-    let status = job.status;
-    let io = Stdio { stdin: job.stdin, stdout: job.stdout, stderr: job.stderr };
-    if let Err(failure) = build(shared, &status, io, job.plan, job.trees) {
-        wire::report(&status, &Report::Failed(failure), &[]);
+/// Runs as pid 1 of a call. Never returns.
+pub(super) fn run(common: Common<'_>, taken: OwnedFd) -> ! {
+    match prepare(&common) {
+        Ok(prepared) => start(common, taken, prepared),
+        Err(failure) => refuse(&common, taken, failure),
     }
-    drop(lock);
-    sys::exit_now(NOT_RUN)
 }
 
-struct Stdio {
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+/// What pid 1 has before the tool's process exists.
+struct Prepared {
+    own: OwnedFd,
+    exits: OwnedFd,
+    handoff: (OwnedFd, OwnedFd),
 }
 
-fn build(
-    shared: &Shared,
-    status: &OwnedFd,
-    io: Stdio,
-    plan: OwnedFd,
-    trees: Vec<OwnedFd>,
-) -> Result<(), Failure> {
-    // Dies with the helper. Should the helper have died before this line, the daemon's end of
-    // `status` closes as soon as the call is given up, which pid 1 watches too.
-    set_parent_process_death_signal(Some(Signal::KILL)).at("die with the helper")?;
-    let plan = read_plan(plan)?;
-    map_ids(shared)?;
-    sethostname(b"sandbox").at("host name")?;
-    mounts::enter(&shared.view, &plan, trees)?;
-    let tmp = openat(CWD, "/tmp", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("open /tmp")?;
-    wire::report(status, &Report::Mounted, &[tmp.as_fd()]);
-    drop(tmp);
+fn prepare(common: &Common<'_>) -> Result<Prepared, Failure> {
+    if common.has_proc {
+        mounts::own_proc()?;
+    }
     drop_capabilities()?;
-    let exits = sys::child_exit_descriptor().at("signalfd")?;
-    match sys::fork(&shared.alone).at("fork")? {
-        Forked::Child => {
-            drop(exits);
-            become_tool(shared, status, &io, &plan);
-            sys::exit_now(NOT_RUN)
-        }
-        Forked::Parent(tool) => {
-            // Only the tool keeps the pipes, so that they end when it does.
-            drop(io);
-            bury(status, &exits, tool)
-        }
-    }
-}
-
-fn read_plan(file: OwnedFd) -> Result<Plan, Failure> {
-    let mut json = Vec::new();
-    std::fs::File::from(file).read_to_end(&mut json).at("read the plan")?;
-    serde_json::from_slice(&json).map_err(|error| Failure {
-        step: format!("understand the plan ({error})"),
-        errno: libc::EINVAL,
+    Ok(Prepared {
+        own: pidfd_open(Pid::INIT, PidfdFlags::empty()).at("hold pid 1")?,
+        exits: sys::child_exit_descriptor().at("signalfd")?,
+        handoff: wire::pair().at("socketpair")?,
     })
 }
 
-/// Maps the one uid and gid onto themselves. The files belong to root while the process is not
-/// dumpable, hence the short exception: nothing untrusted exists yet.
-fn map_ids(shared: &Shared) -> Result<(), Failure> {
-    let (uid, gid) = (shared.uid, shared.gid);
-    set_dumpable_behavior(DumpableBehavior::Dumpable).at("dumpable")?;
-    // When memory runs out, tools go first and the daemon last.
-    std::fs::write("/proc/self/oom_score_adj", "1000").at("be killed first")?;
-    std::fs::write("/proc/self/setgroups", "deny").at("deny setgroups")?;
-    std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).at("map uid")?;
-    std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).at("map gid")?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("not dumpable")
-}
-
-/// Gives up every capability in the sandbox's own user namespace, for good.
+/// Gives up every capability in the sandbox's user namespace, for good.
 fn drop_capabilities() -> Result<(), Failure> {
     let step = "drop capabilities";
     for number in 0..u64::BITS {
@@ -131,12 +84,78 @@ fn drop_capabilities() -> Result<(), Failure> {
     set_no_new_privs(true).at("no new privileges")
 }
 
-/// The tool's process: the rest of the sequence, then the program.
-fn become_tool(shared: &Shared, status: &OwnedFd, io: &Stdio, plan: &Plan) {
-    if let Err(failure) = confine(shared, io, plan) {
+/// Tells a failure to whoever makes the next call, and ends.
+fn refuse(common: &Common<'_>, taken: OwnedFd, failure: Failure) -> ! {
+    wire::refuse_next(&common.requests, failure);
+    kept::tell_taken(taken).ok();
+    sys::exit_now(NOT_RUN)
+}
+
+fn start(common: Common<'_>, taken: OwnedFd, prepared: Prepared) -> ! {
+    let Prepared { own, exits, handoff: (ours, theirs) } = prepared;
+    match sys::fork(&common.shared.alone).at("fork") {
+        Ok(Forked::Child) => {
+            drop((exits, ours));
+            match confine(&common) {
+                Ok(()) => serve(&common, taken, &own, theirs),
+                Err(failure) => refuse(&common, taken, failure),
+            }
+        }
+        Ok(Forked::Parent(tool)) => {
+            // What remains is what it listens to, and the lock.
+            drop((common, taken, own, theirs));
+            bury(&exits, ours, tool)
+        }
+        Err(failure) => refuse(&common, taken, failure),
+    }
+}
+
+/// The tool's process, ahead of the request: everything that does not depend on it.
+fn confine(common: &Common<'_>) -> Result<(), Failure> {
+    // A session of its own: no controlling terminal to inject into.
+    setsid().at("setsid")?;
+    sys::reset_signals();
+    sys::landlock_restrict(&common.rules).at("landlock")?;
+    syscalls::apply(common.filter)
+}
+
+/// Takes the request and becomes what it names.
+fn serve(common: &Common<'_>, taken: OwnedFd, own: &OwnedFd, pid_1: OwnedFd) -> ! {
+    let message = wire::receive(&common.requests, RecvFlags::empty()).unwrap_or_default();
+    if message.bytes.is_empty() {
+        sys::exit_now(NOT_RUN);
+    }
+    kept::tell_taken(taken).ok();
+    let Ok((call, descriptors)) = wire::unpack::<CallPlan>(message) else { sys::exit_now(NOT_RUN) };
+    let mut descriptors = descriptors.into_iter();
+    let (Some(status), Some(stdin), Some(stdout), Some(stderr)) =
+        (descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next())
+    else {
+        sys::exit_now(NOT_RUN)
+    };
+    // Pid 1 first: it ends the call should the daemon have given it up already.
+    if wire::send(&pid_1, HANDOFF, &[status.as_fd()], SendFlags::empty()).is_err() {
+        sys::exit_now(NOT_RUN);
+    }
+    drop(pid_1);
+    wire::report(&status, &Report::Started, &[own.as_fd()]);
+    if call.waits {
+        // Nothing of the tool runs before the daemon has bounded it.
+        let message = wire::receive(&status, RecvFlags::empty()).unwrap_or_default();
+        if message.bytes != GO {
+            sys::exit_now(NOT_RUN);
+        }
+    }
+    become_tool(&status, [stdin, stdout, stderr], &call);
+    sys::exit_now(NOT_RUN)
+}
+
+/// The rest of the sequence, then the program. Returns only when it could not be executed.
+fn become_tool(status: &OwnedFd, io: [OwnedFd; 3], call: &CallPlan) {
+    if let Err(failure) = enter(io, call) {
         return wire::report(status, &Report::Failed(failure), &[]);
     }
-    match &plan.program {
+    match &call.program {
         Program::Exec { argv, env } => {
             let failure = execute(argv, env);
             wire::report(status, &Report::NotExecuted(failure), &[]);
@@ -148,19 +167,13 @@ fn become_tool(shared: &Shared, status: &OwnedFd, io: &Stdio, plan: &Plan) {
     }
 }
 
-fn confine(shared: &Shared, io: &Stdio, plan: &Plan) -> Result<(), Failure> {
-    // A session of its own: no controlling terminal to inject into.
-    setsid().at("setsid")?;
-    rustix::stdio::dup2_stdin(&io.stdin).at("standard input")?;
-    rustix::stdio::dup2_stdout(&io.stdout).at("standard output")?;
-    rustix::stdio::dup2_stderr(&io.stderr).at("standard error")?;
-    chdir(&plan.cwd).at(format!("enter {}", plan.cwd.display()))?;
-    plan.limits.apply()?;
-    // Before Landlock only because no rule of it concerns signals that a process sets for itself.
-    sys::reset_signals();
-    fs_rules::restrict(plan)?;
-    sys::close_on_exec_from(3).at("close_range")?;
-    syscalls::apply(&shared.filter)
+fn enter([stdin, stdout, stderr]: [OwnedFd; 3], call: &CallPlan) -> Result<(), Failure> {
+    rustix::stdio::dup2_stdin(&stdin).at("standard input")?;
+    rustix::stdio::dup2_stdout(&stdout).at("standard output")?;
+    rustix::stdio::dup2_stderr(&stderr).at("standard error")?;
+    chdir(&call.cwd).at(format!("enter {}", call.cwd.display()))?;
+    call.limits.apply()?;
+    sys::close_on_exec_from(3).at("close_range")
 }
 
 /// Executes the program, looked for along PATH unless it is a path; returns only on failure.
@@ -193,22 +206,28 @@ fn execute(argv: &[String], env: &[(String, String)]) -> Failure {
     Failure { step: name.to_owned(), errno }
 }
 
-/// Waits as pid 1: reaps whatever is orphaned, tells how the tool's main process ended, and ends.
-fn bury(status: &OwnedFd, exits: &OwnedFd, tool: i32) -> ! {
+/// Waits as pid 1: reaps whatever is orphaned; when the tool's main process ends, kills and reaps
+/// the rest, tells how it ended, and ends.
+fn bury(exits: &OwnedFd, handoff: OwnedFd, tool: i32) -> ! {
     let mut buffer = [0_u8; 128];
+    let mut source = Source::Handoff(handoff);
     loop {
         let mut polled = [
             PollFd::new(exits, PollFlags::IN),
-            // No event asked for: only the closing of the other end is told.
-            PollFd::new(status, PollFlags::empty()),
+            match &source {
+                Source::Handoff(socket) => PollFd::new(socket, PollFlags::IN),
+                // No event asked for: only the closing of the daemon's end is told.
+                Source::Status(status) => PollFd::new(status, PollFlags::empty()),
+            },
         ];
         match poll(&mut polled, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => sys::exit_now(NOT_RUN),
         }
-        let [_, daemon] = &polled;
-        if !daemon.revents().is_empty() {
-            sys::exit_now(NOT_RUN);
+        let [_, other] = &polled;
+        if !other.revents().is_empty() {
+            // The handoff is sent before anything runs, so that it is seen before the tool's end.
+            source = source.advance();
         }
         // Several exits may be folded into one notification, so the loop below is what counts.
         rustix::io::read(exits, &mut buffer).ok();
@@ -221,8 +240,44 @@ fn bury(status: &OwnedFd, exits: &OwnedFd, tool: i32) -> ! {
                 (None, Some(signal)) => Report::Signaled(signal),
                 (None, None) => continue,
             };
-            wire::report(status.as_fd(), &report, &[]);
+            end_all();
+            if let Source::Status(status) = &source {
+                wire::report(status, &report, &[]);
+            }
             sys::exit_now(0);
         }
+    }
+}
+
+/// Kills every process of the call but pid 1, and returns when none is left.
+fn end_all() {
+    loop {
+        // Again and again: a child that was just being born may have escaped the first.
+        sys::kill_all_others().ok();
+        match wait(WaitOptions::empty()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// What pid 1 listens to beside exits.
+enum Source {
+    /// The tool's process, which has no request yet.
+    Handoff(OwnedFd),
+    /// The daemon.
+    Status(OwnedFd),
+}
+
+impl Source {
+    /// Takes the socket that was handed over. Ends the call when nobody asks for it any more.
+    fn advance(self) -> Self {
+        if let Self::Handoff(socket) = self
+            && let Ok(message) = wire::receive(&socket, RecvFlags::DONTWAIT)
+            && let Some(status) = message.descriptors.into_iter().next()
+        {
+            return Self::Status(status);
+        }
+        sys::exit_now(NOT_RUN)
     }
 }

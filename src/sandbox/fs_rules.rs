@@ -3,30 +3,31 @@
 //! Invariant: a hard requirement. A kernel without ABI 6 (Linux 6.12) gives an error, never a
 //! weaker set of rules.
 
+use std::os::fd::OwnedFd;
+
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
-use super::{plan::Plan, wire::Failure};
+use super::{net, plan::Plan, wire::Failure};
 use crate::domain::Access;
 
 /// The newest rights that are relied upon.
 const RIGHTS: ABI = ABI::V6;
 
-/// Restricts this process to the view: everything readable and executable, only the plan's
-/// writable trees and `/tmp` writable, no device but four, no TCP, no signal or abstract socket
-/// beyond the sandbox.
-pub(super) fn restrict(plan: &Plan) -> Result<(), Failure> {
-    let status = ruleset(plan).map_err(|error| failure(&error))?;
-    if status == RulesetStatus::FullyEnforced {
-        Ok(())
-    } else {
-        Err(Failure { step: "landlock is not fully enforced".to_owned(), errno: libc::ENOTSUP })
-    }
+/// The rules of a kept sandbox, made once and applied by each call: everything readable and
+/// executable, only the plan's writable trees and `/tmp` writable, no device but four, no TCP but
+/// to the listeners, no signal or abstract socket beyond the call.
+pub(super) fn ruleset(plan: &Plan) -> Result<OwnedFd, Failure> {
+    let rules: Option<OwnedFd> = build(plan).map_err(|error| failure(&error))?.into();
+    rules.ok_or_else(|| Failure {
+        step: "landlock is not fully enforced".to_owned(),
+        errno: libc::ENOTSUP,
+    })
 }
 
-fn ruleset(plan: &Plan) -> Result<RulesetStatus, RulesetError> {
+fn build(plan: &Plan) -> Result<RulesetCreated, RulesetError> {
     let all = AccessFs::from_all(RIGHTS);
     let read = AccessFs::from_read(RIGHTS);
     // Device nodes have no place in a workspace; ioctls on devices belong to the four below.
@@ -53,7 +54,12 @@ fn ruleset(plan: &Plan) -> Result<RulesetStatus, RulesetError> {
     for device in ["/dev/null", "/dev/zero", "/dev/full"] {
         rules = allow(rules, device, AccessFs::ReadFile | AccessFs::WriteFile)?;
     }
-    Ok(rules.restrict_self()?.ruleset)
+    if plan.has_network {
+        for port in net::WEB_PORTS.into_iter().chain([net::PROXY_PORT]) {
+            rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+        }
+    }
+    Ok(rules)
 }
 
 fn allow(

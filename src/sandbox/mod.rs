@@ -10,9 +10,11 @@ mod cgroup;
 mod child;
 pub mod dir;
 mod fs_rules;
+mod kept;
 mod limits;
 mod lock;
 mod mounts;
+mod net;
 mod output;
 mod parent;
 mod plan;
@@ -21,6 +23,7 @@ mod session;
 mod space;
 mod sys;
 mod syscall_lists;
+mod syscall_numbers;
 mod syscalls;
 mod usage;
 mod watch;
@@ -51,7 +54,8 @@ use self::{
     lock::Lock,
     output::Capture,
     parent::Helper,
-    plan::{Plan, Program},
+    plan::{CallPlan, Plan, Program},
+    session::Kept,
     watch::Watch,
 };
 use crate::{
@@ -231,8 +235,8 @@ impl Sandbox {
             tracing::warn!(%error, "the daemon's memory stays readable for its own user");
         }
         let lock = Arc::new(Lock::acquire(&options.data_dir).await?);
+        let watch = Watch::start(&options.data_dir, options.disk_free_bytes_min, tasks);
         let helper = options.enabled.then(|| Helper::start(helper, Arc::clone(&lock), tasks));
-        let watch = Watch::start(options.disk_free_bytes_min, tasks);
         let status = match &helper {
             Some(helper) => {
                 judge(measure(helper, &watch, &options.data_dir).await, options.min_level)
@@ -281,34 +285,53 @@ impl Sandbox {
         grant: &Grant,
         stop: &CancellationToken,
     ) -> Result<Session, SandboxError> {
-        // Both branches are cancel-safe: a semaphore permit and a token.
+        let helper = self.usable()?;
+        match grant.commands {
+            CommandRule::None => return Err(SandboxError::NotGranted),
+            CommandRule::Only(_) | CommandRule::Any => {}
+        }
+        let mut plan = plan::plan(grant, &self.inner.options.data_dir)?;
+        plan.has_proc = self.inner.status.level == Confinement::Full;
+        // Cancel-safe branches all: a semaphore permit, a build that is given up, and a token.
         let place = tokio::select! {
             place = Arc::clone(&self.inner.places).acquire_owned() => place,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
         let Ok(place) = place else { return Err(SandboxError::Stopped) };
-        Ok(Session::new(self.clone(), Profile::of(grant), None, place))
+        let build = Session::build(self.clone(), helper, Profile::of(grant), plan, place);
+        tokio::select! {
+            session = build => session,
+            () = stop.cancelled() => Err(SandboxError::Stopped),
+        }
     }
 
-    /// Runs a job to its end. Waits for a free place first, which does not count as its time.
-    /// Dropping the future kills the program.
+    /// Runs a job in a sandbox of its own. Waits for free places first, which does not count as
+    /// its time. Dropping the future kills the program.
     ///
     /// # Errors
     /// See [`SandboxError`]; every variant but `Lost` means that the program was not run.
     pub async fn run(&self, job: Job, stop: CancellationToken) -> Result<Outcome, SandboxError> {
-        let Inner { options, status, helper, watch, permits, .. } = &*self.inner;
-        let Some(helper) = helper.as_ref().filter(|_| status.usable) else {
-            let reason = status.reason.clone().unwrap_or_else(|| "it is not usable".to_owned());
-            return Err(SandboxError::Unavailable { reason });
-        };
-        match job.grant.commands {
-            CommandRule::None => return Err(SandboxError::NotGranted),
-            CommandRule::Only(_) | CommandRule::Any => {}
-        }
-        let mut plan = plan::plan(&job.grant, &options.data_dir, job.argv, &job.env, &job.cwd)?;
-        plan.has_proc = status.level == Confinement::Full;
+        let session = self.open(&job.grant, &stop).await?;
+        Box::pin(session.run(job, stop)).await
+    }
+
+    /// The helper, if calls are carried out.
+    fn usable(&self) -> Result<&Helper, SandboxError> {
+        let Inner { status, helper, .. } = &*self.inner;
+        helper.as_ref().filter(|_| status.usable).ok_or_else(|| SandboxError::Unavailable {
+            reason: status.reason.clone().unwrap_or_else(|| "it is not usable".to_owned()),
+        })
+    }
+
+    /// Runs a job in a kept sandbox.
+    async fn run_in(
+        &self,
+        kept: &Kept,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
         let request = call::Request {
-            plan,
+            plan: plan::call(&job.grant, &kept.plan, job.argv, &job.env, &job.cwd)?,
             stdin: job.stdin,
             wall: job.wall,
             capture: Capture::new(job.grant.limits.output_bytes, job.output),
@@ -316,16 +339,16 @@ impl Sandbox {
         };
         // Both branches are cancel-safe: a semaphore permit and a token.
         let _permit = tokio::select! {
-            permit = permits.acquire() => permit,
+            permit = self.inner.permits.acquire() => permit,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
-        let ended = Box::pin(call::run(helper, watch, request, &stop)).await?;
+        let ended = Box::pin(call::run(kept, &self.inner.watch, request, &stop)).await?;
         Ok(Outcome {
             end: ended.end,
             output: ended.output,
             truncated: ended.is_truncated,
             duration: ended.duration,
-            level: status.level,
+            level: self.inner.status.level,
             limits_reached: ended.limits_reached,
         })
     }
@@ -374,32 +397,37 @@ async fn measure(helper: &Helper, watch: &Watch, data_dir: &Path) -> Result<Conf
     };
     let bait = Bait::new(&directory).map_err(|e| format!("the canary cannot be prepared: {e}"))?;
     let program = Program::Canary(bait.attempts().clone());
-    let mut plan = plan::with_program(&grant, data_dir, "", program).map_err(|e| e.to_string())?;
-    match try_plan(helper, watch, &plan, &bait).await {
+    let mut plan = plan::plan(&grant, data_dir).map_err(|e| e.to_string())?;
+    let call = plan::with_program(&grant, &plan, "", program).map_err(|e| e.to_string())?;
+    match try_plan(&Parts { helper, watch, bait: &bait }, &plan, &call).await {
         Ok(()) => return Ok(Confinement::Full),
         Err(SandboxError::Setup { failure }) if failure.step.ends_with("proc") => {}
         Err(SandboxError::Lost) => return Err(helper.failure()),
         Err(error) => return Err(error.to_string()),
     }
     plan.has_proc = false;
-    let without = try_plan(helper, watch, &plan, &bait).await;
+    let without = try_plan(&Parts { helper, watch, bait: &bait }, &plan, &call).await;
     without.map(|()| Confinement::FullNoproc).map_err(|e| e.to_string())
 }
 
-async fn try_plan(
-    helper: &Helper,
-    watch: &Watch,
-    plan: &Plan,
-    bait: &Bait,
-) -> Result<(), SandboxError> {
+/// What every try of the canary needs.
+struct Parts<'p> {
+    helper: &'p Helper,
+    watch: &'p Watch,
+    bait: &'p Bait,
+}
+
+async fn try_plan(parts: &Parts<'_>, plan: &Plan, call: &CallPlan) -> Result<(), SandboxError> {
+    let Parts { helper, watch, bait } = *parts;
+    let (kept, _) = Kept::build(helper, plan.clone()).await?;
     let request = call::Request {
-        plan: plan.clone(),
+        plan: call.clone(),
         stdin: Vec::new(),
         wall: CANARY_WALL,
         capture: Capture::new(16 << 10, None),
         limits: ToolLimits::default(),
     };
-    let ended = Box::pin(call::run(helper, watch, request, &CancellationToken::new())).await?;
+    let ended = Box::pin(call::run(&kept, watch, request, &CancellationToken::new())).await?;
     let failed = |reason: String| Err(SandboxError::Unavailable { reason });
     if ended.end != End::Exited(0) {
         return failed(format!("the canary ended with {:?}", ended.end));

@@ -45,9 +45,19 @@ const ETC_PIECES: [&str; 4] =
     ["/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/ssl/openssl.cnf"];
 /// Devices that give and take nothing.
 const DEVICES: [&str; 4] = ["null", "zero", "full", "urandom"];
-/// A directory that exists on every machine where a tool could run; the new root is mounted over
-/// it until it becomes the root. Its own tree has been cloned before.
-const STAGING: &str = "/usr";
+/// A directory that exists on every machine where a tool could run, and beneath which no tree of a
+/// plan may lie; the new root is mounted over it until it becomes the root.
+const STAGING: &str = "/dev";
+/// Links of every view: target, and the link's own path.
+const LINKS: [(&str, &str); 7] = [
+    ("/proc/self/fd", "dev/fd"),
+    ("/proc/self/fd/0", "dev/stdin"),
+    ("/proc/self/fd/1", "dev/stdout"),
+    ("/proc/self/fd/2", "dev/stderr"),
+    ("urandom", "dev/random"),
+    ("/tmp", "dev/shm"),
+    ("/tmp", "var/tmp"),
+];
 /// Size of the root: it holds directories, links and six small files.
 const ROOT_BYTES: &str = "1m";
 
@@ -108,49 +118,80 @@ fn detach_with(path: &Path, attributes: u64) -> Result<OwnedFd, Failure> {
     Ok(tree)
 }
 
-/// Builds the view and makes it the root. `passed` holds clones of the plan's trees that the
-/// daemon made, or nothing; then they are opened here.
-pub(super) fn enter(view: &View, plan: &Plan, passed: Vec<OwnedFd>) -> Result<(), Failure> {
+/// The part of a view that no plan changes, built ahead of the first plan.
+#[derive(Debug)]
+pub(super) struct Base {
+    root: OwnedFd,
+    system: Vec<(PathBuf, OwnedFd)>,
+    proc: Result<OwnedFd, Failure>,
+}
+
+/// Builds what every view has: a root with devices. The host stays visible beside it until
+/// [`enter`], so that the plan's trees can be opened.
+pub(super) fn prepare(view: &View) -> Result<Base, Failure> {
     // Everything of the host is opened first: the staging directory is about to be covered.
     let mut system = Vec::with_capacity(view.trees.len());
     for path in &view.trees {
-        system.push((path, detach_with(path, RDONLY | NOSUID | NODEV)?));
+        system.push((path.clone(), detach_with(path, RDONLY | NOSUID | NODEV)?));
     }
     let mut devices = Vec::with_capacity(DEVICES.len());
     for name in DEVICES {
         let path = Path::new("/dev").join(name);
         devices.push((name, detach_with(&path, NOSUID | NOEXEC)?));
     }
-    let user = if passed.is_empty() {
-        plan.trees.iter().map(|t| detach(&t.source, t.access)).collect::<Result<_, _>>()?
-    } else {
-        passed
-    };
-
-    // Nothing that is mounted from here on may appear outside, nor the other way round.
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+    // Nothing that is mounted from here on may appear outside. What the host mounts meanwhile
+    // still appears here, since a workspace may lie on it.
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .at("make mounts private")?;
+    let proc = new_mount("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC);
     let root = tmpfs(ROOT_BYTES, "512", "755")?;
     attach(&root, CWD, Path::new(STAGING))?;
-
     for directory in ["etc", "dev", "tmp", "proc", "var", "run"] {
         make_directory(root.as_fd(), directory)?;
     }
     for (path, target) in &view.links {
         symlinkat(target, &root, relative(path)).at("link system directory")?;
     }
-    for (path, tree) in &system {
-        attach_beneath(&root, tree, path)?;
-    }
     for (name, device) in &devices {
         attach_beneath(&root, device, &Path::new("/dev").join(name))?;
     }
-    links_and_files(&root, plan)?;
+    for (target, link) in LINKS {
+        symlinkat(target, &root, link).at(format!("link {link}"))?;
+    }
+    Ok(Base { root, system, proc })
+}
+
+/// Completes the view by the plan and makes it the root, once per kept sandbox. `passed` holds
+/// clones of the plan's trees that the daemon made, or nothing; then they are opened here, and must
+/// be what the daemon sees under the same names (`identities`: device and inode of each).
+pub(super) fn enter(
+    base: Base,
+    plan: &Plan,
+    passed: Vec<OwnedFd>,
+    identities: &[(u64, u64)],
+) -> Result<(), Failure> {
+    let Base { root, system, proc } = base;
+    let user = if passed.is_empty() {
+        plan.trees.iter().map(|t| detach(&t.source, t.access)).collect::<Result<_, _>>()?
+    } else {
+        passed
+    };
+    for ((tree, clone), identity) in plan.trees.iter().zip(&user).zip(identities) {
+        let step = || format!("find {} as it was", tree.source.display());
+        let found = fstat(clone).at(step())?;
+        if (found.st_dev, found.st_ino) != *identity {
+            // A file system was mounted there after this view was prepared.
+            return Err(Failure::new(step(), Errno::STALE));
+        }
+    }
+    for (path, tree) in &system {
+        attach_beneath(&root, tree, path)?;
+    }
+    files(&root, plan)?;
     let tmp = tmpfs(&plan.tmp_bytes.to_string(), &plan.tmp_inodes.to_string(), "1777")?;
     attach_beneath(&root, &tmp, Path::new("/tmp"))?;
     if plan.has_proc {
-        let proc = new_mount("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
-        attach_beneath(&root, &proc, Path::new("/proc"))?;
+        attach_beneath(&root, &proc?, Path::new("/proc"))?;
     }
     for (tree, clone) in plan.trees.iter().zip(&user) {
         attach_tree(&root, tree, clone)?;
@@ -163,22 +204,17 @@ pub(super) fn enter(view: &View, plan: &Plan, passed: Vec<OwnedFd>) -> Result<()
     sys::add_mount_attributes(&root, RDONLY | NOSUID | NODEV, false).at("make the root read-only")
 }
 
+/// Covers `/proc` by one that shows this process's own pid namespace, once per call.
+pub(super) fn own_proc() -> Result<(), Failure> {
+    let proc = new_mount("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+    attach(&proc, CWD, Path::new("/proc"))
+}
+
 fn attach_tree(root: &OwnedFd, tree: &Tree, clone: &OwnedFd) -> Result<(), Failure> {
     attach_beneath(root, clone, &tree.target)
 }
 
-fn links_and_files(root: &OwnedFd, plan: &Plan) -> Result<(), Failure> {
-    for (target, link) in [
-        ("/proc/self/fd", "dev/fd"),
-        ("/proc/self/fd/0", "dev/stdin"),
-        ("/proc/self/fd/1", "dev/stdout"),
-        ("/proc/self/fd/2", "dev/stderr"),
-        ("urandom", "dev/random"),
-        ("/tmp", "dev/shm"),
-        ("/tmp", "var/tmp"),
-    ] {
-        symlinkat(target, root, link).at(format!("link {link}"))?;
-    }
+fn files(root: &OwnedFd, plan: &Plan) -> Result<(), Failure> {
     let uid = rustix::process::getuid().as_raw();
     let gid = rustix::process::getgid().as_raw();
     let home = plan.home.display();

@@ -16,12 +16,15 @@ use rustix::{
     net::{RecvFlags, SendFlags},
     process::{Pid, PidfdFlags, pidfd_open},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     lock::Lock,
     sys,
-    wire::{self, AtStep, Failure, Report},
+    wire::{self, AtStep, Failure, Packed, Report},
     zygote,
 };
 use crate::runtime::{TaskKind, Tasks, tasks::lock};
@@ -33,8 +36,10 @@ const RESTART_FIRST: Duration = Duration::from_millis(20);
 const RESTART_LONGEST: Duration = Duration::from_secs(5);
 /// A helper that lived this long did not die of its start.
 const YOUNG: Duration = Duration::from_secs(10);
-/// Times that a job is offered: once, and again to a new helper.
+/// Times that a request is offered: once, and again to a new helper.
 const OFFERS: u32 = 3;
+/// Wait while a queue is full.
+pub(super) const FULL_PAUSE: Duration = Duration::from_millis(2);
 
 /// The daemon's end of the helper's socket.
 #[derive(Debug)]
@@ -85,31 +90,31 @@ impl Helper {
             .unwrap_or_else(|| "the sandbox helper is not running".to_owned())
     }
 
-    /// Hands a job's descriptors to the helper. Cancel-safe: a job is either sent whole or not.
-    pub(super) async fn send_job(&self, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    /// Hands a request to the helper. Cancel-safe: it is either sent whole or not.
+    pub(super) async fn ask(
+        &self,
+        request: &Packed,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), Errno> {
         let mut links = self.link.clone();
         let mut last = Errno::PIPE;
+        let patience = Instant::now() + HELPER_WAIT;
         for _ in 0..OFFERS {
             let current = timeout(HELPER_WAIT, links.wait_for(Option::is_some)).await;
             let Ok(Ok(Some(link))) = current.map(|r| r.map(|l| l.clone())) else {
                 return Err(last);
             };
-            match wire::send(&link.socket, zygote::JOB, descriptors, SendFlags::DONTWAIT) {
-                Ok(()) => return Ok(()),
-                // The queue holds hundreds of jobs and the number of calls is bounded: the helper
-                // is stuck, which a pause shorter than a call's may still heal.
-                Err(Errno::AGAIN) => {
-                    last = Errno::AGAIN;
-                    tokio::time::sleep(RESTART_FIRST).await;
+            last = loop {
+                match request.send(&link.socket, descriptors) {
+                    Ok(()) => return Ok(()),
+                    // The queue holds ten requests, unless the machine's settings say more.
+                    Err(Errno::AGAIN) if Instant::now() < patience => sleep(FULL_PAUSE).await,
+                    Err(error) => break error,
                 }
-                Err(error) => {
-                    last = error;
-                    let gone =
-                        links.wait_for(|l| l.as_ref().is_none_or(|l| !Arc::ptr_eq(l, &link)));
-                    if timeout(HELPER_WAIT, gone).await.is_err() {
-                        return Err(last);
-                    }
-                }
+            };
+            let gone = links.wait_for(|l| l.as_ref().is_none_or(|l| !Arc::ptr_eq(l, &link)));
+            if last == Errno::AGAIN || timeout(HELPER_WAIT, gone).await.is_err() {
+                return Err(last);
             }
         }
         Err(last)
@@ -128,13 +133,13 @@ impl Keeper {
     async fn keep(self) {
         let mut pause = RESTART_FIRST;
         loop {
-            let started = tokio::time::Instant::now();
+            let started = Instant::now();
             if let Err(failure) = self.run_once().await {
                 tracing::error!(%failure, "the sandbox helper failed");
                 *lock(&self.failure) = Some(format!("the sandbox helper failed: {failure}"));
             }
             pause = if started.elapsed() > YOUNG { RESTART_FIRST } else { pause * 2 };
-            tokio::time::sleep(pause.min(RESTART_LONGEST)).await;
+            sleep(pause.min(RESTART_LONGEST)).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a sandbox will look like, worked out before anything is touched.
 //!
-//! Invariants: pure; whatever is refused here never reaches the helper. The plan travels to the
-//! sandbox in a memory file.
+//! Invariants: pure; whatever is refused here never reaches the helper. [`Plan`] is what a kept
+//! sandbox is built from, [`CallPlan`] what each call adds.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -23,7 +23,7 @@ const RESERVED: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LANG", "PWD"];
 /// Trees that the view makes itself, and the root: nothing may be mounted over or above them.
 const OWN_TREES: [&str; 6] = ["/", "/proc", "/dev", "/tmp", "/etc", "/usr"];
 
-/// Everything that the sandbox does before it runs the program.
+/// What a kept sandbox looks like: the same for every call of its profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Plan {
     /// Trees shown at their own path, parents before children.
@@ -33,11 +33,20 @@ pub(super) struct Plan {
     pub(super) tmp_inodes: u64,
     /// Whether `/proc` is mounted; not possible where the host masks its own.
     pub(super) has_proc: bool,
-    pub(super) limits: Rlimits,
-    /// Working directory, absolute.
-    pub(super) cwd: PathBuf,
+    /// Whether there are listeners, and sockets to reach them.
+    pub(super) has_network: bool,
     /// Home directory: the workspace.
     pub(super) home: PathBuf,
+}
+
+/// What one call does in a kept sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CallPlan {
+    pub(super) limits: Rlimits,
+    /// Whether the call waits, before it begins, for the daemon to put it into a control group.
+    pub(super) waits: bool,
+    /// Working directory, absolute.
+    pub(super) cwd: PathBuf,
     pub(super) program: Program,
 }
 
@@ -91,45 +100,47 @@ pub enum PlanError {
     BadCwd(String),
 }
 
-/// Plans a program under a grant.
-pub(super) fn plan(
+/// Plans the sandbox that calls under this grant share.
+pub(super) fn plan(grant: &Grant, data_dir: &Path) -> Result<Plan, PlanError> {
+    Ok(Plan {
+        trees: trees(grant, data_dir)?,
+        tmp_bytes: grant.limits.tmp_bytes,
+        tmp_inodes: grant.limits.tmp_inodes,
+        has_proc: true,
+        has_network: !grant.hosts.allow.is_empty(),
+        home: grant.workspace.clone(),
+    })
+}
+
+/// Plans one call in a sandbox that was planned for its grant.
+pub(super) fn call(
     grant: &Grant,
-    data_dir: &Path,
+    plan: &Plan,
     argv: Vec<String>,
     env: &[(String, String)],
     cwd: &str,
-) -> Result<Plan, PlanError> {
+) -> Result<CallPlan, PlanError> {
     if argv.first().is_none_or(String::is_empty) {
         return Err(PlanError::NoProgram);
     }
     let env = environment(grant, env)?;
     check_lengths(&argv, &env)?;
-    with_program(grant, data_dir, cwd, Program::Exec { argv, env })
+    with_program(grant, plan, cwd, Program::Exec { argv, env })
 }
 
-/// Plans any program under a grant.
+/// Plans a call of any program.
 pub(super) fn with_program(
     grant: &Grant,
-    data_dir: &Path,
+    plan: &Plan,
     cwd: &str,
     program: Program,
-) -> Result<Plan, PlanError> {
-    let trees = trees(grant, data_dir)?;
+) -> Result<CallPlan, PlanError> {
     let cwd = grant.workspace.join(cwd);
-    let is_inside = trees.iter().any(|t| cwd.starts_with(&t.target));
+    let is_inside = plan.trees.iter().any(|t| cwd.starts_with(&t.target));
     if !is_inside || !is_plain(&cwd) {
         return Err(PlanError::BadCwd(cwd.display().to_string()));
     }
-    Ok(Plan {
-        trees,
-        tmp_bytes: grant.limits.tmp_bytes,
-        tmp_inodes: grant.limits.tmp_inodes,
-        has_proc: true,
-        limits: Rlimits::from(&grant.limits),
-        cwd,
-        home: grant.workspace.clone(),
-        program,
-    })
+    Ok(CallPlan { limits: Rlimits::from(&grant.limits), waits: false, cwd, program })
 }
 
 fn trees(grant: &Grant, data_dir: &Path) -> Result<Vec<Tree>, PlanError> {
@@ -231,15 +242,15 @@ mod tests {
         }
     }
 
-    fn planned(grant: &Grant, argv: &[&str], cwd: &str) -> Result<Plan, PlanError> {
+    fn planned(grant: &Grant, argv: &[&str], cwd: &str) -> Result<CallPlan, PlanError> {
         let argv = argv.iter().map(|a| (*a).to_owned()).collect();
-        plan(grant, Path::new("/data"), argv, &[], cwd)
+        call(grant, &plan(grant, Path::new("/data"))?, argv, &[], cwd)
     }
 
     #[test]
     fn parents_are_mounted_before_children() {
         let grant = grant(&[("/srv/a/b/c", Access::Ro), ("/srv", Access::Rw)]);
-        let plan = planned(&grant, &["true"], "").unwrap();
+        let plan = plan(&grant, Path::new("/data")).unwrap();
         let targets: Vec<_> = plan.trees.iter().map(|t| t.target.to_str().unwrap()).collect();
         assert_eq!(targets, ["/srv", "/data/workspaces/a", "/srv/a/b/c"]);
     }
@@ -276,17 +287,17 @@ mod tests {
         assert_eq!(planned(&grant, &["sh", &long], ""), Err(PlanError::TooLong));
         assert!(planned(&grant, &["sh", &fits], "").is_ok());
         let many = vec!["y".repeat(1_000); 1_100];
-        let data = Path::new("/data");
-        assert_eq!(plan(&grant, data, many, &[], ""), Err(PlanError::TooLong));
+        let plan = plan(&grant, Path::new("/data")).unwrap();
+        assert_eq!(call(&grant, &plan, many, &[], ""), Err(PlanError::TooLong));
     }
 
     #[test]
     fn a_call_cannot_replace_what_the_sandbox_sets() {
         let grant = grant(&[]);
+        let plan = plan(&grant, Path::new("/data")).unwrap();
         let argv = || vec!["true".to_owned()];
-        let with = |n: &str, v: &str| {
-            plan(&grant, Path::new("/data"), argv(), &[(n.to_owned(), v.to_owned())], "")
-        };
+        let with =
+            |n: &str, v: &str| call(&grant, &plan, argv(), &[(n.to_owned(), v.to_owned())], "");
         assert!(with("FOO", "1").is_ok());
         for (name, value) in [("PATH", "/x"), ("HOME", "/"), ("", "1"), ("A=B", "1"), ("A", "\0")] {
             assert_eq!(with(name, value), Err(PlanError::BadArgument));

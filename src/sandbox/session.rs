@@ -5,14 +5,41 @@
 
 use std::{
     net::{TcpListener, UdpSocket},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::PathBuf,
+    time::Duration,
 };
 
-use tokio::sync::OwnedSemaphorePermit;
+use rustix::process::geteuid;
+use tokio::{
+    io::unix::AsyncFd,
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{Job, Outcome, Sandbox, SandboxError};
+use super::{
+    Job, Outcome, Sandbox, SandboxError,
+    call::{self, Victim},
+    kept::Open,
+    mounts, net,
+    parent::{FULL_PAUSE, Helper},
+    plan::Plan,
+    sys,
+    wire::{self, AtStep, Failure, Message, Packed, Report},
+};
 use crate::domain::{CommandRule, Grant, PathRule};
+
+/// How long a sandbox may take to be built.
+const BUILD_WAIT: Duration = Duration::from_secs(10);
+/// Times that a sandbox is built when the helper died meanwhile, or had prepared one before the
+/// machine's mounts changed.
+const BUILDS: u32 = 3;
+/// How long a request waits while the sandbox is slow to take earlier ones.
+const QUEUE_WAIT: Duration = Duration::from_secs(3);
 
 /// The parts of a grant that a kept view is made from: calls with the same profile can share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +92,7 @@ pub struct Listeners {
 /// A kept sandbox. Dropping it kills everything in it.
 #[derive(Debug)]
 pub struct Session {
+    kept: Kept,
     sandbox: Sandbox,
     profile: Profile,
     listeners: Option<Listeners>,
@@ -72,13 +100,15 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) const fn new(
+    pub(super) async fn build(
         sandbox: Sandbox,
+        helper: &Helper,
         profile: Profile,
-        listeners: Option<Listeners>,
+        plan: Plan,
         place: OwnedSemaphorePermit,
-    ) -> Self {
-        Self { sandbox, profile, listeners, _place: place }
+    ) -> Result<Self, SandboxError> {
+        let (kept, listeners) = Kept::build(helper, plan).await?;
+        Ok(Self { kept, sandbox, profile, listeners, _place: place })
     }
 
     /// What it was made for.
@@ -93,8 +123,8 @@ impl Session {
 
     /// Whether calls can still be made in it. It dies with the helper, or when it is killed from
     /// outside; then another must be opened.
-    pub const fn is_alive(&self) -> bool {
-        true
+    pub fn is_alive(&self) -> bool {
+        self.kept.pid_1.is_alive()
     }
 
     /// Runs a job to its end. Waits for a free place among all calls first, which does not count
@@ -102,11 +132,152 @@ impl Session {
     ///
     /// # Errors
     /// See [`SandboxError`]; every variant but `Lost` means that the program was not run. `Gone`
-    /// and `Lost` mean that the session is dead.
+    /// means that the session is dead, `Lost` that it may be.
     pub async fn run(&self, job: Job, stop: CancellationToken) -> Result<Outcome, SandboxError> {
         if Profile::of(&job.grant) != self.profile {
             return Err(SandboxError::OtherProfile);
         }
-        self.sandbox.run(job, stop).await
+        self.sandbox.run_in(&self.kept, job, stop).await
     }
+
+    /// Kills everything in it and waits until it is gone.
+    pub async fn close(self) {
+        self.kept.pid_1.kill();
+        self.kept.pid_1.dead().await;
+    }
+}
+
+/// The daemon's hold on a kept sandbox; dropping it kills everything in it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) plan: Plan,
+    /// How full its `/tmp` is can be asked here.
+    pub(super) tmp: OwnedFd,
+    pid_1: Victim,
+    requests: OwnedFd,
+}
+
+impl Kept {
+    /// Has one built by the helper. Cancel-safe: dropping the future leaves nothing behind.
+    pub(super) async fn build(
+        helper: &Helper,
+        plan: Plan,
+    ) -> Result<(Self, Option<Listeners>), SandboxError> {
+        let mut builds = 1;
+        loop {
+            let built = Self::build_once(helper, &plan).await;
+            let is_worth_another = match &built {
+                Err(SandboxError::Gone) => true,
+                Err(SandboxError::Setup { failure }) => failure.errno == libc::ESTALE,
+                _ => false,
+            };
+            match built {
+                Ok((Built { pid_1, tmp, listeners }, requests)) => {
+                    return Ok((Self { plan, tmp, pid_1, requests }, listeners));
+                }
+                Err(_) if is_worth_another && builds < BUILDS => builds += 1,
+                Err(SandboxError::Gone) => {
+                    return Err(SandboxError::Unavailable { reason: helper.failure() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn build_once(helper: &Helper, plan: &Plan) -> Result<(Built, OwnedFd), SandboxError> {
+        let (socket, theirs) = wire::pair().at("socketpair")?;
+        let trees = trees(plan)?;
+        let request = wire::pack(&Open { plan: plan.clone(), identities: identities(plan)? })?;
+        let mut descriptors = vec![theirs.as_fd()];
+        descriptors.extend(trees.iter().map(AsFd::as_fd));
+        if let Err(errno) = helper.ask(&request, &descriptors).await {
+            tracing::warn!(error = %errno, "a sandbox could not be asked of the helper");
+            return Err(SandboxError::Unavailable { reason: helper.failure() });
+        }
+        drop((theirs, trees));
+        let socket = sys::watch(socket).at("watch the sandbox")?;
+        let ready = ready(&socket);
+        match timeout_at(Instant::now() + BUILD_WAIT, ready).await {
+            Ok(built) => Ok((built?, socket.into_inner())),
+            Err(_) => Err(SandboxError::Unavailable {
+                reason: format!("a sandbox was not ready after {BUILD_WAIT:?}"),
+            }),
+        }
+    }
+
+    /// Hands over a request for a call. Cancel-safe: it is either sent whole or not.
+    pub(super) async fn ask(
+        &self,
+        request: &Packed,
+        descriptors: &[std::os::fd::BorrowedFd<'_>],
+    ) -> Result<(), SandboxError> {
+        let patience = Instant::now() + QUEUE_WAIT;
+        loop {
+            match request.send(&self.requests, descriptors) {
+                Ok(()) => return Ok(()),
+                // The queue holds ten requests, unless the machine's settings say more.
+                Err(rustix::io::Errno::AGAIN) if Instant::now() < patience => {
+                    tokio::time::sleep(FULL_PAUSE).await;
+                }
+                Err(_) => return Err(SandboxError::Gone),
+            }
+        }
+    }
+}
+
+/// What comes with a sandbox's word that it takes calls.
+struct Built {
+    pid_1: Victim,
+    tmp: OwnedFd,
+    listeners: Option<Listeners>,
+}
+
+/// Waits for a sandbox's word that it takes calls.
+async fn ready(socket: &AsyncFd<OwnedFd>) -> Result<Built, SandboxError> {
+    let mut pid_1 = None;
+    loop {
+        let Message { bytes, mut descriptors } = call::receive(socket).await.unwrap_or_default();
+        match (serde_json::from_slice(&bytes), pid_1.take()) {
+            (Ok(Report::Started), _) => {
+                let pidfd = descriptors.pop().ok_or(SandboxError::Gone)?;
+                pid_1 = Some(Victim::new(pidfd)?);
+            }
+            (Ok(Report::Ready), Some(pid_1)) => {
+                let mut descriptors = descriptors.into_iter();
+                let tmp = descriptors.next().ok_or(SandboxError::Gone)?;
+                let listeners = net::listeners(descriptors.collect())?;
+                return Ok(Built { pid_1, tmp, listeners });
+            }
+            (Ok(Report::Failed(failure)), _) => return Err(SandboxError::Setup { failure }),
+            // Closed: it died, or the helper did.
+            _ => return Err(SandboxError::Gone),
+        }
+    }
+}
+
+/// Clones the trees if this is root: root's helper has become somebody who may not be able to walk
+/// to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
+/// one that was no link when an operator named it may have been put there by a tool that can write
+/// above it, and root would follow it anywhere.
+fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, Failure> {
+    if !geteuid().is_root() {
+        return Ok(Vec::new());
+    }
+    let clones: Result<Vec<_>, Failure> =
+        plan.trees.iter().map(|t| mounts::detach(&t.source, t.access)).collect();
+    match clones {
+        Err(failure) if failure.errno == libc::EPERM => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// What the sandbox must find where it opens the trees itself: it may have been prepared before
+/// something was mounted there.
+fn identities(plan: &Plan) -> Result<Vec<(u64, u64)>, Failure> {
+    let identity = |tree: &super::plan::Tree| {
+        let found = std::fs::symlink_metadata(&tree.source)
+            .at(format!("open {}", tree.source.display()))?;
+        Ok((found.dev(), found.ino()))
+    };
+    plan.trees.iter().map(identity).collect()
 }

@@ -1,8 +1,8 @@
 //! The only `unsafe` code: system calls for which no safe wrapper exists elsewhere.
 //!
 //! Invariants: one call per block; every function here is safe to call with any arguments its
-//! types admit, except that [`clone_into_namespaces`] and [`fork`] must only be called by a
-//! process with a single thread, which both check.
+//! types admit, except that [`clone_into`] and [`fork`] must only be called by a process with a
+//! single thread, of which both want a proof.
 
 #![expect(unsafe_code, reason = "the one file that may; every block states its conditions")]
 
@@ -23,7 +23,7 @@ pub(super) enum Forked<T> {
     Parent(T),
 }
 
-/// `struct clone_args` of `clone3(2)`, first version extended by the pid file descriptor.
+/// `struct clone_args` of `clone3(2)`, first version.
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -47,40 +47,46 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-const NAMESPACES: i32 = libc::CLONE_NEWUSER
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS;
+/// Which namespaces a child gets.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Namespaces {
+    /// A kept sandbox: user, mount, pid, network, IPC and host name.
+    Session,
+    /// One call in it: mount, pid and IPC.
+    Call,
+}
+
+impl Namespaces {
+    const fn flags(self) -> i32 {
+        let each = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
+        match self {
+            Self::Session => each | libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWUTS,
+            Self::Call => each,
+        }
+    }
+}
 
 /// Whether this process has exactly one thread.
 fn is_single_threaded() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
 }
 
-/// Starts a child in new user, mount, pid, network, IPC and host-name namespaces. The parent gets
-/// a pid file descriptor. The caller has checked once that it is alone: see [`single_thread`].
-pub(super) fn clone_into_namespaces(_proof: &SingleThread) -> io::Result<Forked<OwnedFd>> {
-    let mut pidfd: i32 = -1;
+/// Starts a child as pid 1 of new namespaces.
+pub(super) fn clone_into(namespaces: Namespaces, _proof: &SingleThread) -> io::Result<Forked<()>> {
     let args = CloneArgs {
-        flags: u64::from((NAMESPACES | libc::CLONE_PIDFD).cast_unsigned()),
-        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        flags: u64::from(namespaces.flags().cast_unsigned()),
         exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
         ..CloneArgs::default()
     };
-    // SAFETY: `args` is a valid `clone_args` of the given size and outlives the call; `pidfd`
-    // points to a live i32; without CLONE_VM the child gets its own copy of the memory, and no
-    // other thread exists (the proof) that could hold a lock in that copy.
+    // SAFETY: `args` is a valid `clone_args` of the given size and outlives the call; without
+    // CLONE_VM the child gets its own copy of the memory, and no other thread exists (the proof)
+    // that could hold a lock in that copy.
     let pid = unsafe {
         libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&args), size_of::<CloneArgs>())
     };
     match pid {
         0 => Ok(Forked::Child),
-        1.. => {
-            // SAFETY: the kernel has just put a new descriptor there that nobody else owns.
-            Ok(Forked::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) }))
-        }
+        1.. => Ok(Forked::Parent(())),
         _ => Err(io::Error::last_os_error()),
     }
 }
@@ -133,6 +139,41 @@ pub(super) fn execve(program: &CStr, argv: &ExecStrings, env: &ExecStrings) -> i
     io::Error::last_os_error()
 }
 
+/// Restricts this process by a Landlock ruleset, for good. The caller has set `no_new_privs`.
+pub(super) fn landlock_restrict(ruleset: &OwnedFd) -> io::Result<()> {
+    // SAFETY: takes a descriptor that is open and no pointers.
+    let done =
+        unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Kills every other process of the pid namespace that this process is pid 1 of.
+pub(super) fn kill_all_others() -> io::Result<()> {
+    if std::process::id() != 1 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    // SAFETY: takes no pointers. -1 means every process but the caller that it can see, and pid 1
+    // of a namespace sees nothing beyond it.
+    let done = unsafe { libc::kill(-1, libc::SIGKILL) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets an IPv4 socket tell for each datagram which address it was sent to.
+pub(super) fn tell_packet_addresses(socket: impl AsFd) -> io::Result<()> {
+    let on: i32 = 1;
+    // SAFETY: the descriptor is open; `on` is an i32 of the given size and outlives the call.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_PKTINFO,
+            std::ptr::from_ref(&on).cast(),
+            4,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Closes every descriptor from 3 up except one.
 pub(super) fn close_all_but(kept: &OwnedFd) -> io::Result<()> {
     let kept = kept.as_raw_fd().cast_unsigned();
@@ -159,13 +200,15 @@ pub(super) fn close_on_exec_from(first: u32) -> io::Result<()> {
 }
 
 /// Adds mount attributes (`MOUNT_ATTR_*`) to the mount that `mount` is the root of; with
-/// `is_recursive` to every mount below it too.
+/// `is_recursive` to every mount below it too. They all become private: what is mounted on a
+/// clone must not appear where it was cloned from.
 pub(super) fn add_mount_attributes(
     mount: impl AsFd,
     attributes: u64,
     is_recursive: bool,
 ) -> io::Result<()> {
-    let attr = MountAttr { attr_set: attributes, ..MountAttr::default() };
+    let attr =
+        MountAttr { attr_set: attributes, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
     let recursive = if is_recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the descriptor is open, the path is a C string, `attr` is a valid `mount_attr` of
     // the given size; all outlive the call.

@@ -9,6 +9,9 @@ use seccompiler::{BpfProgram, sock_filter};
 
 use super::{
     syscall_lists::{ALLOWED, REFUSED},
+    syscall_numbers::{
+        Architecture, CLONE, CLONE3, Call, IOCTL, NATIVE, SHMGET, SOCKET, SOCKETPAIR,
+    },
     wire::Failure,
 };
 
@@ -24,13 +27,6 @@ const TTY_REFUSED: [u32; 2] = [0x5412, 0x541C];
 /// The memory belongs to no process, so it is bounded by the number of pieces, 4,096 (`shmmni`).
 const SHARED_BYTES_MAX: u32 = 4_096;
 
-#[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xC000_003E;
-#[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xC000_00B7;
-/// Numbers from here on belong to the x32 table of x86-64.
-const X32_BIT: u32 = 0x4000_0000;
-
 // Offsets in `struct seccomp_data`; arguments are little-endian 64-bit, of which the low half is
 // what the kernel looks at for each call that is filtered by argument here.
 const OFFSET_NUMBER: u32 = 0;
@@ -38,6 +34,9 @@ const OFFSET_ARCH: u32 = 4;
 const OFFSET_ARG0_LOW: u32 = 16;
 const OFFSET_ARG1_LOW: u32 = 24;
 const OFFSET_ARG1_HIGH: u32 = 28;
+const OFFSET_ARG2_LOW: u32 = 32;
+/// A socket's type without the flags that `socket` takes beside it.
+const SOCKET_TYPE_MASK: u32 = 0xf;
 
 const RETURN_ALLOW: u32 = 0x7fff_0000;
 const RETURN_KILL: u32 = 0x8000_0000;
@@ -47,24 +46,43 @@ const LOAD: u16 = 0x20;
 const JUMP_EQUAL: u16 = 0x15;
 const JUMP_AT_LEAST: u16 = 0x35;
 const JUMP_ANY_BIT: u16 = 0x45;
+const AND: u16 = 0x54;
 const RETURN: u16 = 0x06;
 
 const fn errno(number: i32) -> u32 {
     RETURN_ERRNO | number.cast_unsigned()
 }
 
+/// Which sockets a tool may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sockets {
+    /// Connected pairs alone: where no network namespace keeps a name from leading outside.
+    Pairs,
+    /// Unix sockets too.
+    Unix,
+    /// TCP and UDP too: there are listeners to reach, and nothing else.
+    Internet,
+}
+
 /// Compiles the lists into a program for `seccomp(2)`.
-pub(super) fn compile() -> BpfProgram {
-    let mut p = Assembler::default();
+pub(super) fn compile(sockets: Sockets) -> BpfProgram {
+    compile_for(&NATIVE, sockets)
+}
+
+/// As [`compile`], for any architecture.
+fn compile_for(architecture: &Architecture, sockets: Sockets) -> BpfProgram {
+    let mut p = Assembler { program: BpfProgram::new(), architecture };
     // Another architecture's numbers mean other calls.
     p.load(OFFSET_ARCH);
-    p.unless_equal(AUDIT_ARCH, RETURN_KILL);
+    p.unless_equal(architecture.audit, RETURN_KILL);
     p.load(OFFSET_NUMBER);
-    p.when(JUMP_AT_LEAST, X32_BIT, RETURN_KILL);
+    if let Some(first) = architecture.foreign_from {
+        p.when(JUMP_AT_LEAST, first, RETURN_KILL);
+    }
     // `clone3` hides its flags behind a pointer; ENOSYS makes the C library use `clone`.
-    p.when_call(libc::SYS_clone3, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
+    p.when_call(&CLONE3, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
     p.when_call(
-        libc::SYS_clone,
+        &CLONE,
         &[
             (LOAD, 0, 0, OFFSET_ARG0_LOW),
             (JUMP_ANY_BIT, 0, 1, CLONE_REFUSED),
@@ -74,7 +92,7 @@ pub(super) fn compile() -> BpfProgram {
     );
     let [sti, linux] = TTY_REFUSED;
     p.when_call(
-        libc::SYS_ioctl,
+        &IOCTL,
         &[
             (LOAD, 0, 0, OFFSET_ARG1_LOW),
             (JUMP_EQUAL, 1, 0, sti),
@@ -83,19 +101,21 @@ pub(super) fn compile() -> BpfProgram {
             (RETURN, 0, 0, RETURN_ALLOW),
         ],
     );
-    for call in [libc::SYS_socket, libc::SYS_socketpair] {
-        p.when_call(
-            call,
-            &[
-                (LOAD, 0, 0, OFFSET_ARG0_LOW),
-                (JUMP_EQUAL, 0, 1, libc::AF_UNIX.cast_unsigned()),
-                (RETURN, 0, 0, RETURN_ALLOW),
-                (RETURN, 0, 0, errno(libc::EAFNOSUPPORT)),
-            ],
-        );
+    let no_family = errno(libc::EAFNOSUPPORT);
+    let unix_only = [
+        (LOAD, 0, 0, OFFSET_ARG0_LOW),
+        (JUMP_EQUAL, 0, 1, libc::AF_UNIX.cast_unsigned()),
+        (RETURN, 0, 0, RETURN_ALLOW),
+        (RETURN, 0, 0, no_family),
+    ];
+    p.when_call(&SOCKETPAIR, &unix_only);
+    match sockets {
+        Sockets::Pairs => p.when_call(&SOCKET, &[(RETURN, 0, 0, no_family)]),
+        Sockets::Unix => p.when_call(&SOCKET, &unix_only),
+        Sockets::Internet => p.when_call(&SOCKET, &internet()),
     }
     p.when_call(
-        libc::SYS_shmget,
+        &SHMGET,
         &[
             (LOAD, 0, 0, OFFSET_ARG1_HIGH),
             (JUMP_EQUAL, 0, 2, 0),
@@ -106,13 +126,35 @@ pub(super) fn compile() -> BpfProgram {
         ],
     );
     for call in ALLOWED.iter().flat_map(|g| g.calls) {
-        p.when_call(*call, &[(RETURN, 0, 0, RETURN_ALLOW)]);
+        p.when_call(call, &[(RETURN, 0, 0, RETURN_ALLOW)]);
     }
     for call in REFUSED.iter().flat_map(|r| r.calls) {
-        p.when_call(*call, &[(RETURN, 0, 0, errno(libc::EPERM))]);
+        p.when_call(call, &[(RETURN, 0, 0, errno(libc::EPERM))]);
     }
     p.emit(RETURN, 0, 0, errno(libc::ENOSYS));
     p.program
+}
+
+/// AF_UNIX; or IPv4 and IPv6 with TCP and UDP. Landlock's port rules know TCP alone: MPTCP and SMC
+/// would pass them.
+const fn internet() -> [(u16, u8, u8, u32); 15] {
+    [
+        (LOAD, 0, 0, OFFSET_ARG0_LOW),
+        (JUMP_EQUAL, 10, 0, libc::AF_UNIX.cast_unsigned()),
+        (JUMP_EQUAL, 1, 0, libc::AF_INET.cast_unsigned()),
+        (JUMP_EQUAL, 0, 9, libc::AF_INET6.cast_unsigned()),
+        (LOAD, 0, 0, OFFSET_ARG1_LOW),
+        (AND, 0, 0, SOCKET_TYPE_MASK),
+        (JUMP_EQUAL, 1, 0, libc::SOCK_STREAM.cast_unsigned()),
+        (JUMP_EQUAL, 0, 6, libc::SOCK_DGRAM.cast_unsigned()),
+        (LOAD, 0, 0, OFFSET_ARG2_LOW),
+        (JUMP_EQUAL, 2, 0, 0),
+        (JUMP_EQUAL, 1, 0, libc::IPPROTO_TCP.cast_unsigned()),
+        (JUMP_EQUAL, 0, 2, libc::IPPROTO_UDP.cast_unsigned()),
+        (RETURN, 0, 0, RETURN_ALLOW),
+        (RETURN, 0, 0, errno(libc::EAFNOSUPPORT)),
+        (RETURN, 0, 0, errno(libc::EPERM)),
+    ]
 }
 
 /// Applies the program to this thread, for good.
@@ -126,12 +168,12 @@ pub(super) fn apply(program: &BpfProgram) -> Result<(), Failure> {
     })
 }
 
-#[derive(Default)]
-struct Assembler {
+struct Assembler<'a> {
     program: BpfProgram,
+    architecture: &'a Architecture,
 }
 
-impl Assembler {
+impl Assembler<'_> {
     fn emit(&mut self, code: u16, jt: u8, jf: u8, k: u32) {
         self.program.push(sock_filter { code, jt, jf, k });
     }
@@ -150,9 +192,11 @@ impl Assembler {
         self.emit(RETURN, 0, 0, result);
     }
 
-    /// The body, which must return, for one call. It may load: nothing after it reads the number.
-    fn when_call(&mut self, call: libc::c_long, body: &[(u16, u8, u8, u32)]) {
-        let (Ok(number), Ok(length)) = (u32::try_from(call), u8::try_from(body.len())) else {
+    /// The body, which must return, for one call if the architecture has it. It may load: nothing
+    /// after it reads the number.
+    fn when_call(&mut self, call: &Call, body: &[(u16, u8, u8, u32)]) {
+        let (Some(number), Ok(length)) = (self.architecture.number(call), u8::try_from(body.len()))
+        else {
             return;
         };
         self.emit(JUMP_EQUAL, 0, length, number);

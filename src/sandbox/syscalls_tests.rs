@@ -1,9 +1,10 @@
 //! The compiled program is run by a small interpreter over whole ranges of calls.
 
 use super::*;
+use crate::sandbox::syscall_numbers::{AARCH64, X86_64};
 
 /// Runs the program as the kernel would.
-fn verdict(program: &BpfProgram, arch: u32, number: u32, args: [u64; 2]) -> u32 {
+fn verdict(program: &BpfProgram, arch: u32, number: u32, args: [u64; 3]) -> u32 {
     let (mut at, mut value) = (0_usize, 0_u32);
     loop {
         let step = &program[at];
@@ -15,6 +16,8 @@ fn verdict(program: &BpfProgram, arch: u32, number: u32, args: [u64; 2]) -> u32 
                     OFFSET_ARCH => arch,
                     OFFSET_ARG0_LOW => low(args[0]),
                     OFFSET_ARG1_LOW => low(args[1]),
+                    OFFSET_ARG1_HIGH => u32::try_from(args[1] >> 32).unwrap(),
+                    OFFSET_ARG2_LOW => low(args[2]),
                     other => panic!("loads offset {other}"),
                 };
                 at + 1
@@ -22,6 +25,10 @@ fn verdict(program: &BpfProgram, arch: u32, number: u32, args: [u64; 2]) -> u32 
             JUMP_EQUAL => jump(value == step.k),
             JUMP_AT_LEAST => jump(value >= step.k),
             JUMP_ANY_BIT => jump(value & step.k != 0),
+            AND => {
+                value &= step.k;
+                at + 1
+            }
             RETURN => return step.k,
             other => panic!("unknown instruction {other:#x}"),
         };
@@ -33,68 +40,110 @@ fn low(argument: u64) -> u32 {
     u32::try_from(argument & 0xffff_ffff).unwrap()
 }
 
-fn native(call: libc::c_long, args: [u64; 2]) -> u32 {
-    verdict(&compile(), AUDIT_ARCH, u32::try_from(call).unwrap(), args)
+/// The program of every architecture is interpreted, whichever one this is.
+const ARCHITECTURES: [Architecture; 2] = [X86_64, AARCH64];
+
+/// The answer to a call on every architecture, which must be the same.
+fn everywhere(call: &Call, args: [u64; 3]) -> u32 {
+    let answers = ARCHITECTURES.map(|a| {
+        verdict(
+            &compile_for(&a, Sockets::Unix),
+            a.audit,
+            a.number(call).expect("a call of both"),
+            args,
+        )
+    });
+    assert_eq!(answers[0], answers[1], "{}", call.name);
+    answers[0]
 }
 
 #[test]
 fn every_listed_call_gets_its_lists_answer_and_every_other_is_unknown() {
-    let program = compile();
-    assert!(program.len() < 4_096, "the kernel's bound");
-    let listed = |n: u32, calls: &[libc::c_long]| calls.contains(&libc::c_long::from(n));
-    let special = [
-        libc::SYS_clone,
-        libc::SYS_clone3,
-        libc::SYS_ioctl,
-        libc::SYS_socket,
-        libc::SYS_socketpair,
-    ];
-    for number in 0..1_000 {
-        if listed(number, &special) {
-            continue;
-        }
-        let expected = if ALLOWED.iter().any(|g| listed(number, g.calls)) {
-            RETURN_ALLOW
-        } else if REFUSED.iter().any(|r| listed(number, r.calls)) {
-            errno(libc::EPERM)
-        } else {
-            errno(libc::ENOSYS)
+    let special = [CLONE, CLONE3, IOCTL, SHMGET, SOCKET, SOCKETPAIR];
+    for architecture in ARCHITECTURES {
+        let program = compile_for(&architecture);
+        assert!(program.len() < 4_096, "the kernel's bound");
+        let listed = |number, calls: &[Call]| {
+            calls.iter().any(|call| architecture.number(call) == Some(number))
         };
-        assert_eq!(verdict(&program, AUDIT_ARCH, number, [0, 0]), expected, "call {number}");
+        for number in 0..1_000 {
+            if listed(number, &special) {
+                continue;
+            }
+            let expected = if ALLOWED.iter().any(|g| listed(number, g.calls)) {
+                RETURN_ALLOW
+            } else if REFUSED.iter().any(|r| listed(number, r.calls)) {
+                errno(libc::EPERM)
+            } else {
+                errno(libc::ENOSYS)
+            };
+            let answer = verdict(&program, architecture.audit, number, [0; 3]);
+            assert_eq!(answer, expected, "call {number} of {:#x}", architecture.audit);
+        }
     }
 }
 
 #[test]
 fn no_call_is_in_two_lists_and_every_list_has_a_reason() {
-    let mut seen = std::collections::BTreeSet::new();
-    for group in ALLOWED {
-        assert!(group.reason.len() > 20 || !group.calls.is_empty());
-        assert!(group.calls.iter().all(|c| seen.insert(*c)), "{}", group.reason);
+    let lists = ALLOWED
+        .iter()
+        .map(|g| (g.reason, g.calls))
+        .chain(REFUSED.iter().map(|r| (r.reason, r.calls)));
+    let mut names = std::collections::BTreeSet::new();
+    let mut numbers = std::collections::BTreeSet::new();
+    for (reason, calls) in lists {
+        assert!(reason.len() > 10 && !calls.is_empty(), "{reason}");
+        for call in calls {
+            assert!(names.insert(call.name), "{} is listed twice", call.name);
+            let places = ARCHITECTURES.map(|a| a.number(call).map(|n| (a.audit, n)));
+            assert!(places.iter().any(Option::is_some), "{} is nowhere", call.name);
+            for place in places.into_iter().flatten() {
+                assert!(numbers.insert(place), "{} has another call's number", call.name);
+            }
+        }
     }
-    for refusal in REFUSED {
-        assert!(refusal.reason.len() > 10);
-        assert!(refusal.calls.iter().all(|c| seen.insert(*c)), "{}", refusal.reason);
+}
+
+#[test]
+fn aarch64_has_none_of_the_old_calls_and_every_modern_one() {
+    let allowed: Vec<&Call> = ALLOWED.iter().flat_map(|g| g.calls).collect();
+    let call = |name: &str| **allowed.iter().find(|c| c.name == name).unwrap();
+    for old in ["SYS_open", "SYS_fork", "SYS_vfork", "SYS_stat", "SYS_dup2", "SYS_pipe"] {
+        assert_eq!(call(old).aarch64, None, "{old}");
     }
+    // The kernel's table: include/uapi/asm-generic/unistd.h.
+    for (modern, number) in
+        [("SYS_openat", 56), ("SYS_execve", 221), ("SYS_mmap", 222), ("SYS_renameat", 38)]
+    {
+        assert_eq!(call(modern).aarch64, Some(number), "{modern}");
+    }
+    assert!(REFUSED.iter().flat_map(|r| r.calls).all(|c| c.aarch64.is_some()));
 }
 
 #[test]
 fn x32_and_other_architectures_kill() {
-    let program = compile();
-    assert_eq!(verdict(&program, AUDIT_ARCH, X32_BIT | 1, [0, 0]), RETURN_KILL);
-    assert_eq!(verdict(&program, 0x4000_0003, 1, [0, 0]), RETURN_KILL);
-    assert_eq!(verdict(&program, AUDIT_ARCH, 1, [0, 0]), RETURN_ALLOW);
+    const X32_BIT: u32 = 0x4000_0000;
+    let program = compile_for(&X86_64, Sockets::Unix);
+    assert_eq!(verdict(&program, X86_64.audit, X32_BIT | 1, [0; 3]), RETURN_KILL);
+    assert_eq!(verdict(&program, X86_64.audit, 1, [0; 3]), RETURN_ALLOW);
+    // i386, 32-bit ARM, and each other.
+    for foreign in [0x4000_0003, 0x4000_0028, AARCH64.audit] {
+        assert_eq!(verdict(&program, foreign, 1, [0; 3]), RETURN_KILL, "{foreign:#x}");
+    }
+    let program = compile_for(&AARCH64, Sockets::Unix);
+    for foreign in [0x4000_0003, 0x4000_0028, X86_64.audit] {
+        assert_eq!(verdict(&program, foreign, 64, [0; 3]), RETURN_KILL, "{foreign:#x}");
+    }
+    assert_eq!(verdict(&program, AARCH64.audit, 64, [0; 3]), RETURN_ALLOW);
 }
 
 #[test]
 fn a_fork_is_let_through_and_a_namespace_is_not() {
-    assert_eq!(
-        native(libc::SYS_clone, [u64::from(libc::SIGCHLD.cast_unsigned()), 0]),
-        RETURN_ALLOW
-    );
-    assert_eq!(native(libc::SYS_clone3, [0, 0]), errno(libc::ENOSYS));
+    assert_eq!(everywhere(&CLONE, [u64::from(libc::SIGCHLD.cast_unsigned()), 0, 0]), RETURN_ALLOW);
+    assert_eq!(everywhere(&CLONE3, [0; 3]), errno(libc::ENOSYS));
     for flag in [libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWNET, libc::CLONE_PTRACE] {
         assert_eq!(
-            native(libc::SYS_clone, [u64::from(flag.cast_unsigned()), 0]),
+            everywhere(&CLONE, [u64::from(flag.cast_unsigned()), 0, 0]),
             errno(libc::EPERM),
             "{flag:#x}"
         );
@@ -103,23 +152,61 @@ fn a_fork_is_let_through_and_a_namespace_is_not() {
 
 #[test]
 fn only_unix_sockets_can_be_made() {
-    assert_eq!(
-        native(libc::SYS_socket, [u64::from(libc::AF_UNIX.cast_unsigned()), 0]),
-        RETURN_ALLOW
-    );
+    assert_eq!(everywhere(&SOCKET, [u64::from(libc::AF_UNIX.cast_unsigned()), 0, 0]), RETURN_ALLOW);
     for family in [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK]
     {
         assert_eq!(
-            native(libc::SYS_socket, [u64::from(family.cast_unsigned()), 0]),
+            everywhere(&SOCKET, [u64::from(family.cast_unsigned()), 0, 0]),
             errno(libc::EAFNOSUPPORT)
         );
     }
 }
 
 #[test]
+fn with_listeners_tcp_and_udp_can_be_made_and_nothing_else() {
+    let number = |n: i32| u64::from(n.cast_unsigned());
+    let socket = |sockets, family: i32, kind: i32, protocol: i32| {
+        let args = [number(family), number(kind), number(protocol)];
+        let program = compile_for(&X86_64, sockets);
+        verdict(&program, X86_64.audit, X86_64.number(&SOCKET).unwrap(), args)
+    };
+    let online = |family, kind, protocol| socket(Sockets::Internet, family, kind, protocol);
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
+            assert_eq!(online(family, kind | libc::SOCK_CLOEXEC, 0), RETURN_ALLOW);
+        }
+        assert_eq!(online(family, libc::SOCK_STREAM, libc::IPPROTO_TCP), RETURN_ALLOW);
+        assert_eq!(online(family, libc::SOCK_DGRAM, libc::IPPROTO_UDP), RETURN_ALLOW);
+        for protocol in [libc::IPPROTO_ICMP, libc::IPPROTO_SCTP, 256, 262] {
+            assert_eq!(online(family, libc::SOCK_STREAM, protocol), errno(libc::EPERM));
+        }
+        for kind in [libc::SOCK_RAW, libc::SOCK_SEQPACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK] {
+            assert_eq!(online(family, kind, 0), errno(libc::EPERM));
+        }
+    }
+    assert_eq!(online(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0), RETURN_ALLOW);
+    for family in [libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK, libc::AF_UNSPEC] {
+        assert_eq!(online(family, libc::SOCK_RAW, 0), errno(libc::EAFNOSUPPORT));
+    }
+    for family in [libc::AF_UNIX, libc::AF_INET] {
+        let answer = socket(Sockets::Pairs, family, libc::SOCK_STREAM, 0);
+        assert_eq!(answer, errno(libc::EAFNOSUPPORT));
+    }
+}
+
+#[test]
 fn terminal_injection_is_refused_whatever_the_high_bits_say() {
-    assert_eq!(native(libc::SYS_ioctl, [0, 0x5401]), RETURN_ALLOW);
+    assert_eq!(everywhere(&IOCTL, [0, 0x5401, 0]), RETURN_ALLOW);
     for request in [0x5412, 0x541C, 0xdead_0000_5412] {
-        assert_eq!(native(libc::SYS_ioctl, [0, request]), errno(libc::EPERM));
+        assert_eq!(everywhere(&IOCTL, [0, request, 0]), errno(libc::EPERM));
+    }
+}
+
+#[test]
+fn shared_memory_comes_in_small_pieces_only() {
+    assert_eq!(everywhere(&SHMGET, [0, 56, 0]), RETURN_ALLOW);
+    assert_eq!(everywhere(&SHMGET, [0, 4_096, 0]), RETURN_ALLOW);
+    for size in [4_097, 1 << 30, 1 << 32, (1 << 32) + 56, u64::MAX] {
+        assert_eq!(everywhere(&SHMGET, [0, size, 0]), errno(libc::EINVAL), "{size}");
     }
 }

@@ -8,7 +8,8 @@
 use std::{
     collections::{BTreeSet, HashMap},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    sync::{Arc, Mutex, OnceLock},
+    path::Path,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -23,10 +24,11 @@ use tokio::{
 };
 
 use super::{
-    cgroup::Group,
+    cgroup::{Group, Groups, NotDelegated},
     quota::{self, Allowance, Known},
     space::{self, Held, Room},
     usage::{self, Usage},
+    wire::{AtStep, Failure},
 };
 use crate::{
     domain::ToolLimits,
@@ -46,19 +48,20 @@ const MEMORY_FLOOR_PART: u64 = 50;
 const MEMORY_FLOOR_BYTES: u64 = 128 << 20;
 /// Workspaces that are remembered while no call uses them.
 const SPACES_MAX: usize = 1_024;
+/// Processes of a kept sandbox that the kernel counts beside those of a call: its own pid 1, and
+/// the two of the next call that are prepared.
+const OTHER_TASKS: u64 = 3;
 /// An address space this full was what the program ran into: in percent of the limit.
 const ADDRESSES_FULL: u64 = 90;
 
 /// A call that is to be watched.
 #[derive(Debug)]
 pub(super) struct Subject {
-    /// Pid 1 of the call.
-    pub(super) pidfd: OwnedFd,
     pub(super) limits: ToolLimits,
     /// The workspace, if it can be opened.
     pub(super) workspace: Option<OwnedFd>,
-    /// The private `/tmp`, if it is known.
-    pub(super) tmp: Option<OwnedFd>,
+    /// The private `/tmp`.
+    pub(super) tmp: OwnedFd,
     /// Its control group, where those can be had.
     pub(super) group: Option<Group>,
 }
@@ -67,6 +70,7 @@ pub(super) struct Subject {
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     shared: Arc<Shared>,
+    groups: Option<Groups>,
 }
 
 #[derive(Debug)]
@@ -105,7 +109,7 @@ struct Call {
     limits: ToolLimits,
     space: Option<(SpaceId, Arc<OwnedFd>)>,
     free_at_start: u64,
-    tmp: OnceLock<OwnedFd>,
+    tmp: OwnedFd,
     group: Option<Group>,
     verdict: watch::Sender<Option<&'static str>>,
     notes: Mutex<Notes>,
@@ -130,25 +134,62 @@ pub(super) struct Watched {
 }
 
 impl Watch {
-    /// Starts the task. `disk_free_bytes_min` is what must stay free on a workspace's file system.
-    pub(super) fn start(disk_free_bytes_min: u64, tasks: &Tasks) -> Self {
+    /// Takes control groups if they can be had, and starts the task. Before the helper is started,
+    /// which is to be born where the daemon is. `disk_free_bytes_min` is what must stay free on a workspace's file system.
+    pub(super) fn start(data_dir: &Path, disk_free_bytes_min: u64, tasks: &Tasks) -> Self {
+        let groups = match Groups::take(data_dir) {
+            Ok(groups) => {
+                tracing::info!("the kernel bounds tools by control groups");
+                Some(groups)
+            }
+            Err(reason) => {
+                tracing::info!(%reason, "a watchdog adds up what tools use");
+                None
+            }
+        };
         let shared =
             Arc::new(Shared { disk_free_bytes_min, wake: Notify::new(), state: Mutex::default() });
         let keeper = Arc::clone(&shared);
         let own_tasks = tasks.clone();
+        let swept = groups.clone();
         tasks.spawn(TaskKind::Helper, |stop| async move {
             // Both branches are cancel-safe: looks leave no half-done state, and a token.
             tokio::select! {
-                () = keep(keeper, own_tasks) => {}
+                () = keep(keeper, swept, own_tasks) => {}
                 () = stop.wait_hard() => {}
             }
         });
-        Self { shared }
+        Self { shared, groups }
     }
 
-    /// Watches a call until the result is dropped.
-    pub(super) fn follow(&self, subject: Subject) -> Watched {
-        let Subject { pidfd, limits, workspace, tmp, group } = subject;
+    /// Makes the control group of a call, if there are any.
+    ///
+    /// # Errors
+    /// When it cannot be made: nobody would bound the call.
+    pub(super) fn group(
+        &self,
+        limits: &ToolLimits,
+        tmp: &OwnedFd,
+    ) -> Result<Option<Group>, Failure> {
+        let Some(groups) = &self.groups else { return Ok(None) };
+        let used = space::room(tmp).at("look at /tmp")?.used.bytes;
+        groups.make(limits, used).map(Some).map_err(|error| not_bounded(&error))
+    }
+
+    /// Watches a call, by its pid 1, until the result is dropped. Its control group takes in what
+    /// there is of it.
+    ///
+    /// # Errors
+    /// When the group does not: nobody would bound the call.
+    pub(super) fn follow(&self, pidfd: OwnedFd, subject: Subject) -> Result<Watched, Failure> {
+        let Subject { limits, workspace, tmp, group } = subject;
+        let pid = number(&pidfd).unwrap_or(-1);
+        if let Some(group) = &group {
+            let (_, processes) = usage::read(pid).at("look at a call")?;
+            for process in processes {
+                group.take_in(process).map_err(|error| not_bounded(&error))?;
+            }
+        }
         let workspace = workspace.and_then(|tree| {
             let stat = fstat(&tree).ok()?;
             Some(((stat.st_dev, stat.st_ino), Arc::new(tree)))
@@ -156,12 +197,12 @@ impl Watch {
         let free = workspace.as_ref().and_then(|(_, tree)| space::room(tree).ok());
         let quota = quota::quota(&limits);
         let call = Arc::new(Call {
-            pid: number(&pidfd).unwrap_or(-1),
+            pid,
             pidfd,
             limits,
             space: workspace.clone(),
             free_at_start: free.map_or(0, |room| room.free.bytes),
-            tmp: tmp.map(OnceLock::from).unwrap_or_default(),
+            tmp,
             group,
             verdict: watch::Sender::new(None),
             notes: Mutex::new(Notes {
@@ -181,7 +222,7 @@ impl Watch {
         }
         drop(state);
         self.shared.wake.notify_one();
-        Watched { shared: Arc::clone(&self.shared), id, call }
+        Ok(Watched { shared: Arc::clone(&self.shared), id, call })
     }
 }
 
@@ -197,11 +238,6 @@ impl Watched {
         }
     }
 
-    /// Says where the private `/tmp` is, once.
-    pub(super) fn has_tmp(&self, tmp: OwnedFd) {
-        self.call.tmp.set(tmp).ok();
-    }
-
     /// The limit for which the call was killed.
     pub(super) fn verdict(&self) -> Option<&'static str> {
         *self.call.verdict.borrow()
@@ -210,7 +246,7 @@ impl Watched {
     /// Names every limit that was seen to be reached, by name; asked when the call is over.
     pub(super) fn reached(&self) -> Vec<&'static str> {
         let mut notes = lock(&self.call.notes);
-        if let Some(room) = self.call.tmp.get().and_then(|tmp| space::room(tmp).ok()) {
+        if let Ok(room) = space::room(&self.call.tmp) {
             notes.reached.extend(full(&room));
         }
         if let Some(group) = &self.call.group {
@@ -265,7 +301,7 @@ impl State {
     }
 }
 
-async fn keep(shared: Arc<Shared>, tasks: Tasks) {
+async fn keep(shared: Arc<Shared>, groups: Option<Groups>, tasks: Tasks) {
     let mut pause = PERIOD;
     loop {
         while lock(&shared.state).is_idle() {
@@ -275,7 +311,12 @@ async fn keep(shared: Arc<Shared>, tasks: Tasks) {
         sleep(pause).await;
         let begun = Instant::now();
         let looking = Arc::clone(&shared);
-        let due = match Tasks::spawn_blocking(move || looking.look()).await {
+        let swept = groups.clone();
+        let look = move || {
+            swept.as_ref().map(Groups::sweep);
+            looking.look()
+        };
+        let due = match Tasks::spawn_blocking(look).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(%error, "a look at the running calls failed");
@@ -380,7 +421,7 @@ fn spare_memory(calls: &[Arc<Call>]) {
 impl Call {
     /// Looks at the processes and `/tmp`; names a limit that is passed.
     fn look(&self) -> Option<&'static str> {
-        let tmp = self.tmp.get().and_then(|tmp| space::room(tmp).ok());
+        let tmp = space::room(&self.tmp).ok();
         let tmp_bytes = tmp.map_or(0, |room| room.used.bytes);
         let mut notes = lock(&self.notes);
         notes.reached.extend(tmp.as_ref().map(full).into_iter().flatten());
@@ -428,13 +469,20 @@ impl Call {
     }
 }
 
+/// As a step of the call.
+fn not_bounded(error: &NotDelegated) -> Failure {
+    let errno = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .and_then(std::io::Error::raw_os_error);
+    Failure { step: format!("bound the call: {error}"), errno: errno.unwrap_or(libc::EIO) }
+}
+
 /// Limits that do not kill: the program met them as an error, which it may have survived.
 fn near(usage: &Usage, limits: &ToolLimits) -> impl Iterator<Item = &'static str> {
     let addresses = limits.memory_bytes / 100 * ADDRESSES_FULL;
     [
         ("memory_bytes", usage.address_bytes_max >= addresses),
-        // The kernel counts the session's own pid 1 too.
-        ("processes", usage.tasks.saturating_add(1) >= limits.processes),
+        ("processes", usage.tasks.saturating_add(OTHER_TASKS) >= limits.processes),
         ("open_files", usage.open_files_max >= limits.open_files),
     ]
     .into_iter()
@@ -513,7 +561,7 @@ mod tests {
         let near = |usage: Usage| near(&usage, &limits).collect::<Vec<_>>();
         assert_eq!(
             near(Usage {
-                tasks: 8,
+                tasks: 6,
                 open_files_max: 19,
                 address_bytes_max: 899,
                 ..Usage::default()
@@ -522,7 +570,7 @@ mod tests {
         );
         assert_eq!(
             near(Usage {
-                tasks: 9,
+                tasks: 7,
                 open_files_max: 20,
                 address_bytes_max: 900,
                 ..Usage::default()

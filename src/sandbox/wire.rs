@@ -1,43 +1,55 @@
-//! Messages between daemon, helper and sandbox: short datagrams that carry descriptors.
+//! Messages between daemon, helper and sandbox: datagrams that carry descriptors.
 //!
-//! Invariant: a message is whole or not there (`SOCK_SEQPACKET`), and received descriptors are
-//! close-on-exec from the start.
+//! Invariants: a message is whole or not there (`SOCK_SEQPACKET`), and received descriptors are
+//! close-on-exec from the start. A request's first descriptor is where its reports go.
 
 use std::{
-    io::{IoSlice, IoSliceMut},
+    io::{IoSlice, IoSliceMut, Read, Write},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
     io::{Errno, retry_on_intr},
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
         SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
     },
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Descriptors in one message; a job has five and one per mounted tree.
+/// Descriptors in one message: a few of its own and one per mounted tree.
 pub(super) const DESCRIPTORS_MAX: usize = 48;
-/// Bytes of one message; jobs travel in a memory file, so messages are short.
-const MESSAGE_BYTES_MAX: usize = 1_024;
+/// Bytes of one message; a request that is longer travels in a memory file.
+const MESSAGE_BYTES_MAX: usize = 16 << 10;
+/// First byte of a request: its content follows.
+const INLINE: u8 = b'i';
+/// First byte of a request: its content lies in the file that is its last descriptor.
+const IN_FILE: u8 = b'f';
+/// Longest request: arguments and variables, as JSON may have to write them, and paths.
+const REQUEST_BYTES_MAX: u64 = 16 << 20;
+
+/// What the daemon tells a call that waits to be put into its control group.
+pub(super) const GO: &[u8] = b"go";
 
 /// What the sandbox tells the daemon, one datagram each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Report {
-    /// The namespaces exist; the datagram carries the pid file descriptor of their pid 1.
+    /// The request was taken; the datagram carries the pid file descriptor of the pid 1 that
+    /// serves it.
     Started,
-    /// The view stands; the datagram carries its `/tmp`.
-    Mounted,
+    /// The kept sandbox takes calls; the datagram carries its `/tmp` and then its listeners, if it
+    /// has any.
+    Ready,
     /// A step of the sequence failed: nothing was run.
     Failed(Failure),
     /// Everything is in place but the program could not be started.
     NotExecuted(Failure),
-    /// The program ended by itself with this code.
+    /// The program ended by itself with this code, and nothing that it started is left.
     Exited(i32),
-    /// The program was ended by this signal.
+    /// The program was ended by this signal, and nothing that it started is left.
     Signaled(i32),
 }
 
@@ -106,6 +118,93 @@ pub(super) fn report(status: impl AsFd, report: &Report, descriptors: &[Borrowed
     }
 }
 
+/// A request, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Packed {
+    bytes: Vec<u8>,
+    file: Option<OwnedFd>,
+}
+
+/// Makes a request of a value.
+pub(super) fn pack(value: &impl Serialize) -> Result<Packed, Failure> {
+    let mut bytes = vec![INLINE];
+    serde_json::to_writer(&mut bytes, value)
+        .map_err(|error| Failure::from_io("pack a request", &error.into()))?;
+    if bytes.len() <= MESSAGE_BYTES_MAX {
+        return Ok(Packed { bytes, file: None });
+    }
+    let content = bytes.get(1..).unwrap_or_default();
+    Ok(Packed { file: Some(memory_file("request", content)?), bytes: vec![IN_FILE] })
+}
+
+impl Packed {
+    /// Sends it without waiting; a full queue is `EAGAIN`. Either it is sent whole or not at all.
+    pub(super) fn send(
+        &self,
+        socket: impl AsFd,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> rustix::io::Result<()> {
+        let file = self.file.as_ref().map(AsFd::as_fd);
+        let descriptors: Vec<_> = descriptors.iter().copied().chain(file).collect();
+        send(socket, &self.bytes, &descriptors, SendFlags::DONTWAIT)
+    }
+}
+
+/// What a request says, and its other descriptors.
+pub(super) fn unpack<T: DeserializeOwned>(message: Message) -> Result<(T, Vec<OwnedFd>), Failure> {
+    let Message { bytes, mut descriptors } = message;
+    let step = "understand a request";
+    let value = match bytes.split_first() {
+        Some((&INLINE, content)) => serde_json::from_slice(content),
+        Some((&IN_FILE, [])) => {
+            let file = descriptors.pop().ok_or_else(|| Failure::new(step, Errno::BADF))?;
+            let mut content = Vec::new();
+            let mut file = std::fs::File::from(file).take(REQUEST_BYTES_MAX);
+            file.read_to_end(&mut content).at(step)?;
+            serde_json::from_slice(&content)
+        }
+        _ => return Err(Failure::new(step, Errno::INVAL)),
+    };
+    match value {
+        Ok(value) => Ok((value, descriptors)),
+        Err(error) => Err(Failure::new(format!("{step} ({error})"), Errno::INVAL)),
+    }
+}
+
+/// How waiting for a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// It was taken, or who was to take it is dead: somebody must wait for the next one.
+    Another,
+    /// Nobody will ask any more.
+    Closed,
+}
+
+/// Takes the next request and answers it with a failure.
+pub(super) fn refuse_next(requests: impl AsFd, failure: Failure) -> Wait {
+    match receive(requests, RecvFlags::empty()) {
+        Ok(message) if !message.bytes.is_empty() => {
+            if let Some(report_to) = message.descriptors.first() {
+                report(report_to, &Report::Failed(failure), &[]);
+            }
+            Wait::Another
+        }
+        _ => Wait::Closed,
+    }
+}
+
+/// A sealed file in memory, positioned at its beginning.
+pub(super) fn memory_file(name: &str, content: &[u8]) -> Result<OwnedFd, Failure> {
+    let step = "memory file";
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = std::fs::File::from(memfd_create(name, flags).at(step)?);
+    file.write_all(content).at(step)?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).at(step)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(&file, seals).at(step)?;
+    Ok(file.into())
+}
+
 /// One received message; no bytes means that the other end is closed.
 #[derive(Debug, Default)]
 pub(super) struct Message {
@@ -130,4 +229,29 @@ pub(super) fn receive(socket: impl AsFd, flags: RecvFlags) -> rustix::io::Result
     }
     bytes.truncate(received.bytes);
     Ok(Message { bytes, descriptors })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_arrives_whole_whether_short_or_long() {
+        for length in [0, 10, MESSAGE_BYTES_MAX - 3, MESSAGE_BYTES_MAX, 2 << 20] {
+            let (ours, theirs) = pair().unwrap();
+            let text = "x".repeat(length);
+            pack(&text).unwrap().send(&ours, &[ours.as_fd()]).unwrap();
+            let message = receive(&theirs, RecvFlags::DONTWAIT).unwrap();
+            let (got, descriptors) = unpack::<String>(message).unwrap();
+            assert_eq!((got.len(), descriptors.len()), (length, 1));
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        for bytes in [&b""[..], b"i", b"f", b"x{}", b"i{", b"f{}"] {
+            let message = Message { bytes: bytes.to_vec(), descriptors: Vec::new() };
+            assert!(unpack::<String>(message).is_err(), "{bytes:?}");
+        }
+    }
 }

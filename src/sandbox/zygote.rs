@@ -1,9 +1,9 @@
 //! The helper: a small fork server that was started before it could know anything.
 //!
 //! Invariants: one thread; an empty environment; nothing in its arguments but the marker; no
-//! descriptor but its socket and the lock. It reads no content of a job: it clones, and the child
-//! applies the plan. It ends when the daemon's end of the socket closes, and its sandboxes end
-//! with it.
+//! descriptor but its socket and the lock. It reads no content of a request: it clones, and the
+//! clone waits for the next request by itself. It ends when the daemon's end of the socket closes,
+//! and its sandboxes end with it.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -11,6 +11,7 @@ use std::{
 };
 
 use rustix::{
+    event::Timespec,
     fs::{CWD, Mode, OFlags, openat},
     net::{RecvFlags, SocketType, sockopt::socket_type},
     process::{DumpableBehavior, Gid, Uid, geteuid, getgid, getuid, set_dumpable_behavior, setsid},
@@ -19,23 +20,23 @@ use rustix::{
 use seccompiler::BpfProgram;
 
 use super::{
-    child,
+    kept::{self, Born},
     mounts::View,
-    sys::{self, Forked, SingleThread},
-    syscalls,
-    wire::{self, AtStep, Failure, Message, Report},
+    sys::{self, Namespaces, SingleThread},
+    syscalls::{self, Sockets},
+    wire::{self, AtStep, Failure, Message, Report, Wait},
 };
 
 /// The only argument of the helper.
 pub(super) const MARKER: &str = "--sandbox-helper";
 /// First message: carries the lock.
 pub(super) const HELLO: &[u8] = b"hello";
-/// Every further message: carries a job.
-pub(super) const JOB: &[u8] = b"job";
 /// The uid and gid of tool processes when the daemon runs as root. Between the ranges that Debian
 /// and systemd give to accounts, so that it owns nothing else.
 pub const TOOL_UID: u32 = 65_529;
 
+/// How long a new sandbox has the machine for itself before the next one is prepared.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// Exit codes of `sysexits.h`: called by hand, and a step that failed.
 const EXIT_USAGE: u8 = 64;
 const EXIT_FAILED: u8 = 70;
@@ -43,7 +44,9 @@ const EXIT_FAILED: u8 = 70;
 /// What every sandbox shares, made once.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) filter: BpfProgram,
+    /// The seccomp program of tools without and with a network.
+    pub(super) offline: BpfProgram,
+    pub(super) online: BpfProgram,
     pub(super) view: View,
     pub(super) alone: SingleThread,
     /// The ids of the helper, which every tool gets.
@@ -83,62 +86,29 @@ fn serve(daemon: OwnedFd) -> Result<(), Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("not dumpable")?;
     sys::ignore_child_exits().at("ignore exits")?;
     let shared = Shared {
-        filter: syscalls::compile(),
+        offline: syscalls::compile(Sockets::Unix),
+        online: syscalls::compile(Sockets::Internet),
         view: View::new(),
         alone,
         uid: getuid().as_raw(),
         gid: getgid().as_raw(),
     };
+    fork_sandboxes(&shared, daemon, lock);
+    Ok(())
+}
+
+/// Keeps one sandbox prepared; it takes the next request from the socket by itself.
+fn fork_sandboxes(shared: &Shared, daemon: OwnedFd, lock: OwnedFd) {
     loop {
-        let message = wire::receive(&daemon, RecvFlags::empty()).at("receive")?;
-        if message.bytes.is_empty() {
-            return Ok(());
+        let wait = match kept::bear(Namespaces::Session, &shared.alone) {
+            Ok(Born::Child(teller)) => kept::run(shared, daemon, teller, lock),
+            Ok(Born::Parent(taken)) => kept::wait_taken(&daemon, taken),
+            Err(failure) => wire::refuse_next(&daemon, failure),
+        };
+        if wait == Wait::Closed {
+            return;
         }
-        if message.bytes != JOB {
-            continue;
-        }
-        let Some(job) = Descriptors::from(message.descriptors) else { continue };
-        match sys::clone_into_namespaces(&shared.alone) {
-            Ok(Forked::Child) => {
-                drop(daemon);
-                child::run(&shared, job, lock)
-            }
-            Ok(Forked::Parent(pidfd)) => {
-                wire::report(&job.status, &Report::Started, &[pidfd.as_fd()]);
-            }
-            Err(error) => {
-                let failure = Failure::from_io("new namespaces", &error);
-                wire::report(&job.status, &Report::Failed(failure), &[]);
-            }
-        }
-    }
-}
-
-/// The descriptors of a job, in the order in which they are sent.
-#[derive(Debug)]
-pub(super) struct Descriptors {
-    /// Where reports go.
-    pub(super) status: OwnedFd,
-    /// The plan, as JSON in a memory file.
-    pub(super) plan: OwnedFd,
-    pub(super) stdin: OwnedFd,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
-    /// Clones of the plan's trees, if the daemon could make them.
-    pub(super) trees: Vec<OwnedFd>,
-}
-
-impl Descriptors {
-    fn from(descriptors: Vec<OwnedFd>) -> Option<Self> {
-        let mut next = descriptors.into_iter();
-        Some(Self {
-            status: next.next()?,
-            plan: next.next()?,
-            stdin: next.next()?,
-            stdout: next.next()?,
-            stderr: next.next()?,
-            trees: next.collect(),
-        })
+        kept::wait_request(&daemon, &QUIET);
     }
 }
 
