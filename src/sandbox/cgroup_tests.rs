@@ -155,6 +155,56 @@ fn a_real_group_counts_and_kills_and_leaves_nothing() {
     fs::remove_dir(&base).unwrap();
 }
 
+/// Runs where the hierarchy of version 2 has the controllers: the kernel kills what takes too much
+/// memory, as a whole, refuses processes, and both are told. Elsewhere it shows that we notice.
+#[test]
+fn where_memory_is_handed_down_the_kernel_bounds_a_call() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let base = real_base().with_extension("bounds");
+    let offered = fs::read_to_string(base.parent().unwrap().join("cgroup.controllers")).unwrap();
+    make(&base).unwrap();
+    let Some(wanted) = wanted(&offered) else {
+        assert!(matches!(Groups::take_at(&base, TOOLS), Err(NotDelegated::NoMemory)));
+        fs::remove_dir(&base).unwrap();
+        return;
+    };
+    write(&base.parent().unwrap().join("cgroup.subtree_control"), &wanted).unwrap();
+    // Our own process moves into the leaf, as a daemon's does.
+    let groups = Groups::take_at(&base, TOOLS).unwrap();
+    let limits = ToolLimits { memory_total_bytes: 64 * MIB, processes: 6, ..ToolLimits::default() };
+    let group = groups.make(&limits, 0).unwrap();
+    let mut hog = shell("read go; sleep 1000 & tail /dev/zero");
+    group.take_in(hog.id().cast_signed()).unwrap();
+    assert_eq!(group.killed_for(), None);
+    drop(hog.stdin.take());
+    assert!(hog.wait().unwrap().code().is_none(), "killed as a whole");
+    assert_eq!(group.killed_for(), Some("memory_total_bytes"));
+    assert!(group.memory_bytes().unwrap() < 64 * MIB);
+    drop(group);
+    let group = groups.make(&limits, 0).unwrap();
+    let mut forks = shell("read go; for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; wait");
+    group.take_in(forks.id().cast_signed()).unwrap();
+    drop(forks.stdin.take());
+    let deadline = Instant::now() + EMPTY_WAIT;
+    while group.refused_for().is_none() {
+        assert!(Instant::now() < deadline, "more processes than it may have");
+        sleep(EMPTY_LOOK);
+    }
+    assert_eq!((group.refused_for(), group.killed_for()), (Some("processes"), None));
+    drop(group);
+    forks.wait().unwrap();
+    let deadline = Instant::now() + EMPTY_WAIT;
+    while !groups.sweep() && Instant::now() < deadline {
+        sleep(EMPTY_LOOK);
+    }
+    write(&base.parent().unwrap().join("cgroup.procs"), &std::process::id().to_string()).unwrap();
+    for path in [base.join(TOOLS), base.join(DAEMON), base] {
+        fs::remove_dir(path).unwrap();
+    }
+}
+
 /// A group of our own at the top of the hierarchy.
 fn real_base() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -165,7 +215,7 @@ fn real_base() -> PathBuf {
 fn shell(script: &str) -> Child {
     #[expect(clippy::disallowed_methods, reason = "something to put into a group")]
     let mut command = std::process::Command::new("/bin/sh");
-    command.args(["-c", script]).stdout(Stdio::null()).spawn().unwrap()
+    command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
 }
 
 /// A directory that looks like a delegated group.

@@ -87,6 +87,21 @@ async fn what_a_file_tool_writes_a_program_can_change_and_the_other_way_round() 
 }
 
 #[tokio::test]
+async fn a_limit_that_a_failed_program_ran_into_is_told_by_name() {
+    let bench = Bench::new().await;
+    let mut grant = bench.lab.grant();
+    grant.limits.tmp_bytes = 1 << 20;
+    for (code, is_told) in [(3, true), (0, false)] {
+        let script = format!("dd if=/dev/zero of=/tmp/f bs=64k 2>/dev/null; exit {code}");
+        let args = json!({"argv": ["sh", "-c", script]});
+        let outcome = bench.call_under(grant.clone(), "exec", args, context()).await;
+        assert_eq!(outcome.exit_code, Some(code));
+        let note = "[the limit `tmp_bytes` was reached]";
+        assert_eq!(outcome.output.contains(note), is_told, "{}", outcome.output);
+    }
+}
+
+#[tokio::test]
 async fn every_bad_end_is_told_as_what_it_is() {
     let bench = Bench::new().await;
     let timeout = json!({"argv": ["sleep", "30"], "timeout_secs": 1});
