@@ -21,6 +21,7 @@ mod plan;
 mod quota;
 mod session;
 mod space;
+mod spaces;
 mod sys;
 mod syscall_lists;
 mod syscall_numbers;

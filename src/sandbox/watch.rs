@@ -9,13 +9,15 @@ use std::{
     collections::{BTreeSet, HashMap},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::fstat,
     process::{Signal, pidfd_send_signal},
 };
 use tokio::{
@@ -25,8 +27,9 @@ use tokio::{
 
 use super::{
     cgroup::{Group, Groups, NotDelegated},
-    quota::{self, Allowance, Known},
-    space::{self, Held, Room},
+    quota,
+    space::{self, Room},
+    spaces::{Place, Spaces},
     usage::{self, Usage},
     wire::{AtStep, Failure},
 };
@@ -46,8 +49,6 @@ const BLIND_MAX: Duration = Duration::from_secs(1);
 /// Memory of the machine that is kept for the daemon and others: a part, and no more than so much.
 const MEMORY_FLOOR_PART: u64 = 50;
 const MEMORY_FLOOR_BYTES: u64 = 128 << 20;
-/// Workspaces that are remembered while no call uses them.
-const SPACES_MAX: usize = 1_024;
 /// Processes of a kept sandbox that the kernel counts beside those of a call: its own pid 1, and
 /// the two of the next call that are prepared.
 const OTHER_TASKS: u64 = 3;
@@ -77,29 +78,9 @@ pub(super) struct Watch {
 struct Shared {
     disk_free_bytes_min: u64,
     wake: Notify,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    next: u64,
-    calls: HashMap<u64, Arc<Call>>,
-    spaces: HashMap<SpaceId, Space>,
-}
-
-/// Device and inode of a workspace.
-type SpaceId = (u64, u64);
-
-/// What is known of one workspace, over all its calls.
-#[derive(Debug)]
-struct Space {
-    tree: Arc<OwnedFd>,
-    quota: Held,
-    known: Option<Known>,
-    calls: usize,
-    is_being_counted: bool,
-    /// A call has ended since the last look.
-    is_left: bool,
+    next: AtomicU64,
+    calls: Mutex<HashMap<u64, Arc<Call>>>,
+    spaces: Spaces,
 }
 
 #[derive(Debug)]
@@ -107,8 +88,7 @@ struct Call {
     pid: i32,
     pidfd: OwnedFd,
     limits: ToolLimits,
-    space: Option<(SpaceId, Arc<OwnedFd>)>,
-    free_at_start: u64,
+    place: Option<Place>,
     tmp: OwnedFd,
     group: Option<Group>,
     verdict: watch::Sender<Option<&'static str>>,
@@ -120,7 +100,6 @@ struct Call {
 struct Notes {
     reached: BTreeSet<&'static str>,
     cpu: CpuTime,
-    allowance: Allowance,
     seen_at: Instant,
     memory_bytes: u64,
 }
@@ -135,7 +114,8 @@ pub(super) struct Watched {
 
 impl Watch {
     /// Takes control groups if they can be had, and starts the task. Before the helper is started,
-    /// which is to be born where the daemon is. `disk_free_bytes_min` is what must stay free on a workspace's file system.
+    /// which is to be born where the daemon is. `disk_free_bytes_min` is what must stay free on a
+    /// workspace's file system.
     pub(super) fn start(data_dir: &Path, disk_free_bytes_min: u64, tasks: &Tasks) -> Self {
         let groups = match Groups::take(data_dir) {
             Ok(groups) => {
@@ -147,8 +127,13 @@ impl Watch {
                 None
             }
         };
-        let shared =
-            Arc::new(Shared { disk_free_bytes_min, wake: Notify::new(), state: Mutex::default() });
+        let shared = Arc::new(Shared {
+            disk_free_bytes_min,
+            wake: Notify::new(),
+            next: AtomicU64::new(0),
+            calls: Mutex::default(),
+            spaces: Spaces::default(),
+        });
         let keeper = Arc::clone(&shared);
         let own_tasks = tasks.clone();
         let swept = groups.clone();
@@ -190,37 +175,25 @@ impl Watch {
                 group.take_in(process).map_err(|error| not_bounded(&error))?;
             }
         }
-        let workspace = workspace.and_then(|tree| {
-            let stat = fstat(&tree).ok()?;
-            Some(((stat.st_dev, stat.st_ino), Arc::new(tree)))
-        });
-        let free = workspace.as_ref().and_then(|(_, tree)| space::room(tree).ok());
         let quota = quota::quota(&limits);
+        let place = workspace.and_then(|tree| self.shared.spaces.enter(tree, quota).ok());
         let call = Arc::new(Call {
             pid,
             pidfd,
             limits,
-            space: workspace.clone(),
-            free_at_start: free.map_or(0, |room| room.free.bytes),
+            place,
             tmp,
             group,
             verdict: watch::Sender::new(None),
             notes: Mutex::new(Notes {
                 reached: BTreeSet::new(),
                 cpu: CpuTime::default(),
-                allowance: Allowance::new(quota),
                 seen_at: Instant::now(),
                 memory_bytes: 0,
             }),
         });
-        let mut state = lock(&self.shared.state);
-        state.next += 1;
-        let id = state.next;
-        state.calls.insert(id, Arc::clone(&call));
-        if let Some((space, tree)) = workspace {
-            state.enter(space, tree, quota);
-        }
-        drop(state);
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.shared.calls).insert(id, Arc::clone(&call));
         self.shared.wake.notify_one();
         Ok(Watched { shared: Arc::clone(&self.shared), id, call })
     }
@@ -238,171 +211,75 @@ impl Watched {
         }
     }
 
-    /// The limit for which the call was killed.
+    /// The limit for which the call was killed, by us or by the kernel.
     pub(super) fn verdict(&self) -> Option<&'static str> {
-        *self.call.verdict.borrow()
+        let ours = *self.call.verdict.borrow();
+        ours.or_else(|| self.call.group.as_ref().and_then(Group::killed_for))
     }
 
     /// Names every limit that was seen to be reached, by name; asked when the call is over.
     pub(super) fn reached(&self) -> Vec<&'static str> {
-        let mut notes = lock(&self.call.notes);
+        let mut reached = lock(&self.call.notes).reached.clone();
         if let Ok(room) = space::room(&self.call.tmp) {
-            notes.reached.extend(full(&room));
+            reached.extend(full(&room));
         }
-        if let Some(group) = &self.call.group {
-            notes.reached.extend(group.killed_for());
-            notes.reached.extend(group.refused_for());
-        }
-        notes.reached.extend(self.verdict());
-        notes.reached.iter().copied().collect()
+        reached.extend(self.call.group.as_ref().and_then(Group::refused_for));
+        reached.extend(self.verdict());
+        reached.into_iter().collect()
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let mut state = lock(&self.shared.state);
-        state.calls.remove(&self.id);
-        if let Some((space, _)) = &self.call.space {
-            state.leave(*space);
-        }
-        drop(state);
+        lock(&self.shared.calls).remove(&self.id);
+        // One more look, for what it has left in its workspace.
         self.shared.wake.notify_one();
-    }
-}
-
-impl State {
-    fn enter(&mut self, id: SpaceId, tree: Arc<OwnedFd>, quota: Held) {
-        if self.spaces.len() >= SPACES_MAX {
-            self.spaces.retain(|_, space| space.calls > 0 || space.is_being_counted);
-        }
-        let space = self.spaces.entry(id).or_insert_with(|| Space {
-            tree: Arc::clone(&tree),
-            quota,
-            known: None,
-            calls: 0,
-            is_being_counted: false,
-            is_left: false,
-        });
-        // The newest: a number may have been given to another directory since.
-        space.tree = tree;
-        space.quota = quota;
-        space.calls += 1;
-    }
-
-    fn leave(&mut self, id: SpaceId) {
-        if let Some(space) = self.spaces.get_mut(&id) {
-            space.calls = space.calls.saturating_sub(1);
-            space.is_left = true;
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.calls.is_empty() && !self.spaces.values().any(|space| space.is_left)
     }
 }
 
 async fn keep(shared: Arc<Shared>, groups: Option<Groups>, tasks: Tasks) {
     let mut pause = PERIOD;
     loop {
-        while lock(&shared.state).is_idle() {
+        while shared.is_idle() {
             pause = PERIOD;
             shared.wake.notified().await;
         }
         sleep(pause).await;
         let begun = Instant::now();
         let looking = Arc::clone(&shared);
-        let swept = groups.clone();
+        let (swept, counting) = (groups.clone(), tasks.clone());
         let look = move || {
             swept.as_ref().map(Groups::sweep);
-            looking.look()
+            looking.look(&counting);
         };
-        let due = match Tasks::spawn_blocking(look).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::error!(%error, "a look at the running calls failed");
-                Vec::new()
-            }
-        };
-        pause = (begun.elapsed() * REST_PER_COST).clamp(PERIOD, PERIOD_MAX);
-        for (id, tree) in due {
-            let shared = Arc::clone(&shared);
-            tasks.spawn(TaskKind::Helper, |_| async move {
-                let counted = Tasks::spawn_blocking(move || count(&tree)).await;
-                if let Some(space) = lock(&shared.state).spaces.get_mut(&id) {
-                    space.is_being_counted = false;
-                    if let Ok(Some(known)) = counted {
-                        space.known = Some(known);
-                    }
-                }
-            });
+        if let Err(error) = Tasks::spawn_blocking(look).await {
+            tracing::error!(%error, "a look at the running calls failed");
         }
+        pause = (begun.elapsed() * REST_PER_COST).clamp(PERIOD, PERIOD_MAX);
     }
 }
 
-fn count(tree: &OwnedFd) -> Option<Known> {
-    let begun = Instant::now();
-    let free = space::room(tree).ok()?.free;
-    let held = space::count(tree).ok()?;
-    Some(Known { held, free, at: Instant::now(), cost: begun.elapsed() })
-}
-
 impl Shared {
-    /// Looks at every call once; gives the workspaces that are to be counted.
-    fn look(&self) -> Vec<(SpaceId, Arc<OwnedFd>)> {
-        let calls: Vec<Arc<Call>> = lock(&self.state).calls.values().cloned().collect();
+    fn is_idle(&self) -> bool {
+        lock(&self.calls).is_empty() && self.spaces.is_idle()
+    }
+
+    /// Looks at every call once.
+    fn look(&self, tasks: &Tasks) {
+        let calls: Vec<Arc<Call>> = lock(&self.calls).values().cloned().collect();
         for call in &calls {
             if let Some(limit) = call.look() {
                 call.end(limit);
             }
         }
         spare_memory(&calls);
-        let due = self.due();
+        self.spaces.count_due(tasks);
         for call in &calls {
-            if let Some(limit) = self.look_at_space(call) {
+            let floor = self.disk_free_bytes_min;
+            if let Some(limit) = call.place.as_ref().and_then(|place| place.look(floor)) {
                 call.end(limit);
             }
         }
-        due
-    }
-
-    fn due(&self) -> Vec<(SpaceId, Arc<OwnedFd>)> {
-        let now = Instant::now();
-        let mut due = Vec::new();
-        for (id, space) in &mut lock(&self.state).spaces {
-            let is_left = std::mem::take(&mut space.is_left);
-            if space.is_being_counted || (space.calls == 0 && !is_left) {
-                continue;
-            }
-            // A number of microseconds: the answer comes from the file system's memory.
-            let Ok(room) = space::room(&space.tree) else { continue };
-            let is_due = match &space.known {
-                // Nobody is at work: what the last call took is all that is of interest.
-                Some(known) if space.calls == 0 => quota::has_shrunk(known, &room, space.quota),
-                known => quota::is_due(known.as_ref(), &room, space.quota, now),
-            };
-            if is_due {
-                space.is_being_counted = true;
-                due.push((*id, Arc::clone(&space.tree)));
-            }
-        }
-        due
-    }
-
-    fn look_at_space(&self, call: &Call) -> Option<&'static str> {
-        let (id, tree) = call.space.as_ref()?;
-        let room = space::room(tree).ok()?;
-        if quota::is_starved(&room, self.disk_free_bytes_min, call.free_at_start) {
-            return Some("disk_free");
-        }
-        let state = lock(&self.state);
-        let space = state.spaces.get(id)?;
-        let known = space.known.as_ref()?;
-        let mut notes = lock(&call.notes);
-        // A count that is about to be replaced says nothing about what the call began with.
-        if space.is_being_counted && !notes.allowance.has_begun() {
-            return None;
-        }
-        notes.allowance.judge(known.held)
     }
 }
 
@@ -423,36 +300,36 @@ impl Call {
     fn look(&self) -> Option<&'static str> {
         let tmp = space::room(&self.tmp).ok();
         let tmp_bytes = tmp.map_or(0, |room| room.used.bytes);
-        let mut notes = lock(&self.notes);
-        notes.reached.extend(tmp.as_ref().map(full).into_iter().flatten());
-        let Ok((mut usage, processes)) = usage::read(self.pid) else {
+        let Ok((usage, processes)) = usage::read(self.pid) else {
             // Usually it has just ended, which whoever waits for it will notice.
-            let is_blind = notes.seen_at.elapsed() > BLIND_MAX && !has_ended(&self.pidfd);
-            return is_blind.then_some("watch");
+            let is_late = lock(&self.notes).seen_at.elapsed() > BLIND_MAX;
+            return (is_late && !has_ended(&self.pidfd)).then_some("watch");
         };
-        notes.seen_at = Instant::now();
         let limits = &self.limits;
-        // The kernel bounds it itself where there is a group, and counts better.
+        // The kernel bounds memory itself where there is a group, and counts better.
         let counted = self.group.as_ref().and_then(Group::memory_bytes);
-        let is_bounded = counted.is_some();
-        let mut memory = counted.unwrap_or_else(|| usage.resident_bytes.saturating_add(tmp_bytes));
-        if !is_bounded && memory > limits.memory_total_bytes {
+        let memory = counted.unwrap_or_else(|| {
+            let quick = usage.resident_bytes.saturating_add(tmp_bytes);
+            if quick <= limits.memory_total_bytes {
+                return quick;
+            }
             let rest = limits.memory_total_bytes.saturating_sub(tmp_bytes);
-            memory = usage::memory(&processes, rest).saturating_add(tmp_bytes);
-        }
+            usage::memory(&processes, rest).saturating_add(tmp_bytes)
+        });
+        let exact = self.group.as_ref().and_then(Group::cpu);
+        let mut notes = lock(&self.notes);
+        notes.seen_at = Instant::now();
         notes.memory_bytes = memory;
-        usage.cpu = match self.group.as_ref().and_then(Group::cpu) {
-            Some(exact) => exact,
-            None => notes.cpu.take(usage.cpu),
-        };
         notes.reached.extend(near(&usage, limits));
-        if !is_bounded && memory > limits.memory_total_bytes {
-            return Some("memory_total_bytes");
+        notes.reached.extend(tmp.as_ref().map(full).into_iter().flatten());
+        let cpu = exact.unwrap_or_else(|| notes.cpu.take(usage.cpu));
+        if counted.is_none() && memory > limits.memory_total_bytes {
+            Some("memory_total_bytes")
+        } else if cpu >= Duration::from_secs(limits.cpu_secs) {
+            Some("cpu_secs")
+        } else {
+            None
         }
-        if usage.cpu >= Duration::from_secs(limits.cpu_secs) {
-            return Some("cpu_secs");
-        }
-        None
     }
 
     /// Kills the call, once.
