@@ -2,7 +2,8 @@
 # Installs what is missing, then runs every check and every test. The same as CI runs.
 #
 #   ops/test.sh            everything
-#   ops/test.sh --quick    without the other architecture, the demonstration and the documentation
+#   ops/test.sh --quick    without the other architecture, the docker backend, fuzzing, the
+#                          demonstration and the documentation
 #
 # Needs: a Rust toolchain (rustup). Debian packages are installed with apt-get where that is allowed.
 set -euo pipefail
@@ -13,7 +14,7 @@ for argument in "$@"; do
     case "$argument" in
         --quick) quick=true ;;
         -h | --help)
-            sed -n '2,7s/^# \{0,1\}//p' "$0"
+            sed -n '2,8s/^# \{0,1\}//p' "$0"
             exit 0
             ;;
         *)
@@ -28,15 +29,21 @@ say() { printf '\n== %s\n' "$*"; }
 install_packages() {
     local missing=() pair
     # program:package
-    for pair in gcc:gcc ld:binutils git:git python3:python3 bash:bash; do
+    for pair in gcc:gcc g++:g++ ld:binutils git:git python3:python3 bash:bash make:make \
+        node:nodejs npm:npm curl:curl jq:jq tar:tar gzip:gzip; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     if [ "$quick" = false ]; then
         command -v linux.uml >/dev/null || missing+=(user-mode-linux)
         command -v aarch64-linux-gnu-gcc >/dev/null ||
             missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+        for pair in dockerd:docker.io docker:docker.io mmdebstrap:mmdebstrap; do
+            command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+        done
     fi
     [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+    # Not on everybody's PATH.
+    [ -x /usr/sbin/squid ] || missing+=(squid)
     [ ${#missing[@]} -eq 0 ] && return 0
     say "installing ${missing[*]}"
     local as_root=()
@@ -68,9 +75,19 @@ install_tools() {
 # numbers against those that `libc` knows for it. The C parts need a cross compiler.
 check_aarch64() {
     local target=aarch64-unknown-linux-gnu
-    rustup target add --toolchain "$(rustup show active-toolchain | cut -d' ' -f1)" "$target" &&
+    rustup target add "$target" &&
         CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CARGO_TARGET_DIR=target/aarch64 \
             cargo check --locked --lib --bins --target "$target"
+}
+
+# The docker backend against a private engine, which only root may start.
+check_docker() {
+    cargo clippy --locked --test docker -- -D warnings || return 1
+    ops/docker-engine.sh start || return 1
+    local result=0
+    cargo test --locked --test docker || result=$?
+    ops/docker-engine.sh stop || result=$?
+    return "$result"
 }
 
 # Each check prints one result line at its end. All of them run; one that fails fails the script.
@@ -94,12 +111,15 @@ install_tools
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 
 check formatting cargo fmt --all --check
+check formatting-of-fuzzing cargo fmt --manifest-path fuzz/Cargo.toml --check
 check licences-and-sources cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 check lints cargo clippy --locked --all-targets -- -D warnings
 check tests cargo test --locked --no-fail-fast
 if [ "$quick" = false ]; then
     check aarch64 check_aarch64
     check control-groups ops/control-groups.sh
+    check fuzzing ops/fuzz.sh 10
+    check docker check_docker
     check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
     check demonstration cargo run --locked --quiet -- demo --yes
 fi

@@ -30,8 +30,8 @@ pub(crate) async fn measure(report: &mut Report, plan: Plan) -> anyhow::Result<(
         min_level: Confinement::FullNoproc,
         data_dir,
         processes_max: 4,
-        disk_free_bytes_min: 0,
         sessions_max: 8,
+        backend: agent_runtime::sandbox::Backend::Sandbox,
     };
     let sandbox = Sandbox::start_with_helper(options, program().to_owned(), &tasks).await?;
     let status = sandbox.status();

@@ -4,12 +4,14 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
 use super::{
     cli::Failure,
-    config::{Mode, Settings, Token, secret_file},
+    config::{Mode, Settings, Token, WorkerRuntime, secret_file},
+    network,
     trail::Trail,
 };
 use crate::{
-    auth::{self, Authenticator, Authorizer, TokenEntry, TokenTable, authn},
-    domain::{self, Clock, IdSource, Secret, SystemClock},
+    auth::{self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn},
+    domain::{Clock, IdSource, Secret, SystemClock},
+    egress::Egress,
     http::{self, Info, ToolView},
     llm::{self, Llm},
     orchestrator::{self, Live, Orchestrator},
@@ -18,9 +20,6 @@ use crate::{
     store::{self, Store},
     tools::{self, Tools},
 };
-
-/// Kept sandboxes at once: each holds one or two small processes and a `/tmp`.
-const SESSIONS_MAX: usize = 64;
 
 /// The parts that the daemon needs after it has started.
 #[derive(Debug)]
@@ -63,13 +62,18 @@ pub(super) async fn daemon(
         min_level: settings.sandbox_min_level,
         data_dir: settings.data_dir.clone(),
         processes_max: settings.tool_processes,
-        disk_free_bytes_min: domain::limits::DISK_FREE_BYTES_MIN,
-        sessions_max: SESSIONS_MAX,
+        sessions_max: settings.sessions_max,
+        backend: backend(settings),
     };
     let sandbox = Sandbox::start(options, tasks).await.map_err(fault)?;
     for agent in &settings.agents {
         sandbox::prepare_workspace(&agent.workspace).map_err(fault)?;
     }
+    let egress = network::options(settings, trail.sink());
+    let egress = Egress::new(egress, tasks).map_err(fault)?;
+    let hosts = host_policies(settings, &egress);
+    let options = tools::Options { session_idle: settings.session_idle };
+    let tools = Tools::new(sandbox, egress, redactor.clone(), options, tasks);
     let llm = Llm::new(llm_options(settings)).map_err(fault)?;
     let rules =
         auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
@@ -80,8 +84,9 @@ pub(super) async fn daemon(
     let parts = orchestrator::Parts {
         store: store.clone(),
         llm: llm.clone(),
-        tools: Tools::new(sandbox, redactor.clone()),
+        tools,
         authorizer: authorizer.clone(),
+        hosts,
         redactor: redactor.clone(),
         clock: Arc::clone(&clock),
         live,
@@ -132,6 +137,30 @@ pub(super) fn llm_options(settings: &Settings) -> llm::Options {
     }
 }
 
+/// What each agent may reach, for policy and for every connection.
+fn host_policies(settings: &Settings, egress: &Egress) -> HostPolicies {
+    let policies = settings.agents.iter().map(|a| (a.name.clone(), a.hosts.clone())).collect();
+    let hosts = HostPolicies::new(policies);
+    for agent in &settings.agents {
+        egress.set_policy(&agent.name, hosts.effective(&agent.name));
+    }
+    hosts
+}
+
+/// What carries out tool processes.
+pub(super) fn backend(settings: &Settings) -> sandbox::Backend {
+    match settings.worker_runtime {
+        WorkerRuntime::Sandbox => sandbox::Backend::Sandbox,
+        WorkerRuntime::Docker => sandbox::Backend::Docker(sandbox::DockerOptions {
+            socket: settings.docker.socket.clone(),
+            image: settings.docker.image.clone(),
+        }),
+        WorkerRuntime::Local => {
+            sandbox::Backend::Local { development: settings.mode == Mode::Development }
+        }
+    }
+}
+
 fn tool_views() -> Vec<ToolView> {
     let view = |spec: &tools::ToolSpec| ToolView {
         name: spec.name,
@@ -171,7 +200,18 @@ fn bootstrap_token(settings: &Settings) -> Result<Option<Token>, Failure> {
 pub(super) fn register(settings: &Settings, generated: Option<&Token>, redactor: &Redactor) {
     let tokens = settings.tokens.iter().chain(generated).map(|t| &t.secret);
     let keys = settings.models.values().filter_map(|m| m.api_key.as_ref());
-    tokens.chain(keys).for_each(|secret: &Secret<String>| redactor.register(secret.expose()));
+    let bound = settings.egress.secrets.iter().map(|s| &s.value);
+    let proxy = settings.egress.proxy_url.as_ref();
+    tokens
+        .chain(keys)
+        .chain(bound)
+        .chain(proxy)
+        .for_each(|secret: &Secret<String>| redactor.register(secret.expose()));
+    // Errors may name the proxy without its scheme, or its password alone.
+    let url = proxy.and_then(|secret| secret.expose().parse::<url::Url>().ok());
+    if let Some(password) = url.as_ref().and_then(url::Url::password) {
+        redactor.register(password);
+    }
 }
 
 /// The tokens that are in force.

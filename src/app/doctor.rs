@@ -18,12 +18,12 @@ use super::{
     build,
     cli::{Context, Failure, Paint, out, starter},
     client::Client,
-    config::{self, Problems, Settings, Starter, secret_file},
+    config::{self, Problems, Settings, Starter, WorkerRuntime, secret_file},
 };
 use crate::{
     llm::Llm,
     runtime::{Stop, Tasks},
-    sandbox::{self, Sandbox, Status},
+    sandbox::{self, Attestation, Finding, Sandbox, Shown, Status},
     store::{ReadOnlyStore, database_file},
 };
 
@@ -91,6 +91,7 @@ async fn examine(settings: &Settings, items: &mut Vec<Item>) {
     items.push(store(settings, running.is_some()).await);
     items.push(secrets(settings));
     items.push(models(settings));
+    items.push(commands(settings));
     items.push(port(settings, running.as_deref()));
     items.push(match try_sandbox(settings).await {
         Ok(status) => sandbox_item(settings, &status),
@@ -227,6 +228,39 @@ fn models(settings: &Settings) -> Item {
     Item::pass("models", settings.models.keys().cloned().collect::<Vec<_>>().join(", "))
 }
 
+/// Programs that carry out what they are told: on a list they are everything inside the sandbox.
+const INTERPRETERS: [&str; 22] = [
+    "sh", "bash", "dash", "zsh", "python", "python3", "node", "deno", "bun", "perl", "ruby", "php",
+    "lua", "java", "awk", "gawk", "mawk", "make", "npm", "npx", "cargo", "busybox",
+];
+
+fn commands(settings: &Settings) -> Item {
+    let runs_anything = |command: &String| {
+        let name = command.rsplit('/').next().unwrap_or(command);
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        command == "*" || INTERPRETERS.iter().any(|i| *i == name || *i == stem)
+    };
+    let found: Vec<String> = settings
+        .agents
+        .iter()
+        .filter_map(|agent| {
+            let listed = agent.allowed_commands.iter().filter(|c| runs_anything(c));
+            let names = listed.cloned().collect::<Vec<_>>().join(", ");
+            let name = &agent.name;
+            let also = if agent.may_execute_files { " and files of its own" } else { "" };
+            (!names.is_empty()).then(|| format!("{name} may run {names}{also}"))
+        })
+        .collect();
+    if found.is_empty() {
+        return Item::pass("commands", "no interpreter is among the commands that run unasked");
+    }
+    Item::warn(
+        "commands",
+        format!("{}: an interpreter is everything inside the sandbox", found.join("; ")),
+        "list only what is needed in allowed_commands; see docs/SANDBOX.md, What does not hold",
+    )
+}
+
 fn port(settings: &Settings, running: Option<&str>) -> Item {
     let wanted = settings.http_addr;
     if let Some(address) = running {
@@ -255,15 +289,26 @@ fn sandbox_item(settings: &Settings, status: &Status) -> Item {
         );
     }
     if !status.usable {
-        let fix = "allow user namespaces and Landlock for this user, or lower sandbox.min_level; see docs/SANDBOX.md";
+        let fix = match settings.worker_runtime {
+            WorkerRuntime::Sandbox => {
+                "allow user namespaces and Landlock for this user, or lower sandbox.min_level; \
+                 see docs/SANDBOX.md"
+            }
+            WorkerRuntime::Docker => {
+                "start the engine, let this user open its socket, see that the image is there \
+                 (sandbox.docker); see docs/SANDBOX.md"
+            }
+            WorkerRuntime::Local => "use the backend `sandbox` or `docker` (sandbox.backend)",
+        };
         return Item::fail("sandbox", detail, fix);
     }
     if status.reason.is_some() {
-        return Item::warn(
-            "sandbox",
-            detail,
-            "nothing need be done; outside a container it is full",
-        );
+        let fix = match settings.worker_runtime {
+            WorkerRuntime::Sandbox => "nothing need be done; outside a container it is full",
+            WorkerRuntime::Docker => "nothing need be done; sandbox.backend = \"sandbox\" has more",
+            WorkerRuntime::Local => "for development alone: sandbox.backend = \"sandbox\"",
+        };
+        return Item::warn("sandbox", detail, fix);
     }
     Item::pass("sandbox", detail)
 }
@@ -272,18 +317,59 @@ fn sandbox_item(settings: &Settings, status: &Status) -> Item {
 async fn try_sandbox(settings: &Settings) -> Result<Status, String> {
     let scratch = Scratch::new()?;
     let tasks = Tasks::new(Stop::default());
-    let options = sandbox::Options {
-        enabled: settings.sandbox_enabled,
-        min_level: settings.sandbox_min_level,
-        data_dir: scratch.0.clone(),
-        processes_max: 1,
-        disk_free_bytes_min: crate::domain::limits::DISK_FREE_BYTES_MIN,
-        sessions_max: 1,
-    };
-    let sandbox = Box::pin(Sandbox::start(options, &tasks)).await.map_err(|e| e.to_string())?;
+    let start = Sandbox::start(options(settings, &scratch), &tasks);
+    let sandbox = Box::pin(start).await.map_err(|e| e.to_string())?;
     let status = sandbox.status();
     tasks.stop().hard();
     Ok(status)
+}
+
+fn options(settings: &Settings, scratch: &Scratch) -> sandbox::Options {
+    sandbox::Options {
+        enabled: settings.sandbox_enabled,
+        min_level: settings.sandbox_min_level,
+        data_dir: scratch.0.clone(),
+        processes_max: 2,
+        sessions_max: 2,
+        backend: super::build::backend(settings),
+    }
+}
+
+/// Tries to get out of the sandbox, and shows that each attempt works without it.
+pub(super) async fn attest(context: &Context, is_json: bool) -> Result<ExitCode, Failure> {
+    let settings = context.load().map_err(|p| Failure::usage(p.to_string()))?.settings;
+    let scratch = Scratch::new().map_err(Failure::fault)?;
+    let tasks = Tasks::new(Stop::default());
+    let attested = Box::pin(sandbox::attest(options(&settings, &scratch), &tasks)).await;
+    tasks.stop().hard();
+    let attested = attested.map_err(|e| Failure::fault(e.to_string()))?;
+    let Attestation { status, findings } = &attested;
+    if is_json {
+        out::json(&json!({
+            "ok": attested.is_good(),
+            "level": status.level,
+            "minimum": settings.sandbox_min_level,
+            "reason": status.reason,
+            "findings": findings,
+        }));
+    } else {
+        show_attempts(status, findings, Paint::stdout(context.wants_no_colour()));
+    }
+    Ok(if attested.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_attempts(status: &Status, findings: &[Finding], paint: Paint) {
+    for finding in findings {
+        let (mark, note) = match finding.shown {
+            Shown::Held => (paint.good("held  "), "works without the sandbox"),
+            Shown::NotShown => (paint.warn("shows nothing"), "fails without the sandbox too"),
+            Shown::Known => (paint.warn("open  "), "known at this level"),
+            Shown::Escaped => (paint.bad("ESCAPED"), "the sandbox does not hold"),
+        };
+        out::line(format_args!("{mark}  {:<40}  {note}", finding.attempt));
+    }
+    let reason = status.reason.as_deref().unwrap_or("every attempt failed");
+    out::line(format_args!("level {}: {}", status.level.as_str(), out::tame(reason)));
 }
 
 struct Scratch(PathBuf);

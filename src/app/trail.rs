@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -11,9 +12,11 @@ use crate::{
     store::Store,
 };
 
-/// Entries that wait for the store. Failed logins are bounded by the lockout, so this is reached
-/// only while the store cannot write.
-const WAITING_MAX: usize = 1_024;
+/// Entries that wait for the store. Failed logins are bounded by the lockout and connections by each
+/// run's quotas, so this is reached only while the store cannot write.
+const WAITING_MAX: usize = 8_192;
+/// Entries that are given to the store together, and so share a commit.
+const TOGETHER_MAX: usize = 128;
 
 /// The way to the store. Clones share it.
 #[derive(Clone, Debug)]
@@ -29,20 +32,32 @@ impl Trail {
     pub(super) fn start(store: Store, tasks: &Tasks) -> Self {
         let (sender, mut waiting) = mpsc::channel(WAITING_MAX);
         tasks.spawn(TaskKind::Helper, |stop| async move {
+            let mut jobs = Vec::with_capacity(TOGETHER_MAX);
             loop {
                 // Both are cancel-safe.
-                let job = tokio::select! {
-                    job = waiting.recv() => job,
+                let count = tokio::select! {
+                    count = waiting.recv_many(&mut jobs, TOGETHER_MAX) => count,
                     () = stop.wait_hard() => return,
                 };
-                match job {
-                    Some(Job::Record(entry)) => {
-                        if let Err(error) = store.audit(*entry).await {
-                            tracing::error!(%error, "an audit entry could not be stored");
-                        }
+                if count == 0 {
+                    return;
+                }
+                let mut flushed = Vec::new();
+                let mut entries = Vec::new();
+                for job in jobs.drain(..) {
+                    match job {
+                        Job::Record(entry) => entries.push(store.audit(*entry)),
+                        Job::Flush(done) => flushed.push(done),
                     }
-                    Some(Job::Flush(done)) => drop(done.send(())),
-                    None => return,
+                }
+                // They reach the writer in this order.
+                for result in join_all(entries).await {
+                    if let Err(error) = result {
+                        tracing::error!(%error, "an audit entry could not be stored");
+                    }
+                }
+                for done in flushed {
+                    drop(done.send(()));
                 }
             }
         });

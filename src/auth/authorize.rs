@@ -1,7 +1,8 @@
 //! What each role may do. The one table between a known principal and a [`Permit`].
 //!
 //! viewer: reads their own. member: starts agents open to them, controls their own runs.
-//! operator: sees and controls any, retries, decides up to medium risk. admin: decides high risk.
+//! operator: sees and controls any, retries, decides up to medium risk. admin: decides high risk,
+//! sees and changes which machines agents may reach.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ use crate::domain::{AgentDef, AgentName, AuditEntry, AuditKind, Role};
 use super::{
     AuditSink,
     context::CallContext,
-    permit::{Control, Decide, Permit, Read, StartRun, Verb},
+    permit::{Control, Decide, Inspect, ManageEgress, Permit, Read, StartRun, Verb},
 };
 
 /// Why somebody known may not do what they asked.
@@ -168,6 +169,25 @@ impl Authorizer {
         let decided = at_least(cx.principal.role, Role::Operator, "decide an approval");
         let action = Decide { requester_may_approve: self.options.requester_may_approve };
         self.conclude(cx, "approval.decide", decided.map(|()| action))
+    }
+
+    /// May they see and change which machines agents may reach?
+    ///
+    /// # Errors
+    /// [`Denied`], recorded.
+    pub fn manage_egress(&self, cx: &CallContext) -> Result<Permit<ManageEgress>, Denied> {
+        let action = "see or change which machines agents may reach";
+        let decided = at_least(cx.principal.role, Role::Admin, action);
+        self.conclude(cx, "egress.manage", decided.map(|()| ManageEgress(())))
+    }
+
+    /// May they see how this daemon works?
+    ///
+    /// # Errors
+    /// [`Denied`], recorded.
+    pub fn inspect(&self, cx: &CallContext) -> Result<Permit<Inspect>, Denied> {
+        let decided = at_least(cx.principal.role, Role::Admin, "inspect the daemon");
+        self.conclude(cx, "daemon.inspect", decided.map(|()| Inspect(())))
     }
 
     /// Records a refusal that was found after the permit was given, such as by [`Permit::check`].

@@ -6,6 +6,7 @@
 pub mod authn;
 pub mod authorize;
 pub mod context;
+pub mod hosts;
 pub mod permit;
 pub mod policy;
 
@@ -14,7 +15,8 @@ use crate::domain::AuditEntry;
 pub use authn::{AuthError, Authenticator, TokenEntry, TokenTable, Verified};
 pub use authorize::{Authorizer, Denied};
 pub use context::{CallContext, Scope};
-pub use permit::{Control, Decide, Permit, Read, StartRun, Verb};
+pub use hosts::HostPolicies;
+pub use permit::{Control, Decide, Inspect, ManageEgress, Permit, Read, StartRun, Verb};
 
 /// Where refusals are recorded. The composition root gives one that writes to the store; it must
 /// not block, and must not lose an entry silently.

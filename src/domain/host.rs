@@ -1,61 +1,27 @@
 //! Names of other machines, and which of them an agent may talk to.
 //!
-//! Invariants: a [`HostName`] is canonical, so that two spellings of one host are one value; rules
-//! are compared with nothing else. Pure: resolving and dialling are `egress`'s.
+//! Invariants: a [`HostName`] is canonical, so that two spellings of one host are one value, or
+//! one of them is refused; rules are compared with nothing else. What is ambiguous is refused, not
+//! guessed. Pure: resolving and dialling are `egress`'s.
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+mod name;
+mod path;
+mod policy;
+mod rule;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
-/// A canonical host: lower-case ASCII letters, digits and hyphens in labels, no trailing dot; or
-/// an IP literal in its one strict form.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct HostName(String);
+pub use name::{HostError, HostName};
+pub use path::{PathError, canonical_path};
+pub use policy::{Destination, HostDenial, HostPolicy, HostVerdict};
+pub use rule::{HostPattern, HostRule, RuleError, split_port};
 
-impl HostName {
-    /// The text, without brackets around an IPv6 literal.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Which hosts a rule names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HostPattern {
-    /// This host alone.
-    Exact(HostName),
-    /// Every host below this one, at a label boundary, and not this one itself.
-    Below(HostName),
-    /// Every name; no IP literal.
-    Any,
-}
-
-/// One line of an agent's allowed or denied domains.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostRule {
-    /// Which hosts.
-    pub host: HostPattern,
-    /// Which port.
-    pub port: u16,
-    /// Which HTTP methods, in upper case; none listed means every one. Inside a TLS tunnel the
-    /// method cannot be seen: a rule that lists methods lets no tunnel through.
-    pub methods: Vec<String>,
-    /// The path must be this or lie below it. As for methods, no tunnel passes such a rule.
-    pub path: Option<String>,
-    /// Whether the host may have an address of a private network.
-    pub allow_private: bool,
-    /// Whether a tunnel may carry something else than TLS that names this host.
-    pub opaque: bool,
-}
-
-/// What an agent may reach. Deny wins; what no rule allows is denied.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostPolicy {
-    /// What may be reached.
-    pub allow: Vec<HostRule>,
-    /// What may not, whatever `allow` says.
-    pub deny: Vec<HostRule>,
-}
+/// The port that an allowed host is reached at where its rule names none.
+pub const DEFAULT_PORT: u16 = 443;
 
 /// Bounds of one run's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

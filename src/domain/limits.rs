@@ -14,6 +14,8 @@ pub const METADATA_ENTRIES_MAX: usize = 16;
 pub const METADATA_BYTES_MAX: usize = 512;
 /// Bytes of a reason that a person gives.
 pub const REASON_BYTES_MAX: usize = 1_000;
+/// Rules of the run-time list of hosts: every decision looks at all of them.
+pub const EGRESS_RULES_MAX: usize = 1_000;
 /// Bytes of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 /// How long an idempotency key is kept (API.md: 24 h).

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod approval;
 pub mod audit;
 pub mod egress;
+pub mod egress_rule;
 pub mod event;
 pub mod grant;
 pub mod host;
@@ -26,12 +27,15 @@ pub use approval::{
 };
 pub use audit::{AuditEntry, AuditKind};
 pub use egress::{EgressRecord, EgressVia};
+pub use egress_rule::{EgressRule, EgressVerdict};
 pub use event::{Event, EventBody};
 pub use grant::{Access, CommandRule, Grant, PathRule, ToolLimits};
-pub use host::{EgressLimits, HostName, HostPattern, HostPolicy, HostRule};
+pub use host::{
+    Destination, EgressLimits, HostDenial, HostName, HostPattern, HostPolicy, HostRule, HostVerdict,
+};
 pub use ids::{
-    ApprovalId, BundleId, ConversationId, EventId, IdSource, MessageId, PrincipalId, RunId,
-    SteerId, TokenId, ToolCallId,
+    ApprovalId, BundleId, ConversationId, EgressRuleId, EventId, IdSource, MessageId, PrincipalId,
+    RunId, SteerId, TokenId, ToolCallId,
 };
 pub use message::{Author, Message, Part, UserInput};
 pub use money::Usd;

@@ -64,15 +64,21 @@ impl FromStr for Role {
 pub enum Surface {
     /// REST, SSE and WebSocket.
     Api,
+    /// The admin door.
+    Admin,
     /// The daemon itself: timers, recovery.
     System,
 }
 
 impl Surface {
+    /// Every surface.
+    pub const ALL: [Self; 3] = [Self::Api, Self::Admin, Self::System];
+
     /// The name used on the wire and in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Api => "api",
+            Self::Admin => "admin",
             Self::System => "system",
         }
     }

@@ -317,24 +317,40 @@ pub enum Confinement {
     Full,
     /// As full, with a masked `/proc` (inside containers).
     FullNoproc,
+    /// A container of a Docker engine. Namespaces, no network, no capability, limits; but the whole
+    /// image is there to be run, and the engine runs as root.
+    Docker,
     /// Landlock and seccomp without namespaces.
     Landlock,
+    /// Plain processes: nothing was confined, in development.
+    Local,
     /// Nothing was confined, or nothing may run.
     None,
 }
 
 impl Confinement {
     /// Every level, best first.
-    pub const ALL: [Self; 4] = [Self::Full, Self::FullNoproc, Self::Landlock, Self::None];
+    pub const ALL: [Self; 6] =
+        [Self::Full, Self::FullNoproc, Self::Docker, Self::Landlock, Self::Local, Self::None];
+    /// Those that our own sandbox reaches, best first: what a minimum can be.
+    pub const MEASURED: [Self; 4] = [Self::Full, Self::FullNoproc, Self::Landlock, Self::None];
 
     /// The name on the wire and in configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::FullNoproc => "full-noproc",
+            Self::Docker => "docker",
             Self::Landlock => "landlock",
+            Self::Local => "local",
             Self::None => "none",
         }
+    }
+
+    /// The weaker of two levels.
+    #[must_use]
+    pub fn weaker(self, other: Self) -> Self {
+        if self.reaches(other) { other } else { self }
     }
 
     /// Whether this level is at least as strong as `minimum`.
@@ -348,10 +364,9 @@ impl FromStr for Confinement {
     type Err = UnknownName;
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        Self::ALL
-            .into_iter()
-            .find(|s| s.as_str() == text)
-            .ok_or(UnknownName { what: "confinement level (full, full-noproc, landlock, none)" })
+        Self::ALL.into_iter().find(|s| s.as_str() == text).ok_or(UnknownName {
+            what: "confinement level (full, full-noproc, docker, landlock, local, none)",
+        })
     }
 }
 
@@ -439,7 +454,7 @@ pub struct Run {
     pub epoch: u64,
     /// What it has used.
     pub usage: Usage,
-    /// The level its tools ran under, once one did.
+    /// The weakest level that one of its tools ran under, once one did.
     pub confinement: Option<Confinement>,
     /// Whether it has read untrusted content.
     pub tainted: bool,

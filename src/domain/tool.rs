@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    host::HostName,
     ids::{RunId, ToolCallId},
     run::{Confinement, UnknownName},
 };
@@ -60,6 +61,8 @@ pub enum ToolName {
     ListFiles,
     /// Searches file contents.
     SearchFiles,
+    /// Sends one HTTP request.
+    HttpRequest,
     /// Asks the person a question and waits.
     AskUser,
 }
@@ -72,6 +75,7 @@ names!(ToolName, "tool", {
     EditFile => "edit_file",
     ListFiles => "list_files",
     SearchFiles => "search_files",
+    HttpRequest => "http_request",
     AskUser => "ask_user",
 });
 
@@ -305,6 +309,28 @@ pub struct CallFacts {
     pub sets_env: bool,
     /// Paths that the call names, as it names them.
     pub paths: Vec<PathUse>,
+    /// Whether a process call says that it needs the network, or needs none; it may say nothing.
+    pub network: Option<bool>,
+    /// The request of `http_request`.
+    pub request: Option<RequestUse>,
+}
+
+/// An HTTP request that a call would send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestUse {
+    /// Method, in upper case.
+    pub method: String,
+    /// To which host.
+    pub host: HostName,
+    /// To which port.
+    pub port: u16,
+    /// Whether over TLS.
+    pub is_tls: bool,
+    /// The path, without the query.
+    pub path: String,
+    /// Whether it carries words of the caller's own beyond the address of a page: a body, a query,
+    /// a header that says more than which form of the page is wanted, or a long path.
+    pub carries_data: bool,
 }
 
 /// A path that a call names.

@@ -17,7 +17,7 @@ use super::{
     recovery::charge_hold,
     step::{self, Facts, Finish, Step},
     transition::{Actor, change},
-    work::{Next, Outcome, Work},
+    work::{Next, Outcome, Started, Work},
 };
 use crate::{
     domain::{
@@ -86,6 +86,7 @@ async fn claim(
     run.owner = Some(inner.store.boot_epoch());
     run.wake_at = None;
     work.epoch = Some(run.epoch);
+    run.tainted |= work.is_heir_to_taint;
     change(tx, run, RunInput::Claim, EventBody::RunStarted {}, &Actor::system())?;
     if run.started_at.is_none() {
         run.started_at = Some(tx.now());
@@ -135,10 +136,10 @@ impl Turn<'_> {
     async fn store(&mut self, outcome: Outcome) -> Result<Option<Next>, CommandError> {
         match outcome {
             Outcome::Begin => Ok(None),
-            Outcome::Tool(index, outcome) => {
+            Outcome::Tool(index, invoked) => {
                 self.progressed();
                 if let Some(call) = self.work.calls.get_mut(index) {
-                    calls::finish(self.tx, &mut self.run, call, outcome).await?;
+                    calls::store(self.tx, &mut self.run, call, invoked).await?;
                 }
                 Ok(None)
             }
@@ -316,8 +317,8 @@ impl Turn<'_> {
         let call_id = call.id;
         match calls::decide(self.tx, self.inner, &mut self.run, &self.agent, call).await? {
             Decided::Settled => Ok(None),
-            Decided::Start { invocation, grant } => {
-                Ok(Some(Next::RunCall { index, call_id, invocation, grant }))
+            Decided::Start { invocation, grant, note } => {
+                Ok(Some(Next::RunCall(Started { index, call_id, invocation, grant, note })))
             }
             Decided::Gated => {
                 // The run waits now; the bundle is what it can be forked from meanwhile.

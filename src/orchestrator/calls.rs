@@ -17,8 +17,14 @@ use crate::{
         ToolCallId, ToolOutcome, ToolStatus, UnknownOutcome, WaitReason,
     },
     store::{RunCore, StoreError, Tx},
-    tools::{self, Invocation},
+    tools::{self, Invocation, Invoked},
 };
+
+/// Why a program may have failed that policy gave no network.
+const OFFLINE_NOTE: &str = "[this call had no network, since the run has read content from \
+                            outside; with `network`: true a person is asked for it]";
+/// Refusals of one call that become events; the audit trail holds every one.
+const REFUSALS_MAX: usize = 32;
 
 /// What a decision on one call came to.
 #[derive(Debug)]
@@ -26,7 +32,7 @@ pub(super) enum Decided {
     /// It has an outcome without being executed; look at the next one.
     Settled,
     /// Its intent is stored: execute it.
-    Start { invocation: Box<Invocation>, grant: Arc<Grant> },
+    Start { invocation: Box<Invocation>, grant: Arc<Grant>, note: Option<&'static str> },
     /// A person is asked whether it may run; the run waits.
     Gated,
     /// The call is itself a question to a person; the run waits for input.
@@ -55,7 +61,8 @@ pub(super) async fn decide(
             return deny(tx, run, call, reason, "tool.bad_arguments").await;
         }
     };
-    match policy::decide(agent, &invocation.facts(), run.tainted) {
+    let hosts = inner.hosts.effective(&agent.name);
+    match policy::decide(agent, &hosts, &invocation.facts(), run.tainted) {
         Verdict::Deny { reason, rule } => deny(tx, run, call, reason, rule).await,
         Verdict::Allow { grant, risk, rule } => {
             call.risk = risk;
@@ -66,18 +73,18 @@ pub(super) async fn decide(
                 return Ok(Decided::Question(text));
             }
             start(tx, run, call, rule).await?;
-            Ok(Decided::Start { invocation: Box::new(invocation), grant: Arc::new(grant) })
+            let note = (rule == policy::OFFLINE).then_some(OFFLINE_NOTE);
+            let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
+            Ok(Decided::Start { invocation, grant, note })
         }
-        Verdict::Ask { grant, risk, reasons, required_role, rule } => {
+        Verdict::Ask { grant, risk, reasons, egress, required_role, rule } => {
             call.risk = risk;
-            if is_approved(tx, run, agent, call).await? {
+            if is_approved(tx, run, agent, call, &egress).await? {
                 start(tx, run, call, rule).await?;
-                return Ok(Decided::Start {
-                    invocation: Box::new(invocation),
-                    grant: Arc::new(grant),
-                });
+                let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
+                return Ok(Decided::Start { invocation, grant, note: None });
             }
-            let question = Question { reasons, required_role, cwd: invocation.cwd() };
+            let question = Question { reasons, egress, required_role, cwd: invocation.cwd() };
             gate(tx, inner, run, agent, call, question).await?;
             Ok(Decided::Gated)
         }
@@ -156,6 +163,22 @@ async fn start(
     tx.calls().save(call).await
 }
 
+/// Stores what became of an executed call: what was refused on the network, whether the run is
+/// tainted from now on, the result.
+pub(super) async fn store(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    call: &mut ToolCall,
+    invoked: Invoked,
+) -> Result<(), StoreError> {
+    let Invoked { outcome, records, taints } = invoked;
+    for attempt in records.into_iter().filter(|r| !r.allowed).take(REFUSALS_MAX) {
+        tx.event(run, EventBody::EgressDenied { attempt })?;
+    }
+    run.tainted |= taints;
+    finish(tx, run, call, outcome).await
+}
+
 /// Stores the result of an executed call.
 pub(super) async fn finish(
     tx: &mut Tx,
@@ -164,8 +187,8 @@ pub(super) async fn finish(
     outcome: ToolOutcome,
 ) -> Result<(), StoreError> {
     completed(tx, run, call.id, &outcome)?;
-    if outcome.confinement.is_some() {
-        run.confinement = outcome.confinement;
+    if let Some(level) = outcome.confinement {
+        run.confinement = Some(run.confinement.map_or(level, |before| before.weaker(level)));
     }
     settle(tx, call, outcome).await
 }
@@ -180,6 +203,7 @@ pub(super) fn completed(
     let data = json!({
         "call_id": call_id, "status": outcome.status, "exit_code": outcome.exit_code,
         "duration_ms": outcome.duration_ms, "confinement": outcome.confinement,
+        "tainted": run.tainted,
     });
     tx.audit(Actor::system().entry(AuditKind::ToolCompleted, run, data));
     metrics::counter!("agent_runtime_tool_calls_total", "status" => outcome.status.as_str())
@@ -213,6 +237,7 @@ async fn is_approved(
     run: &RunCore,
     agent: &AgentDef,
     call: &ToolCall,
+    egress: &[String],
 ) -> Result<bool, StoreError> {
     let approvals = tx.approvals().of_run(run.id).await?;
     let binds = |a: &Approval| {
@@ -220,15 +245,19 @@ async fn is_approved(
             && a.args_hash == call.args_hash
             && a.policy_version == agent.version
     };
+    // What it could reach, and that the run has read untrusted content, stood on the card.
+    let saw = |a: &Approval| a.egress == egress && (a.tainted || !run.tainted);
     let for_run = |a: &Approval| {
-        a.kind == ApprovalKind::Tool && a.decisions.iter().any(|d| d.scope == DecisionScope::Run)
+        a.kind == ApprovalKind::Tool
+            && saw(a)
+            && a.decisions.iter().any(|d| d.scope == DecisionScope::Run)
     };
     // The newest answer about this very call counts; only a call that a person released is
     // `approved`, so one yes starts it once.
     let own = approvals.iter().rev().find(|a| a.call_id == Some(call.id));
     let own_allows = call.state == CallState::Approved
         && own.is_some_and(|a| match a.kind {
-            ApprovalKind::Tool => binds(a),
+            ApprovalKind::Tool => binds(a) && saw(a),
             ApprovalKind::UnknownEffect => {
                 binds(a) && a.decisions.iter().any(|d| d.outcome == Some(UnknownOutcome::Run))
             }
@@ -241,6 +270,8 @@ async fn is_approved(
 #[derive(Debug)]
 pub(super) struct Question<'a> {
     pub(super) reasons: Vec<String>,
+    /// Where the call could send something.
+    pub(super) egress: Vec<String>,
     pub(super) required_role: Role,
     pub(super) cwd: &'a str,
 }
@@ -309,7 +340,7 @@ fn card(
         risk: call.risk,
         reasons: question.reasons,
         tainted: run.tainted,
-        egress: Vec::new(),
+        egress: question.egress,
         required_role: question.required_role,
         quorum: 1,
         state: ApprovalState::Pending,
@@ -331,6 +362,7 @@ pub(super) async fn ask_unknown(
         reasons: vec![
             "the daemon stopped while this ran; nobody knows whether it happened".to_owned(),
         ],
+        egress: Vec::new(),
         required_role: if call.risk == Risk::High { Role::Admin } else { Role::Operator },
         cwd: "",
     };

@@ -112,11 +112,19 @@ pub(super) fn check_input(input: &UserInput) -> Result<(), CommandError> {
 
 /// Checks a reason that a person gives.
 pub(super) fn check_reason(reason: Option<&str>) -> Result<(), CommandError> {
+    check_reason_at("/reason", reason)
+}
+
+/// As [`check_reason`], where the field is called otherwise.
+pub(super) fn check_reason_at(
+    pointer: &'static str,
+    reason: Option<&str>,
+) -> Result<(), CommandError> {
     match reason {
         Some(text) if text.len() > limits::REASON_BYTES_MAX => Err(CommandError::Invalid {
             code: "request.too_long",
-            pointer: Some("/reason"),
-            detail: format!("a reason has at most {} bytes", limits::REASON_BYTES_MAX),
+            pointer: Some(pointer),
+            detail: format!("at most {} bytes", limits::REASON_BYTES_MAX),
         }),
         Some(_) | None => Ok(()),
     }

@@ -13,9 +13,11 @@ mod bundles;
 mod calls;
 mod commands;
 mod create;
+mod egress;
 mod ending;
 mod error;
 mod feed;
+mod hosts;
 mod live;
 mod model;
 mod recovery;
@@ -35,8 +37,12 @@ use std::{sync::Arc, time::Duration};
 pub use approvals::NewDecision;
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
+pub use egress::{
+    CheckedAddress, EgressAnswer, EgressLayer, EgressQuestion, EgressRuleView, NewEgressRule,
+};
 pub use error::CommandError;
 pub use feed::{Frame, Subscription};
+pub use hosts::Configured;
 pub use live::Live;
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, Readiness};
@@ -44,7 +50,7 @@ pub use views::{Check, ConversationView, EventPage, Readiness};
 pub use crate::store::{Page, Paged, RunFilter};
 
 use crate::{
-    auth::Authorizer,
+    auth::{Authorizer, HostPolicies},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -87,6 +93,8 @@ pub struct Parts {
     pub tools: Tools,
     /// Rules and agents.
     pub authorizer: Authorizer,
+    /// Which machines each agent may reach now.
+    pub hosts: HostPolicies,
     /// Secrets to keep out of what is stored.
     pub redactor: Redactor,
     /// Time.
@@ -109,6 +117,8 @@ struct Inner {
     llm: Llm,
     tools: Tools,
     authorizer: Authorizer,
+    hosts: HostPolicies,
+    layers: hosts::Layers,
     redactor: Redactor,
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
@@ -123,18 +133,22 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, redactor, clock, live, tasks } = parts;
+        let Parts { store, llm, tools, authorizer, hosts, redactor, clock, live, tasks } = parts;
+        let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
+            layers,
             store,
             llm,
             tools,
             authorizer,
+            hosts,
             redactor,
             clock,
             live,
             tasks: tasks.clone(),
             options,
         });
+        inner.refresh_hosts().await?;
         recovery::recover(&inner).await?;
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));

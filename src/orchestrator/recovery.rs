@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        CallInput, CallState, EventBody, RunId, RunInput, RunState, ToolCall, Usd, WaitReason,
-        limits,
+        AgentName, CallInput, CallState, EventBody, RunId, RunInput, RunState, ToolCall, ToolName,
+        Usd, WaitReason, limits,
     },
     store::{Durability, RunCore, StoreError, Tx},
 };
@@ -81,6 +81,8 @@ async fn recover_run(tx: &mut Tx, inner: &Inner, run: &mut RunCore) -> Result<()
     run.recoveries += 1;
     let is_interrupted = run.interrupt.take().is_some();
     let unknown = settle_started(tx, run).await?;
+    // What the call brought in before the crash is on the disk, and no record says so.
+    run.tainted |= unknown.as_ref().is_some_and(|call| may_have_read(inner, run, call));
     let paused = if unknown.is_some() {
         Some(WaitReason::EffectUnknown)
     } else if is_interrupted {
@@ -138,4 +140,12 @@ async fn settle_started(tx: &mut Tx, run: &RunCore) -> Result<Option<ToolCall>, 
         }
     }
     Ok(unknown)
+}
+
+/// Whether a call of which nobody knows may have read untrusted content.
+fn may_have_read(inner: &Inner, run: &RunCore, call: &ToolCall) -> bool {
+    let name = call.tool.parse::<ToolName>();
+    let reaches_out = matches!(name, Ok(ToolName::Exec | ToolName::Shell | ToolName::HttpRequest));
+    let agent = run.agent.parse::<AgentName>();
+    reaches_out && agent.is_ok_and(|name| !inner.hosts.effective(&name).is_empty())
 }

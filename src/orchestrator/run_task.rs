@@ -16,17 +16,17 @@ use super::{
     recovery::charge_hold,
     transition::Actor,
     verbs::unknown_effects,
-    work::{Next, Outcome, Work},
+    work::{Next, Outcome, Started, Work},
 };
 use crate::{
     domain::{
-        Effect, Grant, RunId, RunState, ToolCallId, ToolOutcome,
+        Effect, RunId, RunState, ToolCallId, ToolOutcome, ToolStatus,
         event::{EphemeralBody, OutputStream},
     },
     llm::{Completion, LlmError, Request},
     runtime::{Stop, StopStage},
     store::{Durability, StoreError},
-    tools::{CallContext, Invocation},
+    tools::{CallContext, Invoked},
 };
 
 /// Messages of a conversation that a run is shown at most; the model's context is the finer bound.
@@ -112,10 +112,7 @@ impl RunTask {
             let outcome = match next {
                 Next::Leave(ready) => return Ok(ready),
                 Next::CallModel(request) => Outcome::Model(self.call_model(&work, request).await),
-                Next::RunCall { index, call_id, invocation, grant } => {
-                    let outcome = self.run_call(&work, call_id, &invocation, grant).await;
-                    Outcome::Tool(index, outcome)
-                }
+                Next::RunCall(call) => Outcome::Tool(call.index, self.run_call(&work, call).await),
             };
             if self.stop.stage() == StopStage::Hard {
                 // What was cut off is not a result: the next daemon finds the intent.
@@ -143,6 +140,10 @@ impl RunTask {
         };
         let history =
             reader.conversations().last_messages(core.conversation_id, HISTORY_MAX).await?;
+        // What an earlier run has read from outside stands in its messages.
+        let is_heir_to_taint = !core.tainted
+            && history.iter().any(|m| m.run_id != self.id)
+            && reader.conversations().is_tainted(core.conversation_id).await?;
         let agents = self.inner.authorizer.agents();
         let agent = agents.values().find(|a| a.name.as_str() == core.agent).cloned();
         Ok(Some(Work {
@@ -152,6 +153,7 @@ impl RunTask {
             epoch,
             input: run.input,
             schemas: agent.as_ref().map_or_else(|| Arc::from([]), |a| model::schemas(a)),
+            is_heir_to_taint,
             agent,
             history: history.into_iter().map(Arc::new).collect(),
             calls,
@@ -225,25 +227,32 @@ impl RunTask {
         answer
     }
 
-    async fn run_call(
-        &mut self,
-        work: &Work,
-        call_id: ToolCallId,
-        invocation: &Invocation,
-        grant: Arc<Grant>,
-    ) -> ToolOutcome {
+    async fn run_call(&mut self, work: &Work, call: Started) -> Invoked {
+        let Some(agent) = &work.agent else {
+            // Policy decided for an agent: there is one.
+            return ToolOutcome::message(ToolStatus::Error, "the agent is gone").into();
+        };
+        let Started { call_id, invocation, grant, note, .. } = call;
         let token = self.stop.hard_child();
         let (output, pieces) = mpsc::channel(LIVE_PIECES_MAX);
         let inner = Arc::clone(&self.inner);
         let output = inner.live.feed.has_listeners(self.id).then_some(output);
-        let cx = CallContext { call_id, stop: token.clone(), output };
-        let effect = inner.tools.invoke(invocation, grant, cx);
+        let stop = token.clone();
+        let cx = CallContext { call_id, run: self.id, agent: agent.name.clone(), stop, output };
+        let effect = inner.tools.invoke(&invocation, grant, cx);
         let stopper = Stopper { token: &token, time_left: work.time_left, stops: Wish::stops_tool };
-        let (outcome, ()) = tokio::join!(
+        let (mut invoked, ()) = tokio::join!(
             stopper.watch(effect, &mut self.wishes),
             forward_output(&inner, self.id, work.seq, call_id, pieces),
         );
-        outcome
+        if let Some(note) = note.filter(|_| invoked.outcome.status != ToolStatus::Ok) {
+            let output = &mut invoked.outcome.output;
+            if !output.is_empty() && !output.ends_with('\n') {
+                output.push('\n');
+            }
+            output.push_str(note);
+        }
+        invoked
     }
 }
 

@@ -95,7 +95,8 @@ fn try_start(inner: &Arc<Inner>, run_id: RunId) -> bool {
     true
 }
 
-/// Frees the run's place even when its task panics.
+/// Ends what the run keeps for its tools and frees its place, even when its task panics. A run
+/// that waits for a person keeps nothing: neither processes nor a place in memory.
 struct Leaver {
     inner: Arc<Inner>,
     run_id: RunId,
@@ -103,6 +104,7 @@ struct Leaver {
 
 impl Drop for Leaver {
     fn drop(&mut self) {
+        self.inner.tools.end_run(self.run_id);
         self.inner.live.leave(self.run_id);
     }
 }

@@ -91,6 +91,7 @@ async fn start(options: Options) -> Fixture {
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
+        hosts: crate::auth::HostPolicies::default(),
         redactor: redactor.clone(),
         clock,
         live,

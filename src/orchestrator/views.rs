@@ -20,6 +20,7 @@ use crate::{
         PrincipalId, Run, RunId, RunState, limits,
     },
     store::{Bundle, Conversation, Page, Paged, RunFilter, StoreError},
+    tools::NetworkStatus,
 };
 
 use super::commands::Idempotency;
@@ -51,12 +52,14 @@ pub struct Readiness {
     pub llm: Check,
     /// Tools can be confined as demanded.
     pub sandbox: Check,
+    /// Process tools have no way out but the doors.
+    pub egress: Check,
 }
 
 impl Readiness {
     /// Whether everything works.
     pub const fn is_ready(&self) -> bool {
-        self.store.ok && self.llm.ok && self.sandbox.ok
+        self.store.ok && self.llm.ok && self.sandbox.ok && self.egress.ok
     }
 }
 
@@ -303,7 +306,8 @@ impl Orchestrator {
         };
         let status = self.inner.tools.sandbox_status();
         let detail = status.reason.unwrap_or_else(|| status.level.as_str().to_owned());
-        Readiness { store, llm, sandbox: Check { ok: status.usable, detail } }
+        let sandbox = Check { ok: status.usable, detail };
+        Readiness { store, llm, sandbox, egress: check_network(self.inner.tools.network_status()) }
     }
 
     async fn check_store(&self) -> Result<(), StoreError> {
@@ -319,6 +323,18 @@ impl Orchestrator {
     /// How tools are confined now.
     pub fn sandbox_status(&self) -> crate::tools::SandboxStatus {
         self.inner.tools.sandbox_status()
+    }
+}
+
+fn check_network(status: NetworkStatus) -> Check {
+    match status {
+        NetworkStatus::Unchecked => {
+            Check { ok: true, detail: "no process tool reaches any machine".to_owned() }
+        }
+        NetworkStatus::Held => {
+            Check { ok: true, detail: "every way out of a tool leads to the policy".to_owned() }
+        }
+        NetworkStatus::Failed { reason, is_enforced } => Check { ok: !is_enforced, detail: reason },
     }
 }
 

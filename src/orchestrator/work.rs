@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    domain::{AgentDef, Grant, Message, RunId, ToolCall, ToolCallId, ToolOutcome, UserInput},
+    domain::{AgentDef, Grant, Message, RunId, ToolCall, ToolCallId, UserInput},
     llm::{Completion, LlmError, Request, ToolSchema},
-    tools::Invocation,
+    tools::{Invocation, Invoked},
 };
 
 /// A run in progress, as its task holds it. All of it can be rebuilt from the store.
@@ -21,6 +21,8 @@ pub(super) struct Work {
     pub(super) input: UserInput,
     pub(super) agent: Option<Arc<AgentDef>>,
     pub(super) schemas: Arc<[ToolSchema]>,
+    /// Whether a run whose messages stand in the history has read untrusted content.
+    pub(super) is_heir_to_taint: bool,
     pub(super) history: Vec<Arc<Message>>,
     pub(super) calls: Vec<ToolCall>,
     /// Since when its time is not yet counted.
@@ -35,7 +37,7 @@ pub(super) enum Outcome {
     /// The model's answer, or why there is none.
     Model(Result<Completion, LlmError>),
     /// What became of the call at this index.
-    Tool(usize, ToolOutcome),
+    Tool(usize, Invoked),
 }
 
 /// The next effect. Its intent is durable.
@@ -44,10 +46,16 @@ pub(super) enum Next {
     /// Nothing: the run waits or has ended. The run that is ready because of it, if there is one.
     Leave(Option<RunId>),
     CallModel(Request),
-    RunCall {
-        index: usize,
-        call_id: ToolCallId,
-        invocation: Box<Invocation>,
-        grant: Arc<Grant>,
-    },
+    RunCall(Started),
+}
+
+/// A call whose intent is durable.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) index: usize,
+    pub(super) call_id: ToolCallId,
+    pub(super) invocation: Box<Invocation>,
+    pub(super) grant: Arc<Grant>,
+    /// What the model is told if it fails.
+    pub(super) note: Option<&'static str>,
 }

@@ -28,6 +28,9 @@ pub enum TaskKind {
     Connection,
     /// Work that has its own owner waiting for it.
     Helper,
+    /// A door of a run's sandbox, or a connection through one: it serves runs, which the soft stop
+    /// lets finish, and ends with them.
+    Egress,
 }
 
 impl TaskKind {
@@ -40,6 +43,7 @@ impl TaskKind {
             Self::Run => "run",
             Self::Connection => "connection",
             Self::Helper => "helper",
+            Self::Egress => "egress",
         }
     }
 
@@ -47,7 +51,7 @@ impl TaskKind {
     const fn is_work(self) -> bool {
         match self {
             Self::Supervisor | Self::Listener | Self::Run | Self::Connection => true,
-            Self::Writer | Self::Feed | Self::Helper => false,
+            Self::Writer | Self::Feed | Self::Helper | Self::Egress => false,
         }
     }
 
@@ -55,7 +59,7 @@ impl TaskKind {
     const fn is_vital(self) -> bool {
         match self {
             Self::Writer | Self::Feed | Self::Supervisor | Self::Listener => true,
-            Self::Run | Self::Connection | Self::Helper => false,
+            Self::Run | Self::Connection | Self::Helper | Self::Egress => false,
         }
     }
 }

@@ -84,6 +84,7 @@ pub(super) async fn run(
     drop((theirs, stdout_end, stderr_end));
     let mut call = Call {
         status: Some(sys::watch(status).at("watch the status")?),
+        has_namespaces: kept.plan.has_namespaces,
         pid_1: None,
         is_dead: false,
         stdout: Some(stdout),
@@ -115,7 +116,7 @@ pub(super) async fn run(
         }
         (None, _) => return Err(SandboxError::Lost),
     };
-    if let End::Limit(limit) = end
+    if let Some(limit) = end.limit()
         && !limits_reached.contains(&limit)
     {
         limits_reached.push(limit);
@@ -134,6 +135,7 @@ const fn signaled(signal: i32) -> End {
 
 struct Call {
     status: Option<AsyncFd<OwnedFd>>,
+    has_namespaces: bool,
     pid_1: Option<Victim>,
     is_dead: bool,
     stdout: Option<Receiver>,
@@ -215,7 +217,7 @@ impl Call {
                 if let (Some(begin), Some(status)) = (self.begin.take(), &self.status) {
                     self.watched = Some(begin.follow(&pidfd, status.get_ref())?);
                 }
-                self.pid_1 = Some(Victim::new(pidfd)?);
+                self.pid_1 = Some(Victim::new(pidfd, self.has_namespaces)?);
             }
             if self.forced.is_some() {
                 self.strike();
@@ -264,11 +266,12 @@ struct Begin {
 
 impl Begin {
     fn new(kept: &Kept, watch: &Watch, request: &Request) -> Result<Self, Failure> {
-        let tmp = kept.tmp.try_clone().at("hold /tmp")?;
+        let tmp = kept.tmp.as_ref().map(OwnedFd::try_clone).transpose().at("hold /tmp")?;
         let subject = Subject {
             limits: request.limits,
+            signal: Victim::signal(kept.plan.has_namespaces),
             workspace: mounts::held(&kept.plan.home).ok(),
-            group: watch.group(&request.limits, &tmp)?,
+            group: watch.group(&request.limits, tmp.as_ref())?,
             tmp,
         };
         Ok(Self { watch: watch.clone(), subject })
@@ -285,29 +288,39 @@ impl Begin {
     }
 }
 
-/// A pid 1; dropping it kills it, and with it everything in its namespace.
+/// A pid 1; dropping it ends it, and with it everything that it is responsible for.
 #[derive(Debug)]
-pub(super) struct Victim(AsyncFd<OwnedFd>);
+pub(super) struct Victim {
+    pidfd: AsyncFd<OwnedFd>,
+    signal: Signal,
+}
 
 impl Victim {
-    pub(super) fn new(pidfd: OwnedFd) -> Result<Self, Failure> {
-        Ok(Self(sys::watch(pidfd).at("watch a sandbox")?))
+    /// What ends it: with namespaces the kernel ends what is in them. Without, the process does it
+    /// when it is asked to end: killed, it could not.
+    const fn signal(has_namespaces: bool) -> Signal {
+        if has_namespaces { Signal::KILL } else { Signal::TERM }
+    }
+
+    pub(super) fn new(pidfd: OwnedFd, has_namespaces: bool) -> Result<Self, Failure> {
+        let signal = Self::signal(has_namespaces);
+        Ok(Self { pidfd: sys::watch(pidfd).at("watch a sandbox")?, signal })
     }
 
     pub(super) fn kill(&self) {
         // Fails only when it is dead already.
-        pidfd_send_signal(self.0.get_ref(), Signal::KILL).ok();
+        pidfd_send_signal(self.pidfd.get_ref(), self.signal).ok();
     }
 
     /// Waits for its death. Cancel-safe.
     pub(super) async fn dead(&self) {
-        if self.0.readable().await.is_err() {
+        if self.pidfd.readable().await.is_err() {
             tracing::warn!("cannot watch a sandbox any more");
         }
     }
 
     pub(super) fn is_alive(&self) -> bool {
-        let mut polled = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
+        let mut polled = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
         poll(&mut polled, Some(&Timespec::default())) == Ok(0)
     }
 }

@@ -14,7 +14,10 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
     net::{RecvFlags, SendFlags},
-    process::{Pid, PidfdFlags, WaitOptions, chdir, pidfd_open, setsid, wait},
+    process::{
+        PidfdFlags, Signal, WaitOptions, getpid, getppid, pidfd_open, set_child_subreaper,
+        set_parent_process_death_signal, setsid, wait,
+    },
     thread::{
         CapabilitySet, CapabilitySets, clear_ambient_capability_set,
         remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
@@ -25,10 +28,11 @@ use super::{
     canary,
     kept::{self, Common},
     mounts,
-    plan::{CallPlan, Program},
-    sys::{self, ExecStrings, Forked},
+    plan::{CallPlan, Plan, Program},
+    sys::{self, ExecStrings, Fenced, Forked},
     syscalls,
     wire::{self, AtStep, Failure, GO, Report},
+    zygote::Shared,
 };
 
 /// Exit code of pid 1 after a failed step, and of the tool when it could not be executed.
@@ -47,33 +51,56 @@ pub(super) fn run(common: Common<'_>, taken: OwnedFd) -> ! {
 /// What pid 1 has before the tool's process exists.
 struct Prepared {
     own: OwnedFd,
-    exits: OwnedFd,
+    warden: Warden,
     handoff: (OwnedFd, OwnedFd),
 }
 
 fn prepare(common: &Common<'_>) -> Result<Prepared, Failure> {
-    if common.has_proc {
-        mounts::own_proc()?;
-    }
+    let signals = sys::signal_descriptor().at("signalfd")?;
+    let reach = match &common.fence {
+        None => {
+            if common.plan.has_proc {
+                mounts::own_proc()?;
+            }
+            drop_bounding_set()?;
+            Reach::Namespace
+        }
+        Some(fence) => Reach::Fence(fence_in(fence)?),
+    };
     drop_capabilities()?;
     Ok(Prepared {
-        own: pidfd_open(Pid::INIT, PidfdFlags::empty()).at("hold pid 1")?,
-        exits: sys::child_exit_descriptor().at("signalfd")?,
+        own: pidfd_open(getpid(), PidfdFlags::empty()).at("hold itself")?,
+        warden: Warden { signals, reach },
         handoff: wire::pair().at("socketpair")?,
     })
 }
 
-/// Gives up every capability in the sandbox's user namespace, for good.
-fn drop_capabilities() -> Result<(), Failure> {
-    let step = "drop capabilities";
+/// Takes the place of a pid namespace's pid 1: what is orphaned becomes its child, nothing that it
+/// starts can signal it or anybody else, and it is asked to end when its parent dies.
+fn fence_in(fence: &OwnedFd) -> Result<Fenced, Failure> {
+    let beyond = getppid().ok_or_else(|| Failure::new("find the parent", Errno::SRCH))?;
+    set_parent_process_death_signal(Some(Signal::TERM)).at("end with the sandbox")?;
+    set_child_subreaper(Some(getpid())).at("adopt orphans")?;
+    set_no_new_privs(true).at("no new privileges")?;
+    sys::fence(fence, beyond).at("fence in")
+}
+
+/// Gives up what a program with file capabilities could gain.
+fn drop_bounding_set() -> Result<(), Failure> {
     for number in 0..u64::BITS {
         // The kernel knows fewer than 64; the first unknown one ends the list.
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
             Ok(()) => {}
             Err(Errno::INVAL) => break,
-            Err(error) => return Err(Failure::new(step, error)),
+            Err(error) => return Err(Failure::new("drop the bounding set", error)),
         }
     }
+    Ok(())
+}
+
+/// Gives up every capability in the sandbox's user namespace, for good.
+fn drop_capabilities() -> Result<(), Failure> {
+    let step = "drop capabilities";
     clear_ambient_capability_set().at(step)?;
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
@@ -92,19 +119,19 @@ fn refuse(common: &Common<'_>, taken: OwnedFd, failure: Failure) -> ! {
 }
 
 fn start(common: Common<'_>, taken: OwnedFd, prepared: Prepared) -> ! {
-    let Prepared { own, exits, handoff: (ours, theirs) } = prepared;
+    let Prepared { own, warden, handoff: (ours, theirs) } = prepared;
     match sys::fork(&common.shared.alone).at("fork") {
         Ok(Forked::Child) => {
-            drop((exits, ours));
+            drop((warden, ours));
             match confine(&common) {
-                Ok(()) => serve(&common, taken, &own, theirs),
+                Ok(()) => serve(common, taken, &own, theirs),
                 Err(failure) => refuse(&common, taken, failure),
             }
         }
         Ok(Forked::Parent(tool)) => {
             // What remains is what it listens to, and the lock.
             drop((common, taken, own, theirs));
-            bury(&exits, ours, tool)
+            bury(&warden, ours, tool)
         }
         Err(failure) => refuse(&common, taken, failure),
     }
@@ -116,11 +143,11 @@ fn confine(common: &Common<'_>) -> Result<(), Failure> {
     setsid().at("setsid")?;
     sys::reset_signals();
     sys::landlock_restrict(&common.rules).at("landlock")?;
-    syscalls::apply(common.filter)
+    syscalls::apply(&common.filter)
 }
 
 /// Takes the request and becomes what it names.
-fn serve(common: &Common<'_>, taken: OwnedFd, own: &OwnedFd, pid_1: OwnedFd) -> ! {
+fn serve(common: Common<'_>, taken: OwnedFd, own: &OwnedFd, pid_1: OwnedFd) -> ! {
     let message = wire::receive(&common.requests, RecvFlags::empty()).unwrap_or_default();
     if message.bytes.is_empty() {
         sys::exit_now(NOT_RUN);
@@ -146,13 +173,15 @@ fn serve(common: &Common<'_>, taken: OwnedFd, own: &OwnedFd, pid_1: OwnedFd) -> 
             sys::exit_now(NOT_RUN);
         }
     }
-    become_tool(&status, [stdin, stdout, stderr], &call);
+    // A canary goes on in this process, and must not find what a program would not.
+    let Common { shared, plan, .. } = common;
+    become_tool(shared, &status, [stdin, stdout, stderr], &plan, &call);
     sys::exit_now(NOT_RUN)
 }
 
 /// The rest of the sequence, then the program. Returns only when it could not be executed.
-fn become_tool(status: &OwnedFd, io: [OwnedFd; 3], call: &CallPlan) {
-    if let Err(failure) = enter(io, call) {
+fn become_tool(shared: &Shared, status: &OwnedFd, io: [OwnedFd; 3], plan: &Plan, call: &CallPlan) {
+    if let Err(failure) = enter(io, plan, call) {
         return wire::report(status, &Report::Failed(failure), &[]);
     }
     match &call.program {
@@ -161,17 +190,22 @@ fn become_tool(status: &OwnedFd, io: [OwnedFd; 3], call: &CallPlan) {
             wire::report(status, &Report::NotExecuted(failure), &[]);
         }
         Program::Canary(attempts) => {
-            let done = canary::try_everything(attempts);
+            let done = canary::try_everything(attempts, &shared.alone);
             sys::exit_now(i32::from(done.is_err()));
         }
+        Program::Sibling(attempts) => canary::stand_by(attempts),
     }
 }
 
-fn enter([stdin, stdout, stderr]: [OwnedFd; 3], call: &CallPlan) -> Result<(), Failure> {
+fn enter(
+    [stdin, stdout, stderr]: [OwnedFd; 3],
+    plan: &Plan,
+    call: &CallPlan,
+) -> Result<(), Failure> {
     rustix::stdio::dup2_stdin(&stdin).at("standard input")?;
     rustix::stdio::dup2_stdout(&stdout).at("standard output")?;
     rustix::stdio::dup2_stderr(&stderr).at("standard error")?;
-    chdir(&call.cwd).at(format!("enter {}", call.cwd.display()))?;
+    mounts::enter_directory(plan, &call.cwd)?;
     call.limits.apply()?;
     sys::close_on_exec_from(3).at("close_range")
 }
@@ -206,14 +240,59 @@ fn execute(argv: &[String], env: &[(String, String)]) -> Failure {
     Failure { step: name.to_owned(), errno }
 }
 
+/// How far pid 1 can reach: exactly the processes of its call.
+enum Reach {
+    Namespace,
+    Fence(Fenced),
+}
+
+/// Pid 1's hold on its call.
+struct Warden {
+    signals: OwnedFd,
+    reach: Reach,
+}
+
+impl Warden {
+    /// Takes the signals that have come; whether one of them asks to end.
+    fn is_told_to_end(&self) -> bool {
+        let mut record = [0_u8; 128];
+        let mut is_told = false;
+        // Several exits may be folded into one, so that what counts is what can be waited for.
+        while let Ok(4..) = rustix::io::read(&self.signals, &mut record) {
+            let [a, b, c, d, ..] = record;
+            is_told |= i32::from_ne_bytes([a, b, c, d]) == libc::SIGTERM;
+        }
+        is_told
+    }
+
+    /// Kills every process of the call but pid 1, and returns when none is left.
+    fn end_all(&self) {
+        loop {
+            // Again and again: a child that was just being born may have escaped the first.
+            match &self.reach {
+                Reach::Namespace => sys::kill_all_others().ok(),
+                Reach::Fence(fenced) => sys::kill_fenced(fenced).ok(),
+            };
+            match wait(WaitOptions::empty()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn end(&self, code: i32) -> ! {
+        self.end_all();
+        sys::exit_now(code)
+    }
+}
+
 /// Waits as pid 1: reaps whatever is orphaned; when the tool's main process ends, kills and reaps
 /// the rest, tells how it ended, and ends.
-fn bury(exits: &OwnedFd, handoff: OwnedFd, tool: i32) -> ! {
-    let mut buffer = [0_u8; 128];
+fn bury(warden: &Warden, handoff: OwnedFd, tool: i32) -> ! {
     let mut source = Source::Handoff(handoff);
     loop {
         let mut polled = [
-            PollFd::new(exits, PollFlags::IN),
+            PollFd::new(&warden.signals, PollFlags::IN),
             match &source {
                 Source::Handoff(socket) => PollFd::new(socket, PollFlags::IN),
                 // No event asked for: only the closing of the daemon's end is told.
@@ -222,15 +301,16 @@ fn bury(exits: &OwnedFd, handoff: OwnedFd, tool: i32) -> ! {
         ];
         match poll(&mut polled, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => sys::exit_now(NOT_RUN),
+            Err(_) => warden.end(NOT_RUN),
         }
         let [_, other] = &polled;
         if !other.revents().is_empty() {
             // The handoff is sent before anything runs, so that it is seen before the tool's end.
-            source = source.advance();
+            source = source.advance().unwrap_or_else(|| warden.end(NOT_RUN));
         }
-        // Several exits may be folded into one notification, so the loop below is what counts.
-        rustix::io::read(exits, &mut buffer).ok();
+        if warden.is_told_to_end() {
+            warden.end(NOT_RUN);
+        }
         while let Ok(Some((pid, ended))) = wait(WaitOptions::NOHANG) {
             if pid.as_raw_nonzero().get() != tool {
                 continue;
@@ -240,23 +320,11 @@ fn bury(exits: &OwnedFd, handoff: OwnedFd, tool: i32) -> ! {
                 (None, Some(signal)) => Report::Signaled(signal),
                 (None, None) => continue,
             };
-            end_all();
+            warden.end_all();
             if let Source::Status(status) = &source {
                 wire::report(status, &report, &[]);
             }
             sys::exit_now(0);
-        }
-    }
-}
-
-/// Kills every process of the call but pid 1, and returns when none is left.
-fn end_all() {
-    loop {
-        // Again and again: a child that was just being born may have escaped the first.
-        sys::kill_all_others().ok();
-        match wait(WaitOptions::empty()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return,
         }
     }
 }
@@ -270,14 +338,10 @@ enum Source {
 }
 
 impl Source {
-    /// Takes the socket that was handed over. Ends the call when nobody asks for it any more.
-    fn advance(self) -> Self {
-        if let Self::Handoff(socket) = self
-            && let Ok(message) = wire::receive(&socket, RecvFlags::DONTWAIT)
-            && let Some(status) = message.descriptors.into_iter().next()
-        {
-            return Self::Status(status);
-        }
-        sys::exit_now(NOT_RUN)
+    /// Takes the socket that was handed over; nothing when nobody asks for the call any more.
+    fn advance(self) -> Option<Self> {
+        let Self::Handoff(socket) = self else { return None };
+        let message = wire::receive(&socket, RecvFlags::DONTWAIT).ok()?;
+        message.descriptors.into_iter().next().map(Self::Status)
     }
 }

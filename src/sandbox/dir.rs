@@ -3,7 +3,8 @@
 //! Invariants: every name is resolved by the kernel beneath the descriptor (`openat2` with
 //! `RESOLVE_BENEATH`), never checked first and opened afterwards; links that lead out, `/proc`
 //! links and absolute links are refused; only regular files are read or written, and no operation
-//! can block on a fifo or a device. All of it blocks on the disk: call it off the async threads.
+//! can block on a fifo or a device. Under root everything beneath the held directory is done with
+//! the rights of the tools' user, and what is made belongs to it. All of it blocks on the disk: call it off the async threads.
 
 use std::{
     ffi::OsStr,
@@ -21,7 +22,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::workspace::{give_to, give_to_tools};
+use super::{
+    protected::{self, Protected, ProtectedError, Standing},
+    workspace::AsTools,
+};
 
 /// Times that a resolution is tried again after a concurrent rename (`EAGAIN`, openat2(2)).
 const TRIES: u32 = 128;
@@ -55,6 +59,15 @@ pub enum DirError {
         /// The bound.
         bytes_max: u64,
     },
+    /// A name that tools may not change.
+    #[error(
+        "{0} is protected: tools may read `.git/hooks` and `.agent-runtime` of the workspace but \
+         not change them"
+    )]
+    Protected(PathBuf),
+    /// The protected names of the workspace cannot be held.
+    #[error(transparent)]
+    Unprotected(#[from] ProtectedError),
     /// The name cannot be used for a new file.
     #[error("{0} is not a usable file name")]
     BadName(PathBuf),
@@ -121,7 +134,7 @@ pub struct Entry {
     pub bytes: u64,
 }
 
-/// A held directory.
+/// A held directory, to read in.
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
@@ -159,90 +172,27 @@ impl Dir {
     fn open_file(&self, path: &Path, extra: ResolveFlags) -> Result<(File, Stat), DirError> {
         // NONBLOCK: opening a fifo must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = self.beneath(path, flags, extra)?;
-        let stat = fstat(&fd).of(path)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok((File::from(fd), stat)),
-            _ => Err(DirError::NotAFile(path.to_owned())),
-        }
+        regular(self.beneath(path, flags, extra)?, path)
     }
 
     /// Reads a whole file of at most `bytes_max` bytes.
     pub fn read(&self, path: &Path, bytes_max: u64) -> Result<Vec<u8>, DirError> {
+        let _as_tools = AsTools::enter().of(path)?;
         let (file, stat) = self.open_file(path, ResolveFlags::empty())?;
         read_bounded(file, stat, path, bytes_max)
     }
 
     /// As [`Dir::read`], but no part of the path may be a link; for walks.
     pub fn read_no_links(&self, path: &Path, bytes_max: u64) -> Result<Vec<u8>, DirError> {
+        let _as_tools = AsTools::enter().of(path)?;
         let (file, stat) = self.open_file(path, ResolveFlags::NO_SYMLINKS)?;
         read_bounded(file, stat, path, bytes_max)
-    }
-
-    /// Puts content in the place of a file in one step: readers see the old or the new, a crash
-    /// leaves the old or the new. Keeps the mode of what it replaces, and its owner unless that is
-    /// root, whose file goes to the tools; makes missing directories. A link in the last place is replaced, not followed.
-    pub fn replace(&self, path: &Path, content: &[u8]) -> Result<(), DirError> {
-        let (parent, name) = self.parent(path)?;
-        let (mode, owner) = match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => {
-                    let owner = (stat.st_uid != 0).then_some((stat.st_uid, stat.st_gid));
-                    (Mode::from_raw_mode(stat.st_mode & 0o777), owner)
-                }
-                FileType::Symlink => (Mode::from_raw_mode(FILE_MODE), None),
-                _ => return Err(DirError::NotAFile(path.to_owned())),
-            },
-            Err(Errno::NOENT) => (Mode::from_raw_mode(FILE_MODE), None),
-            Err(error) => return Err(failed(path, error)),
-        };
-        let (temporary, mut file) = new_file(parent.as_fd(), path)?;
-        let written = fchmod(&file, mode)
-            .map_err(io::Error::from)
-            .and_then(|()| give_to(&file, owner))
-            .and_then(|()| file.write_all(content))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| Ok(renameat(&parent, &temporary, &parent, name)?));
-        if written.is_err() {
-            // Best effort: a temporary file is untidy, not wrong.
-            unlinkat(&parent, &temporary, AtFlags::empty()).ok();
-        }
-        written.of(path)
-    }
-
-    /// Makes a file that must not exist yet; makes missing directories.
-    pub fn create(&self, path: &Path, content: &[u8]) -> Result<(), DirError> {
-        let (parent, name) = self.parent(path)?;
-        let flags =
-            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&parent, name, flags, Mode::from_raw_mode(FILE_MODE)).of(path)?;
-        let mut file = File::from(file);
-        let written = give_to_tools(&file).and_then(|()| file.write_all(content));
-        written.and_then(|()| file.sync_all()).of(path)
-    }
-
-    /// Adds to the end of a file, which is made if it is missing.
-    pub fn append(&self, path: &Path, content: &[u8], bytes_max: u64) -> Result<(), DirError> {
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = match self.beneath(path, flags, ResolveFlags::empty()) {
-            Err(DirError::Missing(_)) => return self.create(path, content),
-            opened => opened?,
-        };
-        let stat = fstat(&fd).of(path)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(DirError::NotAFile(path.to_owned()));
-        }
-        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-        if size.saturating_add(content.len() as u64) > bytes_max {
-            return Err(DirError::TooLarge { path: path.to_owned(), bytes_max });
-        }
-        let mut file = File::from(fd);
-        file.write_all(content).and_then(|()| file.sync_all()).of(path)
     }
 
     /// What lies in a directory, links not followed, at most `entries_max` entries, sorted; and
     /// whether there were more.
     pub fn list(&self, path: &Path, entries_max: usize) -> Result<(Vec<Entry>, bool), DirError> {
+        let _as_tools = AsTools::enter().of(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let directory = self.beneath(path, flags, ResolveFlags::empty())?;
         list(&directory, path, entries_max)
@@ -254,6 +204,7 @@ impl Dir {
         path: &Path,
         entries_max: usize,
     ) -> Result<(Vec<Entry>, bool), DirError> {
+        let _as_tools = AsTools::enter().of(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let directory = self.beneath(path, flags, ResolveFlags::NO_SYMLINKS)?;
         list(&directory, path, entries_max)
@@ -261,8 +212,127 @@ impl Dir {
 
     /// What a path names, links followed beneath the directory.
     pub fn kind(&self, path: &Path) -> Result<Kind, DirError> {
+        let _as_tools = AsTools::enter().of(path)?;
         let fd = self.beneath(path, OFlags::PATH, ResolveFlags::empty())?;
         Ok(kind(fstat(&fd).of(path)?.st_mode))
+    }
+}
+
+/// A held directory, to write in. The protected names of a workspace are never written, wherever
+/// they lie and whatever name leads there.
+#[derive(Debug)]
+pub struct WritableDir {
+    dir: Dir,
+    top: Stat,
+    protected: Protected,
+}
+
+impl WritableDir {
+    /// Opens a directory as [`Dir::open`] does. `workspace` is the one whose names are protected;
+    /// what is missing of them is made first, so that it cannot be written in their stead.
+    pub fn open(path: &Path, workspace: &Path) -> Result<Self, DirError> {
+        let protected = protected::prepare(workspace)?;
+        let dir = Dir::open(path)?;
+        let top = fstat(&dir.fd).of(path)?;
+        // The tree itself may be a protected one or lie in it.
+        match protected.standing(dir.fd.as_fd(), None).of(path)? {
+            Standing::Free => Ok(Self { dir, top, protected }),
+            Standing::Protected | Standing::Moved => Err(DirError::Protected(path.to_owned())),
+        }
+    }
+
+    /// To read in.
+    pub const fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Puts content in the place of a file in one step: readers see the old or the new, a crash
+    /// leaves the old or the new. Keeps the mode of what it replaces; makes missing directories.
+    /// A link in the last place is replaced, not followed, and so is one of several hard links.
+    pub fn replace(&self, path: &Path, content: &[u8]) -> Result<(), DirError> {
+        let _as_tools = AsTools::enter().of(path)?;
+        let (parent, name) = self.parent(path)?;
+        self.replace_in(&parent, name, path, |file| file.write_all(content))
+    }
+
+    fn replace_in(
+        &self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        path: &Path,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), DirError> {
+        let mode = match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if self.protected.is(&stat) => {
+                return Err(DirError::Protected(path.to_owned()));
+            }
+            Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => stat.st_mode & 0o777,
+                FileType::Symlink => FILE_MODE,
+                _ => return Err(DirError::NotAFile(path.to_owned())),
+            },
+            Err(Errno::NOENT) => FILE_MODE,
+            Err(error) => return Err(failed(path, error)),
+        };
+        let (temporary, mut file) = new_file(parent.as_fd(), path)?;
+        let written = fchmod(&file, Mode::from_raw_mode(mode))
+            .map_err(io::Error::from)
+            .and_then(|()| write(&mut file))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| Ok(renameat(parent, &temporary, parent, name)?));
+        if written.is_err() {
+            // Best effort: a temporary file is untidy, not wrong.
+            unlinkat(parent, &temporary, AtFlags::empty()).ok();
+        }
+        written.of(path)
+    }
+
+    /// Makes a file that must not exist yet; makes missing directories.
+    pub fn create(&self, path: &Path, content: &[u8]) -> Result<(), DirError> {
+        let _as_tools = AsTools::enter().of(path)?;
+        let (parent, name) = self.parent(path)?;
+        create_in(&parent, name, path, content)
+    }
+
+    /// Adds to the end of a file, which is made if it is missing. A link in the last place is
+    /// replaced by what it names, and one of several hard links by a file of its own: what else
+    /// bears the content is not changed.
+    pub fn append(&self, path: &Path, content: &[u8], bytes_max: u64) -> Result<(), DirError> {
+        let _as_tools = AsTools::enter().of(path)?;
+        let (parent, name) = self.parent(path)?;
+        let too_large = |size: u64| size.saturating_add(content.len() as u64) > bytes_max;
+        let larger = || DirError::TooLarge { path: path.to_owned(), bytes_max };
+        let flags = OFlags::WRONLY
+            | OFlags::APPEND
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY
+            | OFlags::CLOEXEC;
+        match openat(&parent, name, flags, Mode::empty()) {
+            Ok(fd) => {
+                let (mut file, stat) = regular(fd, path)?;
+                if self.protected.is(&stat) {
+                    return Err(DirError::Protected(path.to_owned()));
+                }
+                if too_large(size(&stat)) {
+                    return Err(larger());
+                }
+                if stat.st_nlink == 1 {
+                    return file.write_all(content).and_then(|()| file.sync_all()).of(path);
+                }
+            }
+            Err(Errno::NOENT) => return create_in(&parent, name, path, content),
+            Err(Errno::LOOP) => {}
+            Err(error) => return Err(failed(path, error)),
+        }
+        let (file, stat) = self.dir.open_file(path, ResolveFlags::empty())?;
+        if too_large(size(&stat)) {
+            return Err(larger());
+        }
+        self.replace_in(&parent, name, path, |new| {
+            io::copy(&mut file.take(bytes_max), new)?;
+            new.write_all(content)
+        })
     }
 
     /// The directory in which a new file goes, made as needed, and the file's name.
@@ -272,45 +342,76 @@ impl Dir {
         };
         let parent = path.parent().unwrap_or(Path::new(""));
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        match self.beneath(parent, flags, ResolveFlags::empty()) {
+        match self.dir.beneath(parent, flags, ResolveFlags::empty()) {
             Err(DirError::Missing(_)) => {}
-            opened => return Ok((opened?, name)),
+            opened => return Ok((self.free(opened?, path)?, name)),
         }
         let mut so_far = PathBuf::new();
-        let mut at = self.beneath(&so_far, flags, ResolveFlags::empty())?;
+        let mut at = self.dir.beneath(&so_far, flags, ResolveFlags::empty())?;
         for component in parent.components() {
             so_far.push(component);
-            at = match self.beneath(&so_far, flags, ResolveFlags::empty()) {
-                Err(DirError::Missing(_)) => self.make_directory(&at, component, &so_far)?,
+            at = match self.dir.beneath(&so_far, flags, ResolveFlags::empty()) {
+                Err(DirError::Missing(_)) => {
+                    let above = self.free(at, path)?;
+                    make_directory(&above, component, &so_far)?
+                }
                 opened => opened?,
             };
         }
-        Ok((at, name))
+        Ok((self.free(at, path)?, name))
     }
 
-    fn make_directory(
-        &self,
-        at: &OwnedFd,
-        component: Component<'_>,
-        so_far: &Path,
-    ) -> Result<OwnedFd, DirError> {
-        let Component::Normal(name) = component else {
-            return Err(DirError::BadName(so_far.to_owned()));
-        };
-        match mkdirat(at, name, Mode::from_raw_mode(DIRECTORY_MODE)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(failed(so_far, error)),
+    /// The directory, if nothing protects it.
+    fn free(&self, directory: OwnedFd, path: &Path) -> Result<OwnedFd, DirError> {
+        match self.protected.standing(directory.as_fd(), Some(&self.top)).of(path)? {
+            Standing::Free => Ok(directory),
+            Standing::Protected => Err(DirError::Protected(path.to_owned())),
+            Standing::Moved => Err(DirError::Outside(path.to_owned())),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let made = self.beneath(so_far, flags, ResolveFlags::NO_SYMLINKS)?;
-        give_to_tools(&made).of(so_far)?;
-        Ok(made)
     }
+}
+
+fn make_directory(
+    at: &OwnedFd,
+    component: Component<'_>,
+    so_far: &Path,
+) -> Result<OwnedFd, DirError> {
+    let Component::Normal(name) = component else {
+        return Err(DirError::BadName(so_far.to_owned()));
+    };
+    match mkdirat(at, name, Mode::from_raw_mode(DIRECTORY_MODE)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(failed(so_far, error)),
+    }
+    // One name, beneath the directory that is held: nobody can put a link on the way.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    openat2(at, name, flags, Mode::empty(), resolve).of(so_far)
+}
+
+fn create_in(parent: &OwnedFd, name: &OsStr, path: &Path, content: &[u8]) -> Result<(), DirError> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(parent, name, flags, Mode::from_raw_mode(FILE_MODE)).of(path)?;
+    let mut file = File::from(file);
+    file.write_all(content).and_then(|()| file.sync_all()).of(path)
+}
+
+/// The open file, if it is a regular one.
+fn regular(fd: OwnedFd, path: &Path) -> Result<(File, Stat), DirError> {
+    let stat = fstat(&fd).of(path)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok((File::from(fd), stat)),
+        _ => Err(DirError::NotAFile(path.to_owned())),
+    }
+}
+
+fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(u64::MAX)
 }
 
 fn read_bounded(file: File, stat: Stat, path: &Path, bytes_max: u64) -> Result<Vec<u8>, DirError> {
     let too_large = || DirError::TooLarge { path: path.to_owned(), bytes_max };
-    if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > bytes_max {
+    if size(&stat) > bytes_max {
         return Err(too_large());
     }
     // The size may have changed, or be nothing the file system keeps.

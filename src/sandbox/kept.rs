@@ -3,7 +3,9 @@
 //! Invariants: it executes nothing, and nothing that a model chose runs in its pid namespace: a
 //! call is one level below and cannot name it. It ends when the daemon's end of its socket closes
 //! or the helper dies, and the kernel then kills everything in it. It is built as far as possible
-//! before it is asked for; a step that failed ahead is told to whoever asks.
+//! before it is asked for; a step that failed ahead is told to whoever asks. Where there are no
+//! namespaces (level `landlock`) it is a plain process, and each call's first process does what
+//! the kernel would: it ends its call when this one dies.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -14,7 +16,7 @@ use rustix::{
     net::RecvFlags,
     pipe::{PipeFlags, pipe_with},
     process::{
-        DumpableBehavior, Pid, PidfdFlags, Signal, pidfd_open, set_dumpable_behavior,
+        DumpableBehavior, PidfdFlags, Signal, getpid, pidfd_open, set_dumpable_behavior,
         set_parent_process_death_signal,
     },
     system::sethostname,
@@ -24,9 +26,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     child, fs_rules, mounts, net,
-    plan::Plan,
+    plan::{PATH, Plan},
+    programs,
     sys::{self, Forked, Namespaces, SingleThread},
-    wire::{self, AtStep, Failure, Report, Wait},
+    syscalls::{self, Sockets},
+    wire::{self, AtStep, Failure, Message, Report, Wait},
     zygote::Shared,
 };
 
@@ -51,71 +55,112 @@ pub(super) struct Open {
 #[derive(Debug)]
 pub(super) struct Common<'s> {
     pub(super) shared: &'s Shared,
+    pub(super) plan: Plan,
+    /// The Landlock rules of a tool.
     pub(super) rules: OwnedFd,
-    pub(super) filter: &'s BpfProgram,
-    pub(super) has_proc: bool,
+    /// What keeps a call together where there are no namespaces.
+    pub(super) fence: Option<OwnedFd>,
+    pub(super) filter: BpfProgram,
     /// Where requests for calls come from.
     pub(super) requests: OwnedFd,
 }
 
 /// Runs as pid 1 of fresh namespaces. Never returns. The lock is held until it is dead.
 pub(super) fn run(shared: &Shared, requests: OwnedFd, taken: OwnedFd, lock: OwnedFd) -> ! {
-    serve(shared, requests, taken).ok();
+    let base = prepare(shared);
+    let message = wire::receive(&requests, RecvFlags::empty()).unwrap_or_default();
+    drop(requests);
+    if !message.bytes.is_empty() && tell_taken(taken).is_ok() {
+        answer(shared, message, base);
+    }
     drop(lock);
     sys::exit_now(NOT_BUILT)
 }
 
-/// Fails only after the failure was told, or when nobody is there to be told.
-fn serve(shared: &Shared, requests: OwnedFd, taken: OwnedFd) -> Result<(), Failure> {
-    let prepared = prepare(shared);
-    let message = wire::receive(&requests, RecvFlags::empty()).at("receive")?;
-    drop(requests);
-    if message.bytes.is_empty() {
-        return Ok(());
-    }
-    tell_taken(taken)?;
-    let (open, descriptors) = wire::unpack::<Open>(message)?;
-    let mut descriptors = descriptors.into_iter();
-    let Some(socket) = descriptors.next() else { return Ok(()) };
-    let failed = |failure: Failure| {
-        wire::report(&socket, &Report::Failed(failure.clone()), &[]);
-        failure
-    };
-    let (own, base) = prepared.map_err(failed)?;
-    wire::report(&socket, &Report::Started, &[own.as_fd()]);
-    drop(own);
-    let trees = descriptors.collect();
-    let (rules, doors) = finish(base, &open, trees).map_err(failed)?;
-    let tmp = tmp().map_err(failed)?;
-    let mut sent = vec![tmp.as_fd()];
-    sent.extend(doors.iter().flat_map(net::Doors::descriptors));
-    wire::report(&socket, &Report::Ready, &sent);
-    drop(sent);
-    drop((doors, tmp));
-    let Plan { has_proc, has_network, .. } = open.plan;
-    let filter = if has_network { &shared.online } else { &shared.offline };
-    fork_calls(Common { shared, rules, filter, has_proc, requests: socket })
+/// As [`run`], where no namespaces can be had: `why` is the answer to whoever asks for some.
+pub(super) fn run_without(shared: &Shared, message: Message, why: Failure, lock: OwnedFd) -> ! {
+    answer(shared, message, Err(why));
+    drop(lock);
+    sys::exit_now(NOT_BUILT)
 }
 
-/// What no plan changes: a hold on itself, ids, host name, the base of the view.
-fn prepare(shared: &Shared) -> Result<(OwnedFd, mounts::Base), Failure> {
+/// Serves one request for a sandbox. Returns only when there is none.
+fn answer(shared: &Shared, message: Message, base: Result<mounts::Base, Failure>) {
+    let Ok((open, descriptors)) = wire::unpack::<Open>(message) else { return };
+    let mut descriptors = descriptors.into_iter();
+    let Some(socket) = descriptors.next() else { return };
+    match build(shared, open, descriptors.collect(), base, &socket) {
+        Ok(built) => {
+            let Built { plan, rules, fence, filter } = built;
+            fork_calls(Common { shared, plan, rules, fence, filter, requests: socket })
+        }
+        Err(failure) => wire::report(&socket, &Report::Failed(failure), &[]),
+    }
+}
+
+struct Built {
+    plan: Plan,
+    rules: OwnedFd,
+    fence: Option<OwnedFd>,
+    filter: BpfProgram,
+}
+
+fn build(
+    shared: &Shared,
+    open: Open,
+    trees: Vec<OwnedFd>,
+    base: Result<mounts::Base, Failure>,
+    socket: &OwnedFd,
+) -> Result<Built, Failure> {
+    let Open { plan, identities } = open;
+    let base = if plan.has_namespaces { Some(base?) } else { None };
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).at("hold itself")?;
+    wire::report(socket, &Report::Started, &[own.as_fd()]);
+    drop(own);
+    let (needs, fence, sockets) = match base {
+        Some(base) => {
+            let sockets = if plan.has_network { Sockets::Internet } else { Sockets::Unix };
+            (mounts::enter(base, &plan, trees, &identities)?, None, sockets)
+        }
+        None => {
+            do_without(shared)?;
+            let needs = plan.programs.as_ref().map(|names| programs::resolve(names, PATH));
+            (needs, Some(fs_rules::fence()?), Sockets::Pairs)
+        }
+    };
+    let has_doors = plan.has_namespaces && plan.has_network;
+    let doors = if has_doors { Some(net::open()?) } else { None };
+    let rules = fs_rules::ruleset(&plan, needs.as_ref())?;
+    let filter = syscalls::compile(sockets);
+    let tmp = if plan.has_namespaces { Some(tmp()?) } else { None };
+    let mut sent: Vec<_> = tmp.iter().map(AsFd::as_fd).collect();
+    sent.extend(doors.iter().flat_map(net::Doors::descriptors));
+    wire::report(socket, &Report::Ready, &sent);
+    Ok(Built { plan, rules, fence, filter })
+}
+
+/// What no plan changes: ids, host name, the base of the view.
+fn prepare(shared: &Shared) -> Result<mounts::Base, Failure> {
     // Dies with the helper. Should the helper have died before this line, nobody is left to hold
     // the other end of the socket, and the first wait ends this.
     set_parent_process_death_signal(Some(Signal::KILL)).at("die with the helper")?;
-    let own = pidfd_open(Pid::INIT, PidfdFlags::empty()).at("hold pid 1")?;
     map_ids(shared)?;
     sethostname(b"sandbox").at("host name")?;
-    Ok((own, mounts::prepare(&shared.view)?))
+    mounts::prepare(&shared.view)
 }
 
-fn finish(
-    base: mounts::Base,
-    open: &Open,
-    trees: Vec<OwnedFd>,
-) -> Result<(OwnedFd, Option<net::Doors>), Failure> {
-    mounts::enter(base, &open.plan, trees, &open.identities)?;
-    let doors = if open.plan.has_network { Some(net::open()?) } else { None };
-    Ok((fs_rules::ruleset(&open.plan)?, doors))
+/// As [`prepare`], without namespaces. It may be pid 1 of some all the same, which are then of no
+/// use: a machine may allow them and refuse every right in them.
+fn do_without(shared: &Shared) -> Result<(), Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL)).at("die with the helper")?;
+    sys::ignore_child_exits().at("ignore exits")?;
+    if (shared.uid, shared.gid) == (0, 0) {
+        return Err(Failure::new("be somebody else than root", Errno::PERM));
+    }
+    set_dumpable_behavior(DumpableBehavior::Dumpable).at("dumpable")?;
+    // A courtesy here: the machine may be one that lets nobody change it.
+    std::fs::write("/proc/self/oom_score_adj", "1000").ok();
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("not dumpable")
 }
 
 /// A hold on `/tmp` by which nothing can be read or written, but told how full it is.
@@ -140,7 +185,8 @@ fn map_ids(shared: &Shared) -> Result<(), Failure> {
 fn fork_calls(common: Common<'_>) -> ! {
     let mut is_first = true;
     loop {
-        let wait = match bear(Namespaces::Call, &common.shared.alone) {
+        let namespaces = common.plan.has_namespaces.then_some(Namespaces::Call);
+        let wait = match bear(namespaces, &common.shared.alone) {
             Ok(Born::Child(teller)) => child::run(common, teller),
             Ok(Born::Parent(taken)) => wait_taken(&common.requests, taken),
             Err(failure) => wire::refuse_next(&common.requests, failure),
@@ -164,13 +210,16 @@ pub(super) enum Born {
     Parent(OwnedFd),
 }
 
-/// Starts a child in new namespaces that will wait for a request.
-pub(super) fn bear(namespaces: Namespaces, alone: &SingleThread) -> Result<Born, Failure> {
+/// Starts a child, in new namespaces if there are to be any, that will wait for a request.
+pub(super) fn bear(namespaces: Option<Namespaces>, alone: &SingleThread) -> Result<Born, Failure> {
     let (taken, teller) = pipe_with(PipeFlags::CLOEXEC).at("pipe")?;
-    Ok(match sys::clone_into(namespaces, alone).at("new namespaces")? {
-        Forked::Child => Born::Child(teller),
-        Forked::Parent(()) => Born::Parent(taken),
-    })
+    let is_child = match namespaces {
+        Some(namespaces) => {
+            matches!(sys::clone_into(namespaces, alone).at("new namespaces")?, Forked::Child)
+        }
+        None => matches!(sys::fork(alone).at("fork")?, Forked::Child),
+    };
+    Ok(if is_child { Born::Child(teller) } else { Born::Parent(taken) })
 }
 
 /// Tells the parent that its prepared child has got a request.

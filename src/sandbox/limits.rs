@@ -43,6 +43,11 @@ impl From<&ToolLimits> for Rlimits {
 }
 
 impl Rlimits {
+    /// Without the bound of processes, which only means something in an own user namespace.
+    pub(super) const fn with_any_number_of_processes(self) -> Self {
+        Self { processes: u64::MAX, ..self }
+    }
+
     /// Applies the limits to this process and what it starts.
     pub(super) fn apply(self) -> Result<(), Failure> {
         // Added to what the daemon has; it cannot be taken back without a capability.

@@ -4,20 +4,30 @@
 //! nothing ever runs with less confinement than the canary measured at start; nothing of a call
 //! outlives it. See `docs/SANDBOX.md` for the sequence and for what does not hold.
 
+mod attest;
+mod backend;
 mod call;
 mod canary;
 mod cgroup;
 mod child;
+mod cover;
 pub mod dir;
+mod docker;
 mod fs_rules;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod kept;
+mod levels;
 mod limits;
+mod local;
 mod lock;
 mod mounts;
 mod net;
 mod output;
 mod parent;
 mod plan;
+mod programs;
+mod protected;
 mod quota;
 mod session;
 mod space;
@@ -32,35 +42,35 @@ mod wire;
 mod workspace;
 mod zygote;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use attest::{Attestation, Finding, Shown, attest, attest_with_helper};
+pub use backend::Backend;
+pub use docker::{DockerOptions, SOCKET as DOCKER_SOCKET};
 pub use lock::LockError;
 pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
+pub use protected::ProtectedError;
 pub use session::{Listeners, Profile, Session};
 pub use wire::Failure;
 pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
 pub use zygote::{TOOL_UID, helper_main, helper_requested};
 
 use self::{
-    canary::Bait,
+    backend::{Other, OtherKept},
+    levels::{judge, measure, unusable},
     lock::Lock,
     output::Capture,
     parent::Helper,
-    plan::{CallPlan, Plan, Program},
-    session::Kept,
+    session::{Home, Kept},
     watch::Watch,
 };
 use crate::{
-    domain::{CommandRule, Confinement, Grant, ToolLimits},
+    domain::{CommandRule, Confinement, Grant},
     runtime::Tasks,
 };
 
@@ -80,11 +90,10 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Tool processes at once; further calls wait.
     pub processes_max: usize,
-    /// Bytes that calls must leave free on a workspace's file system; never more than a twentieth
-    /// of it.
-    pub disk_free_bytes_min: u64,
     /// Kept sandboxes at once; whoever opens a further one waits for a place.
     pub sessions_max: usize,
+    /// What carries out the calls. `min_level` concerns our own sandbox only.
+    pub backend: Backend,
 }
 
 /// Whether process tools can run, and how well confined.
@@ -96,6 +105,14 @@ pub struct Status {
     pub usable: bool,
     /// Why not, or why the level is not full.
     pub reason: Option<String>,
+}
+
+impl Status {
+    /// The answer to a call when this is not usable.
+    fn refusal(self) -> SandboxError {
+        let reason = self.reason.unwrap_or_else(|| "it is not usable".to_owned());
+        SandboxError::Unavailable { reason }
+    }
 }
 
 /// A program to run.
@@ -130,6 +147,16 @@ pub enum End {
     Stopped,
     /// Killed at a limit, which is named.
     Limit(&'static str),
+}
+
+impl End {
+    /// The limit at which it was killed.
+    pub const fn limit(self) -> Option<&'static str> {
+        match self {
+            Self::Limit(name) => Some(name),
+            Self::Exited(_) | Self::Signaled(_) | Self::TimedOut | Self::Stopped => None,
+        }
+    }
 }
 
 /// What came of a job.
@@ -177,6 +204,9 @@ pub enum SandboxError {
         /// The program, and why.
         failure: Failure,
     },
+    /// A protected name of the workspace cannot be held; nothing was run.
+    #[error(transparent)]
+    Protected(#[from] ProtectedError),
     /// The call was stopped before it began.
     #[error("the call was stopped before it began")]
     Stopped,
@@ -206,6 +236,7 @@ struct Inner {
     status: Status,
     helper: Option<Helper>,
     watch: Watch,
+    other: Option<Other>,
     permits: Semaphore,
     places: Arc<Semaphore>,
     _lock: Arc<Lock>,
@@ -236,13 +267,19 @@ impl Sandbox {
             tracing::warn!(%error, "the daemon's memory stays readable for its own user");
         }
         let lock = Arc::new(Lock::acquire(&options.data_dir).await?);
-        let watch = Watch::start(&options.data_dir, options.disk_free_bytes_min, tasks);
-        let helper = options.enabled.then(|| Helper::start(helper, Arc::clone(&lock), tasks));
-        let status = match &helper {
-            Some(helper) => {
-                judge(measure(helper, &watch, &options.data_dir).await, options.min_level)
-            }
-            None => unusable("it is turned off by configuration".to_owned()),
+        let watch = Watch::start(&options.data_dir, tasks);
+        let (mut helper_used, mut other) = (None, None);
+        let status = if !options.enabled {
+            unusable("it is turned off by configuration".to_owned())
+        } else if let Some(backend) =
+            Box::pin(Other::start(&options.backend, &options.data_dir, tasks)).await?
+        {
+            other.insert(backend).status()
+        } else {
+            let helper = helper_used.insert(Helper::start(helper, Arc::clone(&lock), tasks));
+            let measured =
+                Box::pin(measure(helper, &watch, &options.data_dir, options.min_level)).await;
+            judge(measured, options.min_level)
         };
         match &status.reason {
             None => tracing::info!(level = status.level.as_str(), "sandbox measured"),
@@ -253,13 +290,25 @@ impl Sandbox {
         let permits = Semaphore::new(options.processes_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Semaphore::new(options.sessions_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Arc::new(places);
-        let inner = Inner { options, status, helper, watch, permits, places, _lock: lock };
+        let inner = Inner {
+            options,
+            status,
+            helper: helper_used,
+            watch,
+            other,
+            permits,
+            places,
+            _lock: lock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What was measured at start; not usable while the helper cannot be started again.
     pub fn status(&self) -> Status {
-        let Inner { status, helper, .. } = &*self.inner;
+        let Inner { status, helper, other, .. } = &*self.inner;
+        if let Some(other) = other {
+            return other.status();
+        }
         match helper.as_ref().and_then(Helper::trouble) {
             Some(reason) if status.usable => unusable(reason),
             _ => status.clone(),
@@ -286,24 +335,39 @@ impl Sandbox {
         grant: &Grant,
         stop: &CancellationToken,
     ) -> Result<Session, SandboxError> {
-        let helper = self.usable()?;
+        let Inner { options, status, other, .. } = &*self.inner;
+        if !status.usable {
+            return Err(status.clone().refusal());
+        }
         match grant.commands {
             CommandRule::None => return Err(SandboxError::NotGranted),
             CommandRule::Only(_) | CommandRule::Any => {}
         }
-        let mut plan = plan::plan(grant, &self.inner.options.data_dir)?;
-        plan.has_proc = self.inner.status.level == Confinement::Full;
-        // Cancel-safe branches all: a semaphore permit, a build that is given up, and a token.
+        // Both branches are cancel-safe: a semaphore permit and a token.
         let place = tokio::select! {
             place = Arc::clone(&self.inner.places).acquire_owned() => place,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
         let Ok(place) = place else { return Err(SandboxError::Stopped) };
-        let build = Session::build(self.clone(), helper, Profile::of(grant), plan, place);
-        tokio::select! {
-            session = build => session,
-            () = stop.cancelled() => Err(SandboxError::Stopped),
-        }
+        let mut listeners = None;
+        let home = match other {
+            Some(other) => Home::Other(other.open(grant, &options.data_dir)?),
+            None => {
+                let helper = self.usable()?;
+                let mut plan = plan::plan(grant, &options.data_dir)?;
+                levels::shape(&mut plan, status.level);
+                // Cancel-safe branches both: a build that is given up, and a token.
+                tokio::select! {
+                    built = Kept::build(helper, plan) => {
+                        let (kept, doors) = built?;
+                        listeners = doors;
+                        Home::Own(kept)
+                    }
+                    () = stop.cancelled() => return Err(SandboxError::Stopped),
+                }
+            }
+        };
+        Ok(Session::new(self.clone(), Profile::of(grant), home, listeners, place))
     }
 
     /// Runs a job in a sandbox of its own. Waits for free places first, which does not count as
@@ -319,13 +383,23 @@ impl Sandbox {
     /// The helper, if calls are carried out.
     fn usable(&self) -> Result<&Helper, SandboxError> {
         let Inner { status, helper, .. } = &*self.inner;
-        helper.as_ref().filter(|_| status.usable).ok_or_else(|| SandboxError::Unavailable {
-            reason: status.reason.clone().unwrap_or_else(|| "it is not usable".to_owned()),
-        })
+        helper.as_ref().filter(|_| status.usable).ok_or_else(|| status.clone().refusal())
     }
 
-    /// Runs a job in a kept sandbox.
+    /// Runs a job in a session's home.
     async fn run_in(
+        &self,
+        home: &Home,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
+        match home {
+            Home::Own(kept) => Box::pin(self.run_in_own(kept, job, stop)).await,
+            Home::Other(kept) => Box::pin(self.run_in_other(kept, job, stop)).await,
+        }
+    }
+
+    async fn run_in_own(
         &self,
         kept: &Kept,
         job: Job,
@@ -353,108 +427,19 @@ impl Sandbox {
             limits_reached: ended.limits_reached,
         })
     }
-}
 
-fn unusable(reason: String) -> Status {
-    Status { level: Confinement::None, usable: false, reason: Some(reason) }
-}
-
-/// Compares what was measured with what is asked for.
-fn judge(measured: Result<Confinement, String>, minimum: Confinement) -> Status {
-    match measured {
-        Err(reason) => unusable(reason),
-        Ok(level) if !level.reaches(minimum) => Status {
-            level,
-            usable: false,
-            reason: Some(format!(
-                "the level reached is `{}`, the configuration asks for `{}`",
-                level.as_str(),
-                minimum.as_str()
-            )),
-        },
-        Ok(level) => Status {
-            level,
-            usable: true,
-            reason: (level != Confinement::Full).then(|| {
-                "no private /proc can be mounted here (a container masks its own)".to_owned()
-            }),
-        },
-    }
-}
-
-/// Lets the canary loose, first with a private `/proc`, then without.
-async fn measure(helper: &Helper, watch: &Watch, data_dir: &Path) -> Result<Confinement, String> {
-    let directory = data_dir.join("canary");
-    let workspace = directory.join("workspace");
-    prepare_workspace(&workspace).map_err(|e| e.to_string())?;
-    let grant = Grant {
-        workspace,
-        paths: Vec::new(),
-        commands: CommandRule::Any,
-        may_execute_files: true,
-        hosts: std::sync::Arc::default(),
-        egress: crate::domain::EgressLimits::default(),
-        limits: ToolLimits::default(),
-    };
-    let bait = Bait::new(&directory).map_err(|e| format!("the canary cannot be prepared: {e}"))?;
-    let program = Program::Canary(bait.attempts().clone());
-    let mut plan = plan::plan(&grant, data_dir).map_err(|e| e.to_string())?;
-    let call = plan::with_program(&grant, &plan, "", program).map_err(|e| e.to_string())?;
-    match try_plan(&Parts { helper, watch, bait: &bait }, &plan, &call).await {
-        Ok(()) => return Ok(Confinement::Full),
-        Err(SandboxError::Setup { failure }) if failure.step.ends_with("proc") => {}
-        Err(SandboxError::Lost) => return Err(helper.failure()),
-        Err(error) => return Err(error.to_string()),
-    }
-    plan.has_proc = false;
-    let without = try_plan(&Parts { helper, watch, bait: &bait }, &plan, &call).await;
-    without.map(|()| Confinement::FullNoproc).map_err(|e| e.to_string())
-}
-
-/// What every try of the canary needs.
-struct Parts<'p> {
-    helper: &'p Helper,
-    watch: &'p Watch,
-    bait: &'p Bait,
-}
-
-async fn try_plan(parts: &Parts<'_>, plan: &Plan, call: &CallPlan) -> Result<(), SandboxError> {
-    let Parts { helper, watch, bait } = *parts;
-    let (kept, _) = Kept::build(helper, plan.clone()).await?;
-    let request = call::Request {
-        plan: call.clone(),
-        stdin: Vec::new(),
-        wall: CANARY_WALL,
-        capture: Capture::new(16 << 10, None),
-        limits: ToolLimits::default(),
-    };
-    let ended = Box::pin(call::run(&kept, watch, request, &CancellationToken::new())).await?;
-    let failed = |reason: String| Err(SandboxError::Unavailable { reason });
-    if ended.end != End::Exited(0) {
-        return failed(format!("the canary ended with {:?}", ended.end));
-    }
-    match canary::escapes(&ended.output) {
-        Ok(escapes) if escapes.is_empty() => {}
-        Ok(escapes) => return failed(format!("the canary could {}", escapes.join(", "))),
-        Err(reason) => return failed(reason.to_owned()),
-    }
-    match bait.touched() {
-        None => Ok(()),
-        Some(seen) => failed(seen.to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_level_below_the_minimum_is_refused_and_says_both() {
-        let status = judge(Ok(Confinement::FullNoproc), Confinement::Full);
-        assert!(!status.usable);
-        let reason = status.reason.unwrap();
-        assert!(reason.contains("full-noproc") && reason.contains("`full`"), "{reason}");
-        assert!(judge(Ok(Confinement::FullNoproc), Confinement::FullNoproc).usable);
-        assert!(!judge(Err("no namespaces".to_owned()), Confinement::None).usable);
+    /// Runs a job in what another backend keeps, under the same bound of calls at once.
+    async fn run_in_other(
+        &self,
+        kept: &OtherKept,
+        job: Job,
+        stop: CancellationToken,
+    ) -> Result<Outcome, SandboxError> {
+        // Both branches are cancel-safe: a semaphore permit and a token.
+        let _permit = tokio::select! {
+            permit = self.inner.permits.acquire() => permit,
+            () = stop.cancelled() => return Err(SandboxError::Stopped),
+        };
+        kept.run(job, &stop).await
     }
 }

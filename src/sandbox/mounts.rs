@@ -25,23 +25,25 @@ use rustix::{
 };
 
 use super::{
-    plan::{Plan, Tree},
-    sys,
+    cover,
+    plan::{self, Plan, Tree},
+    programs::{self, Needs},
+    protected, sys,
     wire::{AtStep, Failure},
 };
 use crate::domain::Access;
 
 /// Attributes of mounts, from `linux/mount.h`.
-const RDONLY: u64 = 0x1;
-const NOSUID: u64 = 0x2;
-const NODEV: u64 = 0x4;
-const NOEXEC: u64 = 0x8;
+pub(super) const RDONLY: u64 = 0x1;
+pub(super) const NOSUID: u64 = 0x2;
+pub(super) const NODEV: u64 = 0x4;
+pub(super) const NOEXEC: u64 = 0x8;
 
 /// Directories of the host with programs and libraries; links among them are copied as links.
-const SYSTEM_TREES: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
+pub(super) const SYSTEM_TREES: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
 /// Pieces of `/etc` that programs need and that hold nothing private.
 /// Of `/etc/ssl` only the public part: its `private` may be readable for a group of the daemon's.
-const ETC_PIECES: [&str; 4] =
+pub(super) const ETC_PIECES: [&str; 4] =
     ["/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/ssl/openssl.cnf"];
 /// Devices that give and take nothing.
 const DEVICES: [&str; 4] = ["null", "zero", "full", "urandom"];
@@ -66,6 +68,8 @@ const ROOT_BYTES: &str = "1m";
 pub(super) struct View {
     trees: Vec<PathBuf>,
     links: Vec<(PathBuf, PathBuf)>,
+    /// What a view with a list of programs covers.
+    program_directories: Vec<PathBuf>,
 }
 
 impl View {
@@ -85,18 +89,22 @@ impl View {
                 Err(_) => {}
             }
         }
-        Self { trees, links }
+        Self { trees, links, program_directories: programs::directories() }
     }
 }
 
-/// Opens a path of the host without following any link, and clones its mounts with the given
-/// attributes. The clone is attached to nothing and vanishes when dropped.
-pub(super) fn detach(path: &Path, access: Access) -> Result<OwnedFd, Failure> {
-    let read_only = match access {
+/// Opens a tree of the host without following any link, and clones its mounts with the attributes
+/// that it gets in the view. The clone is attached to nothing and vanishes when dropped.
+pub(super) fn detach(tree: &Tree) -> Result<OwnedFd, Failure> {
+    let read_only = match tree.access {
         Access::Ro => RDONLY,
         Access::Rw => 0,
     };
-    detach_with(path, read_only | NOSUID | NODEV)
+    detach_with(&tree.source, read_only | NOSUID | NODEV | noexec(tree.may_execute))
+}
+
+const fn noexec(may_execute: bool) -> u64 {
+    if may_execute { 0 } else { NOEXEC }
 }
 
 /// Opens a path of the host without following any link; neither for reading nor for writing.
@@ -106,7 +114,8 @@ pub(super) fn held(path: &Path) -> Result<OwnedFd, Failure> {
         .at(format!("open {}", path.display()))
 }
 
-fn detach_with(path: &Path, attributes: u64) -> Result<OwnedFd, Failure> {
+/// As [`detach`], of any path.
+pub(super) fn detach_with(path: &Path, attributes: u64) -> Result<OwnedFd, Failure> {
     let step = || format!("open {}", path.display());
     let source = held(path)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -124,6 +133,7 @@ pub(super) struct Base {
     root: OwnedFd,
     system: Vec<(PathBuf, OwnedFd)>,
     proc: Result<OwnedFd, Failure>,
+    program_directories: Vec<PathBuf>,
 }
 
 /// Builds what every view has: a root with devices. The host stays visible beside it until
@@ -132,7 +142,9 @@ pub(super) fn prepare(view: &View) -> Result<Base, Failure> {
     // Everything of the host is opened first: the staging directory is about to be covered.
     let mut system = Vec::with_capacity(view.trees.len());
     for path in &view.trees {
-        system.push((path.clone(), detach_with(path, RDONLY | NOSUID | NODEV)?));
+        // Of `/etc` only links and data are shown.
+        let noexec = noexec(!path.starts_with("/etc"));
+        system.push((path.clone(), detach_with(path, RDONLY | NOSUID | NODEV | noexec)?));
     }
     let mut devices = Vec::with_capacity(DEVICES.len());
     for name in DEVICES {
@@ -158,21 +170,23 @@ pub(super) fn prepare(view: &View) -> Result<Base, Failure> {
     for (target, link) in LINKS {
         symlinkat(target, &root, link).at(format!("link {link}"))?;
     }
-    Ok(Base { root, system, proc })
+    let program_directories = view.program_directories.clone();
+    Ok(Base { root, system, proc, program_directories })
 }
 
 /// Completes the view by the plan and makes it the root, once per kept sandbox. `passed` holds
 /// clones of the plan's trees that the daemon made, or nothing; then they are opened here, and must
-/// be what the daemon sees under the same names (`identities`: device and inode of each).
+/// be what the daemon sees under the same names (`identities`: device and inode of each). Tells
+/// what the plan's list of programs needs, if it has one: nothing else may be executed.
 pub(super) fn enter(
     base: Base,
     plan: &Plan,
     passed: Vec<OwnedFd>,
     identities: &[(u64, u64)],
-) -> Result<(), Failure> {
-    let Base { root, system, proc } = base;
+) -> Result<Option<Needs>, Failure> {
+    let Base { root, system, proc, program_directories } = base;
     let user = if passed.is_empty() {
-        plan.trees.iter().map(|t| detach(&t.source, t.access)).collect::<Result<_, _>>()?
+        plan.trees.iter().map(detach).collect::<Result<_, _>>()?
     } else {
         passed
     };
@@ -189,6 +203,7 @@ pub(super) fn enter(
     }
     files(&root, plan)?;
     let tmp = tmpfs(&plan.tmp_bytes.to_string(), &plan.tmp_inodes.to_string(), "1777")?;
+    sys::add_mount_attributes(&tmp, noexec(plan.may_execute_files), false).at("restrict /tmp")?;
     attach_beneath(&root, &tmp, Path::new("/tmp"))?;
     if plan.has_proc {
         attach_beneath(&root, &proc?, Path::new("/proc"))?;
@@ -201,7 +216,32 @@ pub(super) fn enter(
     fchdir(&root).at("enter the new root")?;
     pivot_root(".", ".").at("pivot_root")?;
     unmount(".", UnmountFlags::DETACH).at("drop the old root")?;
-    sys::add_mount_attributes(&root, RDONLY | NOSUID | NODEV, false).at("make the root read-only")
+    // From here on every name means what it will mean to the tool.
+    protected::pin(&plan.home)?;
+    let needs = plan.programs.as_ref().map(|names| programs::resolve(names, plan::PATH));
+    if let Some(needs) = &needs {
+        cover::narrow(&program_directories, needs)?;
+    }
+    let attributes = RDONLY | NOSUID | NODEV | NOEXEC;
+    sys::add_mount_attributes(&root, attributes, false).at("make the root read-only")?;
+    Ok(needs)
+}
+
+/// Makes a directory of the view the working directory: resolved by the kernel beneath the
+/// innermost tree that holds it, so that no link can lead elsewhere.
+pub(super) fn enter_directory(plan: &Plan, path: &Path) -> Result<(), Failure> {
+    let step = || format!("enter {}", path.display());
+    let holds = plan.trees.iter().filter(|tree| path.starts_with(&tree.target));
+    let innermost = holds.max_by_key(|tree| tree.target.components().count());
+    let target = innermost.map_or(plan.home.as_path(), |tree| tree.target.as_path());
+    let rest = path.strip_prefix(target).ok().filter(|rest| !rest.as_os_str().is_empty());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let no_links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let tree = openat2(CWD, target, flags, Mode::empty(), no_links).at(step())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let rest = rest.unwrap_or(Path::new("."));
+    let directory = openat2(&tree, rest, flags, Mode::empty(), resolve).at(step())?;
+    fchdir(&directory).at(step())
 }
 
 /// Covers `/proc` by one that shows this process's own pid namespace, once per call.
@@ -218,13 +258,16 @@ fn files(root: &OwnedFd, plan: &Plan) -> Result<(), Failure> {
     let uid = rustix::process::getuid().as_raw();
     let gid = rustix::process::getgid().as_raw();
     let home = plan.home.display();
+    let hosts = if plan.has_network { "files dns" } else { "files" };
     let files = [
         ("etc/passwd", format!("agent:x:{uid}:{gid}::{home}:/bin/sh\n")),
         ("etc/group", format!("agent:x:{gid}:\n")),
-        ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n".to_owned()),
+        ("etc/nsswitch.conf", format!("passwd: files\ngroup: files\nhosts: {hosts}\n")),
         ("etc/hosts", "127.0.0.1 localhost\n".to_owned()),
     ];
-    for (path, content) in files {
+    // The listener for names; one try, since it answers at once.
+    let resolver = ("etc/resolv.conf", "nameserver 127.0.0.1\noptions attempts:1\n".to_owned());
+    for (path, content) in files.into_iter().chain(plan.has_network.then_some(resolver)) {
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(root, path, flags, Mode::from_raw_mode(0o644)).at(path)?;
         std::fs::File::from(file).write_all(content.as_bytes()).at(path)?;
@@ -237,7 +280,7 @@ fn tmpfs(size: &str, inodes: &str, mode: &str) -> Result<OwnedFd, Failure> {
     new_mount("tmpfs", &options, MountAttrFlags::empty())
 }
 
-fn new_mount(
+pub(super) fn new_mount(
     kind: &str,
     options: &[(&str, &str)],
     attributes: MountAttrFlags,
@@ -254,7 +297,7 @@ fn new_mount(
 }
 
 /// Attaches a detached mount at a path that nobody else can change.
-fn attach(mount: &OwnedFd, at: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
+pub(super) fn attach(mount: &OwnedFd, at: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
     move_mount(mount, c"", at, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .at(format!("attach {}", path.display()))
 }

@@ -188,6 +188,22 @@ async fn wait_for(process: &Child) -> Result<(), Failure> {
     pidfd.readable().await.map(drop).at(step)
 }
 
+/// Starts a process that makes the canary's attempts without any confinement; its working directory
+/// is one that a file can be made in.
+pub(super) fn spawn_control(program: &Path, attempts: &[u8]) -> Result<Child, Failure> {
+    let input = wire::memory_file("attempts", attempts)?;
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that starts a process")]
+    std::process::Command::new(program)
+        .arg(zygote::CONTROL_MARKER)
+        .env_clear()
+        .current_dir(std::env::temp_dir())
+        .stdin(Stdio::from(input))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .at(format!("start {}", program.display()))
+}
+
 fn spawn(program: &Path, lock: &Lock) -> Result<(Child, Link), Failure> {
     let (ours, theirs) = wire::pair().at("socketpair")?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts a process")]

@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{canary::Attempts, limits::Rlimits, wire::DESCRIPTORS_MAX};
-use crate::domain::{Access, Grant};
+use super::{canary::Attempts, limits::Rlimits, net, wire::DESCRIPTORS_MAX};
+use crate::domain::{Access, CommandRule, Grant};
 
 /// Trees in one view: what fits into one message beside the five other descriptors.
 const TREES_MAX: usize = DESCRIPTORS_MAX - 5;
@@ -17,9 +17,11 @@ pub const ARGUMENT_BYTES_MAX: usize = (128 << 10) - 1;
 /// Bytes of all arguments and variables: well under the kernel's quarter of the stack.
 const ARGUMENTS_BYTES_MAX: usize = 1 << 20;
 /// Where programs are looked for.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+pub(super) const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 /// Variables that the sandbox sets itself.
 const RESERVED: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LANG", "PWD"];
+/// Where `git init` looks for what it copies into a new repository: empty means nowhere.
+const GIT_TEMPLATES: &str = "GIT_TEMPLATE_DIR";
 /// Trees that the view makes itself, and the root: nothing may be mounted over or above them.
 const OWN_TREES: [&str; 6] = ["/", "/proc", "/dev", "/tmp", "/etc", "/usr"];
 
@@ -28,14 +30,21 @@ const OWN_TREES: [&str; 6] = ["/", "/proc", "/dev", "/tmp", "/etc", "/usr"];
 pub(super) struct Plan {
     /// Trees shown at their own path, parents before children.
     pub(super) trees: Vec<Tree>,
+    /// The only programs that exist in the view, or nothing for all of the machine's.
+    pub(super) programs: Option<Vec<String>>,
+    /// Whether files in writable places may be executed.
+    pub(super) may_execute_files: bool,
     /// The private `/tmp`.
     pub(super) tmp_bytes: u64,
     pub(super) tmp_inodes: u64,
+    /// Whether there are namespaces, and with them a view of its own. Without, Landlock alone
+    /// keeps the call to the same trees.
+    pub(super) has_namespaces: bool,
     /// Whether `/proc` is mounted; not possible where the host masks its own.
     pub(super) has_proc: bool,
     /// Whether there are listeners, and sockets to reach them.
     pub(super) has_network: bool,
-    /// Home directory: the workspace.
+    /// Home directory: the workspace, in which some names are protected.
     pub(super) home: PathBuf,
 }
 
@@ -58,6 +67,8 @@ pub(super) struct Tree {
     /// Where it appears.
     pub(super) target: PathBuf,
     pub(super) access: Access,
+    /// Whether anything in it may be executed or mapped as code.
+    pub(super) may_execute: bool,
 }
 
 /// What runs once everything is in place.
@@ -67,6 +78,8 @@ pub(super) enum Program {
     Exec { argv: Vec<String>, env: Vec<(String, String)> },
     /// Our own attempts to get out, written to standard output as JSON.
     Canary(Attempts),
+    /// Somebody in another sandbox whom those attempts must not reach.
+    Sibling(Attempts),
 }
 
 /// Why a job cannot be planned.
@@ -104,8 +117,11 @@ pub enum PlanError {
 pub(super) fn plan(grant: &Grant, data_dir: &Path) -> Result<Plan, PlanError> {
     Ok(Plan {
         trees: trees(grant, data_dir)?,
+        programs: programs(grant),
+        may_execute_files: grant.may_execute_files,
         tmp_bytes: grant.limits.tmp_bytes,
         tmp_inodes: grant.limits.tmp_inodes,
+        has_namespaces: true,
         has_proc: true,
         has_network: !grant.hosts.allow.is_empty(),
         home: grant.workspace.clone(),
@@ -123,7 +139,7 @@ pub(super) fn call(
     if argv.first().is_none_or(String::is_empty) {
         return Err(PlanError::NoProgram);
     }
-    let env = environment(grant, env)?;
+    let env = environment(grant, plan, env)?;
     check_lengths(&argv, &env)?;
     with_program(grant, plan, cwd, Program::Exec { argv, env })
 }
@@ -143,22 +159,38 @@ pub(super) fn with_program(
     Ok(CallPlan { limits: Rlimits::from(&grant.limits), waits: false, cwd, program })
 }
 
+/// The list that the view is narrowed to.
+fn programs(grant: &Grant) -> Option<Vec<String>> {
+    match &grant.commands {
+        CommandRule::Any => None,
+        CommandRule::None => Some(Vec::new()),
+        CommandRule::Only(names) => Some(names.clone()),
+    }
+}
+
+/// What a tool can write it cannot execute. What it cannot write may hold programs where all of
+/// them are allowed, or where the list names one in there.
+fn may_execute(grant: &Grant, tree: &Path, access: Access) -> bool {
+    let holds_listed = || match &grant.commands {
+        CommandRule::Any => true,
+        CommandRule::None => false,
+        CommandRule::Only(names) => names.iter().any(|name| Path::new(name).starts_with(tree)),
+    };
+    grant.may_execute_files || (access == Access::Ro && holds_listed())
+}
+
 fn trees(grant: &Grant, data_dir: &Path) -> Result<Vec<Tree>, PlanError> {
     if grant.paths.len() >= TREES_MAX {
         return Err(PlanError::TooManyPaths);
     }
-    let mut trees = vec![Tree {
-        source: grant.workspace.clone(),
-        target: grant.workspace.clone(),
-        access: Access::Rw,
-    }];
-    for rule in &grant.paths {
-        trees.push(Tree {
-            source: rule.path.clone(),
-            target: rule.path.clone(),
-            access: rule.access,
-        });
-    }
+    let tree = |path: &PathBuf, access| Tree {
+        source: path.clone(),
+        target: path.clone(),
+        access,
+        may_execute: may_execute(grant, path, access),
+    };
+    let mut trees = vec![tree(&grant.workspace, Access::Rw)];
+    trees.extend(grant.paths.iter().map(|rule| tree(&rule.path, rule.access)));
     for tree in &trees {
         let is_own = OWN_TREES.iter().any(|own| tree.target == Path::new(own));
         let is_beneath_own = ["/proc", "/dev"].iter().any(|own| tree.target.starts_with(own));
@@ -187,14 +219,25 @@ fn is_plain(path: &Path) -> bool {
 
 fn environment(
     grant: &Grant,
+    plan: &Plan,
     extra: &[(String, String)],
 ) -> Result<Vec<(String, String)>, PlanError> {
+    let home = grant.workspace.display().to_string();
+    // Without a view there is no private `/tmp`.
+    let tmp = if plan.has_namespaces { "/tmp".to_owned() } else { home.clone() };
     let mut env = vec![
         ("PATH".to_owned(), PATH.to_owned()),
-        ("HOME".to_owned(), grant.workspace.display().to_string()),
-        ("TMPDIR".to_owned(), "/tmp".to_owned()),
+        ("HOME".to_owned(), home),
+        ("TMPDIR".to_owned(), tmp),
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
     ];
+    if plan.has_network {
+        env.extend(proxy_variables(extra));
+    }
+    // Hooks are protected in a workspace, and a template would be copied there.
+    if !extra.iter().any(|(name, _)| name == GIT_TEMPLATES) {
+        env.push((GIT_TEMPLATES.to_owned(), String::new()));
+    }
     for (name, value) in extra {
         let is_name = !name.is_empty() && !name.contains(['=', '\0']);
         if !is_name || value.contains('\0') || RESERVED.contains(&name.as_str()) {
@@ -203,6 +246,18 @@ fn environment(
         env.push((name.clone(), value.clone()));
     }
     Ok(env)
+}
+
+/// The proxy for programs that look for one, unless the call names another: it would reach nothing
+/// else either.
+fn proxy_variables(extra: &[(String, String)]) -> impl Iterator<Item = (String, String)> {
+    let proxy = format!("http://127.0.0.1:{}", net::PROXY_PORT);
+    let names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"].map(|name| (name, proxy.clone()));
+    names
+        .into_iter()
+        .chain([("NO_PROXY", String::new())])
+        .flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_lowercase(), value)])
+        .filter(|(name, _)| !extra.iter().any(|(given, _)| given == name))
 }
 
 fn check_lengths(argv: &[String], env: &[(String, String)]) -> Result<(), PlanError> {
@@ -245,6 +300,25 @@ mod tests {
     fn planned(grant: &Grant, argv: &[&str], cwd: &str) -> Result<CallPlan, PlanError> {
         let argv = argv.iter().map(|a| (*a).to_owned()).collect();
         call(grant, &plan(grant, Path::new("/data"))?, argv, &[], cwd)
+    }
+
+    #[test]
+    fn what_can_be_written_is_not_executed_unless_the_grant_says_so() {
+        let rules = [("/srv/rw", Access::Rw), ("/srv/ro", Access::Ro), ("/opt/tool", Access::Ro)];
+        let executable = |commands: CommandRule, may_execute_files| {
+            let grant = Grant { commands, may_execute_files, ..grant(&rules) };
+            let plan = plan(&grant, Path::new("/data")).unwrap();
+            let trees = plan.trees.into_iter().filter(|t| t.may_execute).map(|t| t.target);
+            let mut found: Vec<_> = trees.map(|t| t.display().to_string()).collect();
+            found.sort();
+            found
+        };
+        let only = |name: &str| CommandRule::Only(vec![name.to_owned()]);
+        assert_eq!(executable(CommandRule::Any, false), ["/opt/tool", "/srv/ro"]);
+        assert_eq!(executable(only("git"), false), [""; 0]);
+        assert_eq!(executable(only("/opt/tool/bin/x"), false), ["/opt/tool"]);
+        assert_eq!(executable(only("/srv/rw/x"), false), [""; 0]);
+        assert_eq!(executable(only("git"), true).len(), 4);
     }
 
     #[test]

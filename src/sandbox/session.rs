@@ -23,12 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Job, Outcome, Sandbox, SandboxError,
+    backend::OtherKept,
     call::{self, Victim},
     kept::Open,
     mounts, net,
     parent::{FULL_PAUSE, Helper},
     plan::Plan,
-    sys,
+    protected, sys,
     wire::{self, AtStep, Failure, Message, Packed, Report},
 };
 use crate::domain::{CommandRule, Grant, PathRule};
@@ -92,23 +93,29 @@ pub struct Listeners {
 /// A kept sandbox. Dropping it kills everything in it.
 #[derive(Debug)]
 pub struct Session {
-    kept: Kept,
+    home: Home,
     sandbox: Sandbox,
     profile: Profile,
     listeners: Option<Listeners>,
     _place: OwnedSemaphorePermit,
 }
 
+/// What a session's calls run in.
+#[derive(Debug)]
+pub(super) enum Home {
+    Own(Kept),
+    Other(OtherKept),
+}
+
 impl Session {
-    pub(super) async fn build(
+    pub(super) const fn new(
         sandbox: Sandbox,
-        helper: &Helper,
         profile: Profile,
-        plan: Plan,
+        home: Home,
+        listeners: Option<Listeners>,
         place: OwnedSemaphorePermit,
-    ) -> Result<Self, SandboxError> {
-        let (kept, listeners) = Kept::build(helper, plan).await?;
-        Ok(Self { kept, sandbox, profile, listeners, _place: place })
+    ) -> Self {
+        Self { home, sandbox, profile, listeners, _place: place }
     }
 
     /// What it was made for.
@@ -124,7 +131,10 @@ impl Session {
     /// Whether calls can still be made in it. It dies with the helper, or when it is killed from
     /// outside; then another must be opened.
     pub fn is_alive(&self) -> bool {
-        self.kept.pid_1.is_alive()
+        match &self.home {
+            Home::Own(kept) => kept.pid_1.is_alive(),
+            Home::Other(_) => true,
+        }
     }
 
     /// Runs a job to its end. Waits for a free place among all calls first, which does not count
@@ -137,13 +147,16 @@ impl Session {
         if Profile::of(&job.grant) != self.profile {
             return Err(SandboxError::OtherProfile);
         }
-        self.sandbox.run_in(&self.kept, job, stop).await
+        self.sandbox.run_in(&self.home, job, stop).await
     }
 
     /// Kills everything in it and waits until it is gone.
     pub async fn close(self) {
-        self.kept.pid_1.kill();
-        self.kept.pid_1.dead().await;
+        if let Home::Own(Kept { pid_1, requests, .. }) = self.home {
+            drop(requests);
+            pid_1.kill();
+            pid_1.dead().await;
+        }
     }
 }
 
@@ -151,8 +164,8 @@ impl Session {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) plan: Plan,
-    /// How full its `/tmp` is can be asked here.
-    pub(super) tmp: OwnedFd,
+    /// How full its `/tmp` is can be asked here, if it has one of its own.
+    pub(super) tmp: Option<OwnedFd>,
     pid_1: Victim,
     requests: OwnedFd,
 }
@@ -196,7 +209,7 @@ impl Kept {
         }
         drop((theirs, trees));
         let socket = sys::watch(socket).at("watch the sandbox")?;
-        let ready = ready(&socket);
+        let ready = ready(&socket, plan.has_namespaces);
         match timeout_at(Instant::now() + BUILD_WAIT, ready).await {
             Ok(built) => Ok((built?, socket.into_inner())),
             Err(_) => Err(SandboxError::Unavailable {
@@ -228,23 +241,27 @@ impl Kept {
 /// What comes with a sandbox's word that it takes calls.
 struct Built {
     pid_1: Victim,
-    tmp: OwnedFd,
+    tmp: Option<OwnedFd>,
     listeners: Option<Listeners>,
 }
 
 /// Waits for a sandbox's word that it takes calls.
-async fn ready(socket: &AsyncFd<OwnedFd>) -> Result<Built, SandboxError> {
+async fn ready(socket: &AsyncFd<OwnedFd>, has_namespaces: bool) -> Result<Built, SandboxError> {
     let mut pid_1 = None;
     loop {
         let Message { bytes, mut descriptors } = call::receive(socket).await.unwrap_or_default();
         match (serde_json::from_slice(&bytes), pid_1.take()) {
             (Ok(Report::Started), _) => {
                 let pidfd = descriptors.pop().ok_or(SandboxError::Gone)?;
-                pid_1 = Some(Victim::new(pidfd)?);
+                pid_1 = Some(Victim::new(pidfd, has_namespaces)?);
             }
             (Ok(Report::Ready), Some(pid_1)) => {
                 let mut descriptors = descriptors.into_iter();
-                let tmp = descriptors.next().ok_or(SandboxError::Gone)?;
+                let tmp = if has_namespaces {
+                    Some(descriptors.next().ok_or(SandboxError::Gone)?)
+                } else {
+                    None
+                };
                 let listeners = net::listeners(descriptors.collect())?;
                 return Ok(Built { pid_1, tmp, listeners });
             }
@@ -255,19 +272,19 @@ async fn ready(socket: &AsyncFd<OwnedFd>) -> Result<Built, SandboxError> {
     }
 }
 
-/// Clones the trees if this is root: root's helper has become somebody who may not be able to walk
-/// to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
+/// Makes the protected names of the workspace, and clones the trees if this is root: root's helper
+/// has become somebody who may not be able to walk to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
 /// one that was no link when an operator named it may have been put there by a tool that can write
 /// above it, and root would follow it anywhere.
-fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, Failure> {
-    if !geteuid().is_root() {
+fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, SandboxError> {
+    protected::prepare(&plan.home)?;
+    if !plan.has_namespaces || !geteuid().is_root() {
         return Ok(Vec::new());
     }
-    let clones: Result<Vec<_>, Failure> =
-        plan.trees.iter().map(|t| mounts::detach(&t.source, t.access)).collect();
+    let clones: Result<Vec<_>, Failure> = plan.trees.iter().map(mounts::detach).collect();
     match clones {
         Err(failure) if failure.errno == libc::EPERM => Ok(Vec::new()),
-        other => other,
+        other => Ok(other?),
     }
 }
 

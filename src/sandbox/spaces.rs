@@ -17,7 +17,10 @@ use super::{
     quota::{self, Allowance, Known},
     space::{self, Held},
 };
-use crate::runtime::{TaskKind, Tasks, tasks::lock};
+use crate::{
+    domain::limits::DISK_FREE_BYTES_MIN,
+    runtime::{TaskKind, Tasks, tasks::lock},
+};
 
 /// Workspaces that are remembered while no call uses them.
 const SPACES_MAX: usize = 1_024;
@@ -130,9 +133,9 @@ impl Spaces {
 
 impl Place {
     /// Names the limit that the workspace or its file system has passed while this call ran.
-    pub(super) fn look(&self, disk_free_bytes_min: u64) -> Option<&'static str> {
+    pub(super) fn look(&self) -> Option<&'static str> {
         let room = space::room(&self.tree).ok()?;
-        if quota::is_starved(&room, disk_free_bytes_min, self.free_at_start) {
+        if quota::is_starved(&room, DISK_FREE_BYTES_MIN, self.free_at_start) {
             return Some("disk_free");
         }
         let known = lock(&self.spaces.known);
@@ -176,14 +179,14 @@ mod tests {
         let (spaces, tasks) = (Spaces::default(), Tasks::new(Stop::default()));
         let quota = Held { bytes: 2 << 20, inodes: 100 };
         let place = spaces.enter(tree(), quota).unwrap();
-        assert_eq!(place.look(0), None, "nothing is known yet");
+        assert_eq!(place.look(), None, "nothing is known yet");
         let counted =
             || lock(&spaces.known).values().filter_map(|s| s.known).map(|k| k.held).next();
         spaces.count_due(&tasks);
         while counted().is_none() {
             tokio::task::yield_now().await;
         }
-        assert_eq!((place.look(0), counted().unwrap().inodes), (None, 1));
+        assert_eq!((place.look(), counted().unwrap().inodes), (None, 1));
         // Another call that finds too much may stay; this one has brought it.
         std::fs::write(dir.path().join("g"), vec![1_u8; 4 << 20]).unwrap();
         for space in lock(&spaces.known).values_mut() {
@@ -194,7 +197,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let late = spaces.enter(tree(), quota).unwrap();
-        assert_eq!((place.look(0), late.look(0)), (Some("workspace_bytes"), None));
+        assert_eq!((place.look(), late.look()), (Some("workspace_bytes"), None));
         assert!(!spaces.is_idle());
         drop((place, late));
         spaces.count_due(&tasks);

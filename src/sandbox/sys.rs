@@ -12,6 +12,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Which side of a fork this is.
@@ -158,6 +162,31 @@ pub(super) fn kill_all_others() -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Proof that this process and what it starts can signal nobody else.
+#[derive(Debug)]
+pub(super) struct Fenced(());
+
+/// Restricts this process by a ruleset that scopes signals, and tries it on a process beyond: one
+/// of the same user, which could be signalled before.
+pub(super) fn fence(ruleset: &OwnedFd, beyond: Pid) -> io::Result<Fenced> {
+    if test_kill_process(beyond).is_err() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    landlock_restrict(ruleset)?;
+    match test_kill_process(beyond) {
+        Err(Errno::PERM) => Ok(Fenced(())),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Kills every process within the fence but the caller.
+pub(super) fn kill_fenced(_proof: &Fenced) -> io::Result<()> {
+    // SAFETY: takes no pointers. -1 means every process that the caller may signal but itself;
+    // the proof says that these are the ones that it started.
+    let done = unsafe { libc::kill(-1, libc::SIGKILL) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Lets an IPv4 socket tell for each datagram which address it was sent to.
 pub(super) fn tell_packet_addresses(socket: impl AsFd) -> io::Result<()> {
     let on: i32 = 1;
@@ -172,6 +201,18 @@ pub(super) fn tell_packet_addresses(socket: impl AsFd) -> io::Result<()> {
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets a process that is about to be started do something before its program replaces it.
+/// `prepare` must make plain system calls only: it runs in a copy of a process with many threads,
+/// where a lock may be held for ever.
+pub(super) fn before_exec(
+    command: &mut std::process::Command,
+    prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    // SAFETY: what `prepare` must be is stated above; its one user, the local backend, makes system
+    // calls with values that were computed before, and allocates only to tell a failure.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, prepare) };
 }
 
 /// Closes every descriptor from 3 up except one.
@@ -225,6 +266,22 @@ pub(super) fn add_mount_attributes(
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Makes the kernel check this thread's file accesses as those of another user; ids of other
+/// threads do not change.
+pub(super) fn set_thread_fs_ids(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: takes no pointers; changes only this thread (setfsgid(2)).
+    unsafe { libc::setfsgid(gid) };
+    // SAFETY: as above.
+    unsafe { libc::setfsuid(uid) };
+    // The calls tell no error, but an id that cannot be gives the current one.
+    // SAFETY: as above; -1 is no id, so nothing is changed.
+    let now_gid = unsafe { libc::setfsgid(u32::MAX) };
+    // SAFETY: as above.
+    let now_uid = unsafe { libc::setfsuid(u32::MAX) };
+    let has_changed = now_uid.cast_unsigned() == uid && now_gid.cast_unsigned() == gid;
+    if has_changed { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
 /// Lets the kernel reap this process's children by itself.
 pub(super) fn ignore_child_exits() -> io::Result<()> {
     // SAFETY: SIG_IGN is a valid disposition; no handler of ours is involved.
@@ -242,11 +299,14 @@ pub(super) fn reset_signals() {
     set_mask(libc::SIG_SETMASK, &empty_set());
 }
 
-/// Blocks SIGCHLD and returns a descriptor that becomes readable when a child ends.
-pub(super) fn child_exit_descriptor() -> io::Result<OwnedFd> {
+/// Blocks SIGCHLD and SIGTERM and returns a descriptor that becomes readable when a child ends or
+/// this process is asked to end: `struct signalfd_siginfo`, which begins with the signal's number.
+pub(super) fn signal_descriptor() -> io::Result<OwnedFd> {
     let mut set = empty_set();
-    // SAFETY: `set` is an initialised signal set.
-    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
+    for signal in [libc::SIGCHLD, libc::SIGTERM] {
+        // SAFETY: `set` is an initialised signal set.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
     // SAFETY: SIG_DFL is a valid disposition; an ignored SIGCHLD would lose the exit status.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     set_mask(libc::SIG_BLOCK, &set);
@@ -293,7 +353,22 @@ pub(super) enum Probe {
     IoUring,
     /// `keyctl(KEYCTL_GET_KEYRING_ID, …)`.
     Keyring,
+    /// `ioctl(0, TIOCSTI, …)`: the kernel looks at the terminal before it looks at the pointer.
+    Terminal,
+    /// `memfd_create(2)` with a null name.
+    MemoryFile,
+    /// `getpid` by a number of another table of this architecture, where it has one.
+    OtherTable,
 }
+
+/// The bit that x86-64 marks the calls of x32 with.
+#[cfg(target_arch = "x86_64")]
+const OTHER_TABLE: libc::c_long = 0x4000_0000;
+/// Nothing elsewhere: the plain call.
+#[cfg(not(target_arch = "x86_64"))]
+const OTHER_TABLE: libc::c_long = 0;
+/// Whether this architecture has another table at all.
+pub(super) const HAS_OTHER_TABLE: bool = OTHER_TABLE != 0;
 
 /// Makes a probe's call.
 pub(super) fn probe(probe: Probe) -> io::Result<()> {
@@ -305,6 +380,9 @@ pub(super) fn probe(probe: Probe) -> io::Result<()> {
         Probe::Bpf => (libc::SYS_bpf, 0, 0),
         Probe::IoUring => (libc::SYS_io_uring_setup, 1, 0),
         Probe::Keyring => (libc::SYS_keyctl, 0, u64::from(u32::MAX)),
+        Probe::Terminal => (libc::SYS_ioctl, 0, libc::TIOCSTI),
+        Probe::MemoryFile => (libc::SYS_memfd_create, 0, 0),
+        Probe::OtherTable => (OTHER_TABLE | libc::SYS_getpid, 0, 0),
     };
     // SAFETY: every pointer argument of these calls is null, so nothing of ours is read or written.
     let done = unsafe { libc::syscall(number, first, second, 0_u64, 0_u64, 0_u64) };

@@ -10,7 +10,7 @@ use seccompiler::{BpfProgram, sock_filter};
 use super::{
     syscall_lists::{ALLOWED, REFUSED},
     syscall_numbers::{
-        Architecture, CLONE, CLONE3, Call, IOCTL, NATIVE, SHMGET, SOCKET, SOCKETPAIR,
+        Architecture, CLONE, CLONE3, Call, IOCTL, MEMFD_CREATE, NATIVE, SHMGET, SOCKET, SOCKETPAIR,
     },
     wire::Failure,
 };
@@ -114,6 +114,9 @@ fn compile_for(architecture: &Architecture, sockets: Sockets) -> BpfProgram {
         Sockets::Unix => p.when_call(&SOCKET, &unix_only),
         Sockets::Internet => p.when_call(&SOCKET, &internet()),
     }
+    // A file in memory belongs to no process that could be charged for it, and could be executed
+    // where files may not.
+    p.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
     p.when_call(
         &SHMGET,
         &[

@@ -59,9 +59,9 @@ fn everywhere(call: &Call, args: [u64; 3]) -> u32 {
 
 #[test]
 fn every_listed_call_gets_its_lists_answer_and_every_other_is_unknown() {
-    let special = [CLONE, CLONE3, IOCTL, SHMGET, SOCKET, SOCKETPAIR];
+    let special = [CLONE, CLONE3, IOCTL, MEMFD_CREATE, SHMGET, SOCKET, SOCKETPAIR];
     for architecture in ARCHITECTURES {
-        let program = compile_for(&architecture);
+        let program = compile_for(&architecture, Sockets::Unix);
         assert!(program.len() < 4_096, "the kernel's bound");
         let listed = |number, calls: &[Call]| {
             calls.iter().any(|call| architecture.number(call) == Some(number))
@@ -200,6 +200,30 @@ fn terminal_injection_is_refused_whatever_the_high_bits_say() {
     for request in [0x5412, 0x541C, 0xdead_0000_5412] {
         assert_eq!(everywhere(&IOCTL, [0, request, 0]), errno(libc::EPERM));
     }
+}
+
+/// Lets the sandbox be built inside a container; docs/SANDBOX.md says how.
+#[test]
+fn the_shipped_profile_lets_through_what_tools_may_call_and_what_builds_a_sandbox() {
+    let profile = include_str!("../../ops/seccomp/agent-runtime.json");
+    let profile: serde_json::Value = serde_json::from_str(profile).unwrap();
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    let names = |group: usize| -> Vec<String> {
+        let names = profile["syscalls"][group]["names"].as_array().unwrap().iter();
+        names.map(|n| n.as_str().unwrap().to_owned()).collect()
+    };
+    let plain = |call: &Call| call.name.trim_start_matches("SYS_").to_owned();
+    let mut listed: Vec<String> = ALLOWED.iter().flat_map(|g| g.calls).map(plain).collect();
+    listed.sort();
+    assert_eq!(names(0), listed);
+    let by_argument = [CLONE, CLONE3, IOCTL, MEMFD_CREATE, SHMGET, SOCKET, SOCKETPAIR];
+    assert_eq!(names(1), by_argument.iter().map(plain).collect::<Vec<_>>());
+    // The rest is refused to tools by name.
+    let refused: Vec<String> = REFUSED.iter().flat_map(|r| r.calls).map(plain).collect();
+    for name in names(2) {
+        assert!(refused.contains(&name), "{name}");
+    }
+    assert_eq!(profile["syscalls"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -59,10 +59,12 @@ const ADDRESSES_FULL: u64 = 90;
 #[derive(Debug)]
 pub(super) struct Subject {
     pub(super) limits: ToolLimits,
+    /// What ends the call when its pid 1 gets it.
+    pub(super) signal: Signal,
     /// The workspace, if it can be opened.
     pub(super) workspace: Option<OwnedFd>,
-    /// The private `/tmp`.
-    pub(super) tmp: OwnedFd,
+    /// The private `/tmp`, if there is one.
+    pub(super) tmp: Option<OwnedFd>,
     /// Its control group, where those can be had.
     pub(super) group: Option<Group>,
 }
@@ -76,7 +78,6 @@ pub(super) struct Watch {
 
 #[derive(Debug)]
 struct Shared {
-    disk_free_bytes_min: u64,
     wake: Notify,
     next: AtomicU64,
     calls: Mutex<HashMap<u64, Arc<Call>>>,
@@ -87,9 +88,10 @@ struct Shared {
 struct Call {
     pid: i32,
     pidfd: OwnedFd,
+    signal: Signal,
     limits: ToolLimits,
     place: Option<Place>,
-    tmp: OwnedFd,
+    tmp: Option<OwnedFd>,
     group: Option<Group>,
     verdict: watch::Sender<Option<&'static str>>,
     notes: Mutex<Notes>,
@@ -114,9 +116,8 @@ pub(super) struct Watched {
 
 impl Watch {
     /// Takes control groups if they can be had, and starts the task. Before the helper is started,
-    /// which is to be born where the daemon is. `disk_free_bytes_min` is what must stay free on a
-    /// workspace's file system.
-    pub(super) fn start(data_dir: &Path, disk_free_bytes_min: u64, tasks: &Tasks) -> Self {
+    /// which is to be born where the daemon is.
+    pub(super) fn start(data_dir: &Path, tasks: &Tasks) -> Self {
         let groups = match Groups::take(data_dir) {
             Ok(groups) => {
                 tracing::info!("the kernel bounds tools by control groups");
@@ -128,7 +129,6 @@ impl Watch {
             }
         };
         let shared = Arc::new(Shared {
-            disk_free_bytes_min,
             wake: Notify::new(),
             next: AtomicU64::new(0),
             calls: Mutex::default(),
@@ -154,10 +154,11 @@ impl Watch {
     pub(super) fn group(
         &self,
         limits: &ToolLimits,
-        tmp: &OwnedFd,
+        tmp: Option<&OwnedFd>,
     ) -> Result<Option<Group>, Failure> {
         let Some(groups) = &self.groups else { return Ok(None) };
-        let used = space::room(tmp).at("look at /tmp")?.used.bytes;
+        let room = tmp.map(space::room).transpose().at("look at /tmp")?;
+        let used = room.map_or(0, |room| room.used.bytes);
         groups.make(limits, used).map(Some).map_err(|error| not_bounded(&error))
     }
 
@@ -167,7 +168,7 @@ impl Watch {
     /// # Errors
     /// When the group does not: nobody would bound the call.
     pub(super) fn follow(&self, pidfd: OwnedFd, subject: Subject) -> Result<Watched, Failure> {
-        let Subject { limits, workspace, tmp, group } = subject;
+        let Subject { limits, signal, workspace, tmp, group } = subject;
         let pid = number(&pidfd).unwrap_or(-1);
         if let Some(group) = &group {
             let (_, processes) = usage::read(pid).at("look at a call")?;
@@ -180,6 +181,7 @@ impl Watch {
         let call = Arc::new(Call {
             pid,
             pidfd,
+            signal,
             limits,
             place,
             tmp,
@@ -220,7 +222,7 @@ impl Watched {
     /// Names every limit that was seen to be reached, by name; asked when the call is over.
     pub(super) fn reached(&self) -> Vec<&'static str> {
         let mut reached = lock(&self.call.notes).reached.clone();
-        if let Ok(room) = space::room(&self.call.tmp) {
+        if let Some(Ok(room)) = self.call.tmp.as_ref().map(space::room) {
             reached.extend(full(&room));
         }
         reached.extend(self.call.group.as_ref().and_then(Group::refused_for));
@@ -275,8 +277,7 @@ impl Shared {
         spare_memory(&calls);
         self.spaces.count_due(tasks);
         for call in &calls {
-            let floor = self.disk_free_bytes_min;
-            if let Some(limit) = call.place.as_ref().and_then(|place| place.look(floor)) {
+            if let Some(limit) = call.place.as_ref().and_then(Place::look) {
                 call.end(limit);
             }
         }
@@ -298,7 +299,7 @@ fn spare_memory(calls: &[Arc<Call>]) {
 impl Call {
     /// Looks at the processes and `/tmp`; names a limit that is passed.
     fn look(&self) -> Option<&'static str> {
-        let tmp = space::room(&self.tmp).ok();
+        let tmp = self.tmp.as_ref().and_then(|tmp| space::room(tmp).ok());
         let tmp_bytes = tmp.map_or(0, |room| room.used.bytes);
         let Ok((usage, processes)) = usage::read(self.pid) else {
             // Usually it has just ended, which whoever waits for it will notice.
@@ -341,7 +342,7 @@ impl Call {
         });
         if is_first {
             // Fails only when it is dead already.
-            pidfd_send_signal(&self.pidfd, Signal::KILL).ok();
+            pidfd_send_signal(&self.pidfd, self.signal).ok();
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::{DirBuilder, Permissions},
     io,
+    marker::PhantomData,
     os::{
         fd::AsFd,
         unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown},
@@ -12,10 +13,11 @@ use std::{
 
 use rustix::{
     fs::fchown,
-    process::{Gid, Uid, geteuid},
+    process::{Gid, Uid, geteuid, getgroups},
+    thread::set_thread_groups,
 };
 
-use super::zygote::TOOL_UID;
+use super::{sys, zygote::TOOL_UID};
 
 /// A workspace cannot be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -53,18 +55,52 @@ fn prepare(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives an open file or directory to the tools' uid, so that a tool can change what a file tool
+/// Gives an open file or directory to the tools' uid, so that a tool can change what the daemon
 /// or an operator's command has made. Does nothing unless the daemon is root.
 pub fn give_to_tools(file: impl AsFd) -> io::Result<()> {
-    give_to(file, None)
-}
-
-/// As [`give_to_tools`], to this uid and gid if there is one to be kept.
-pub(super) fn give_to(file: impl AsFd, owner: Option<(u32, u32)>) -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
-    let (uid, gid) = owner.unwrap_or((TOOL_UID, TOOL_UID));
-    fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    fchown(file, Some(Uid::from_raw(TOOL_UID)), Some(Gid::from_raw(TOOL_UID)))?;
     Ok(())
+}
+
+/// While it lives, this thread may do with files what tools may do, and no more: under root the
+/// kernel checks as the tools' user, without groups. Bound to its thread.
+#[derive(Debug)]
+pub(super) struct AsTools {
+    /// Root's groups, if it was root.
+    groups: Option<Vec<Gid>>,
+    _thread: PhantomData<*const ()>,
+}
+
+impl AsTools {
+    /// From here on as the tools' user.
+    ///
+    /// # Errors
+    /// When the ids cannot be changed: nothing may be done then.
+    pub(super) fn enter() -> io::Result<Self> {
+        if !geteuid().is_root() {
+            return Ok(Self { groups: None, _thread: PhantomData });
+        }
+        let groups = getgroups()?;
+        if !groups.is_empty() {
+            set_thread_groups(&[])?;
+        }
+        let guard = Self { groups: Some(groups), _thread: PhantomData };
+        sys::set_thread_fs_ids(TOOL_UID, TOOL_UID)?;
+        Ok(guard)
+    }
+}
+
+impl Drop for AsTools {
+    fn drop(&mut self) {
+        let Some(groups) = &self.groups else { return };
+        let restored = sys::set_thread_fs_ids(0, 0)
+            .and_then(|()| if groups.is_empty() { Ok(()) } else { Ok(set_thread_groups(groups)?) });
+        if let Err(error) = restored {
+            // Weaker than before, never stronger.
+            tracing::error!(%error, "a thread keeps the rights of tools");
+        }
+    }
 }

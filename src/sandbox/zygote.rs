@@ -10,21 +10,19 @@ use std::{
     process::ExitCode,
 };
 
+use super::{
+    canary,
+    kept::{self, Born},
+    mounts::View,
+    sys::{self, Forked, Namespaces, SingleThread},
+    wire::{self, AtStep, Failure, Message, Report, Wait},
+};
 use rustix::{
     event::Timespec,
     fs::{CWD, Mode, OFlags, openat},
     net::{RecvFlags, SocketType, sockopt::socket_type},
     process::{DumpableBehavior, Gid, Uid, geteuid, getgid, getuid, set_dumpable_behavior, setsid},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
-};
-use seccompiler::BpfProgram;
-
-use super::{
-    kept::{self, Born},
-    mounts::View,
-    sys::{self, Namespaces, SingleThread},
-    syscalls::{self, Sockets},
-    wire::{self, AtStep, Failure, Message, Report, Wait},
 };
 
 /// The only argument of the helper.
@@ -44,9 +42,6 @@ const EXIT_FAILED: u8 = 70;
 /// What every sandbox shares, made once.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// The seccomp program of tools without and with a network.
-    pub(super) offline: BpfProgram,
-    pub(super) online: BpfProgram,
     pub(super) view: View,
     pub(super) alone: SingleThread,
     /// The ids of the helper, which every tool gets.
@@ -54,13 +49,19 @@ pub(super) struct Shared {
     pub(super) gid: u32,
 }
 
+/// The only argument of a process that makes the canary's attempts without any confinement.
+pub(super) const CONTROL_MARKER: &str = "--sandbox-control";
+
 /// Whether this process was started as the helper. Cheap, and free of side effects.
 pub fn helper_requested() -> bool {
-    std::env::args_os().nth(1).is_some_and(|arg| arg == MARKER)
+    std::env::args_os().nth(1).is_some_and(|arg| arg == MARKER || arg == CONTROL_MARKER)
 }
 
 /// Runs the helper until the daemon is gone. Must be called before any thread is started.
 pub fn helper_main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == CONTROL_MARKER) {
+        return control_main();
+    }
     let Ok(daemon) = take_socket() else { return ExitCode::from(EXIT_USAGE) };
     let Ok(report_to) = daemon.try_clone() else { return ExitCode::from(EXIT_FAILED) };
     match serve(daemon) {
@@ -69,6 +70,18 @@ pub fn helper_main() -> ExitCode {
             wire::report(&report_to, &Report::Failed(failure), &[]);
             ExitCode::from(EXIT_FAILED)
         }
+    }
+}
+
+/// The negative control: attempts come in on standard input, findings go out.
+fn control_main() -> ExitCode {
+    let attempts = serde_json::from_reader(std::io::stdin());
+    let (Some(alone), Ok(attempts)) = (sys::single_thread(), attempts) else {
+        return ExitCode::from(EXIT_USAGE);
+    };
+    match canary::try_everything(&attempts, &alone) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(EXIT_FAILED),
     }
 }
 
@@ -85,14 +98,8 @@ fn serve(daemon: OwnedFd) -> Result<(), Failure> {
     become_unprivileged()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("not dumpable")?;
     sys::ignore_child_exits().at("ignore exits")?;
-    let shared = Shared {
-        offline: syscalls::compile(Sockets::Unix),
-        online: syscalls::compile(Sockets::Internet),
-        view: View::new(),
-        alone,
-        uid: getuid().as_raw(),
-        gid: getgid().as_raw(),
-    };
+    let shared =
+        Shared { view: View::new(), alone, uid: getuid().as_raw(), gid: getgid().as_raw() };
     fork_sandboxes(&shared, daemon, lock);
     Ok(())
 }
@@ -100,10 +107,21 @@ fn serve(daemon: OwnedFd) -> Result<(), Failure> {
 /// Keeps one sandbox prepared; it takes the next request from the socket by itself.
 fn fork_sandboxes(shared: &Shared, daemon: OwnedFd, lock: OwnedFd) {
     loop {
-        let wait = match kept::bear(Namespaces::Session, &shared.alone) {
+        let wait = match kept::bear(Some(Namespaces::Session), &shared.alone) {
             Ok(Born::Child(teller)) => kept::run(shared, daemon, teller, lock),
             Ok(Born::Parent(taken)) => kept::wait_taken(&daemon, taken),
-            Err(failure) => wire::refuse_next(&daemon, failure),
+            // Without namespaces nothing is prepared: the request itself says whether to go on.
+            Err(why) => match wire::receive(&daemon, RecvFlags::empty()) {
+                Ok(message) if !message.bytes.is_empty() => match sys::fork(&shared.alone) {
+                    Ok(Forked::Child) => {
+                        drop(daemon);
+                        kept::run_without(shared, message, why, lock)
+                    }
+                    // On an error the request is dropped, which its sender sees.
+                    Ok(Forked::Parent(_)) | Err(_) => Wait::Another,
+                },
+                _ => Wait::Closed,
+            },
         };
         if wait == Wait::Closed {
             return;

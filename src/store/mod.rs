@@ -12,6 +12,7 @@ mod bundles;
 mod calls;
 mod cols;
 mod conversations;
+mod egress_rules;
 mod error;
 mod events;
 mod idempotency;
@@ -33,6 +34,7 @@ pub use backend::{Durability, database_file};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
 pub use calls::Calls;
 pub use conversations::{Conversation, Conversations};
+pub use egress_rules::EgressRules;
 pub use error::{OpenError, StoreError};
 pub use events::Events;
 pub use idempotency::{IdempotencyKeys, StoredAnswer};
@@ -216,6 +218,11 @@ impl Reader {
     /// Snapshots.
     pub fn bundles(&mut self) -> Bundles<'_> {
         Bundles { conn: &mut self.conn }
+    }
+
+    /// Which machines agents may reach.
+    pub fn egress_rules(&mut self) -> EgressRules<'_> {
+        EgressRules { conn: &mut self.conn }
     }
 
     /// The audit trail.

@@ -475,7 +475,7 @@ fn interrupt(text: &str) -> Result<InterruptMode, StoreError> {
 }
 
 fn surface(text: &str) -> Result<Surface, StoreError> {
-    [Surface::Api, Surface::System]
+    Surface::ALL
         .into_iter()
         .find(|s| s.as_str() == text)
         .ok_or_else(|| StoreError::Corrupt { what: "a surface".to_owned() })

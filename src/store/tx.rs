@@ -17,6 +17,7 @@ use super::{
     calls::Calls,
     cols,
     conversations::{Conversation, Conversations},
+    egress_rules::EgressRules,
     error::StoreError,
     idempotency::IdempotencyKeys,
     known::Known,
@@ -176,6 +177,11 @@ impl Tx {
     /// Snapshots. A job that reads them calls [`flush`](Self::flush) first.
     pub const fn bundles(&mut self) -> Bundles<'_> {
         Bundles { conn: &mut self.conn }
+    }
+
+    /// Which machines agents may reach.
+    pub const fn egress_rules(&mut self) -> EgressRules<'_> {
+        EgressRules { conn: &mut self.conn }
     }
 
     /// Answers that a repeated request gets again.

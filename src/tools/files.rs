@@ -117,7 +117,7 @@ fn text_of(path: &str, content: Vec<u8>) -> Result<String, FileError> {
 /// Writes a file.
 pub(super) fn write(grant: &Grant, call: &WriteFile, bytes_max: u64) -> Result<Told, FileError> {
     let place = place::find_writable(grant, &call.path)?;
-    let dir = place.open()?;
+    let dir = place.open_writable(grant)?;
     let content = call.content.as_bytes();
     let done = |verb: &str| Told::all(format!("{verb} {} ({} bytes)", call.path, content.len()));
     match call.mode {
@@ -131,7 +131,7 @@ pub(super) fn write(grant: &Grant, call: &WriteFile, bytes_max: u64) -> Result<T
         }
         WriteMode::Create => match dir.create(&place.path, content) {
             // After a crash the file may be there because this very call has made it.
-            Err(DirError::Exists(_)) if has_content(&dir, &place.path, content) => {
+            Err(DirError::Exists(_)) if has_content(dir.dir(), &place.path, content) => {
                 Ok(Told::all(format!("{} is there already with this content", call.path)))
             }
             Err(error) => Err(error.into()),
@@ -147,8 +147,8 @@ fn has_content(dir: &Dir, path: &Path, content: &[u8]) -> bool {
 /// Replaces text in a file.
 pub(super) fn edit(grant: &Grant, call: &EditFile) -> Result<Told, FileError> {
     let place = place::find_writable(grant, &call.path)?;
-    let dir = place.open()?;
-    let text = text_of(&call.path, dir.read(&place.path, FILE_BYTES_MAX)?)?;
+    let dir = place.open_writable(grant)?;
+    let text = text_of(&call.path, dir.dir().read(&place.path, FILE_BYTES_MAX)?)?;
     let count = call.count.unwrap_or(1);
     let path = call.path.clone();
     let bytes_max = FILE_BYTES_MAX.min(grant.limits.file_bytes);

@@ -19,7 +19,7 @@ impl Desk {
     fn new() -> Self {
         let base = tempfile::tempdir().unwrap();
         for name in ["ws", "ro"] {
-            std::fs::create_dir(base.path().join(name)).unwrap();
+            crate::sandbox::prepare_workspace(&base.path().join(name)).unwrap();
         }
         std::fs::write(base.path().join("secret"), "outside").unwrap();
         std::fs::write(base.path().join("ro/fixed"), "needle fixed\n").unwrap();
@@ -145,7 +145,9 @@ fn listing_and_searching_go_deep_filter_and_stay_bounded() {
         desk.ok("write_file", json!({"path": path, "content": content, "mode": "create"}));
     }
     symlink("src", desk.base.path().join("ws/again")).unwrap();
-    assert_eq!(desk.ok("list_files", json!({})), "again  (link)\nsrc/\nz.rs  (4 bytes)\n");
+    let own = ".agent-runtime/\n.git/\n";
+    let rest = "again  (link)\nsrc/\nz.rs  (4 bytes)\n";
+    assert_eq!(desk.ok("list_files", json!({})), format!("{own}{rest}"));
     let deep = desk.ok("list_files", json!({"recursive": true, "glob": "*.rs"}));
     assert_eq!(deep, "src/main.rs  (15 bytes)\nz.rs  (4 bytes)\n");
     let found = desk.ok("search_files", json!({"pattern": "need.e"}));

@@ -1,6 +1,6 @@
 //! One door for every tool call.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -8,37 +8,91 @@ use tokio_util::sync::CancellationToken;
 use super::{
     exec::{self, Process},
     files::{self, FileError, Told},
+    http::{self, HttpRequest},
+    network::{self, Network, NetworkStatus, UnderWay},
     parse::Invocation,
     search,
+    sessions::Sessions,
 };
 use crate::{
-    domain::{Grant, ToolCallId, ToolOutcome, ToolStatus, event::OutputStream},
+    domain::{
+        AgentName, EgressRecord, Grant, RunId, ToolCallId, ToolOutcome, ToolStatus,
+        event::OutputStream,
+    },
+    egress::{Egress, Traffic},
     runtime::{Redactor, Tasks},
     sandbox::{Sandbox, Status},
 };
+
+/// How long a run's sandbox may be idle before it goes.
+const SESSION_IDLE: Duration = Duration::from_secs(60);
+
+/// Bounds that an operator may change.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a run's sandbox may be idle before it goes, and with it the run's `/tmp`.
+    pub session_idle: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { session_idle: SESSION_IDLE }
+    }
+}
 
 /// What a call needs beside its arguments and its grant.
 #[derive(Clone, Debug)]
 pub struct CallContext {
     /// Its id: also the idempotency key that process tools find in their environment.
     pub call_id: ToolCallId,
+    /// Its run, whose sandboxes it uses.
+    pub run: RunId,
+    /// The run's agent.
+    pub agent: AgentName,
     /// Ends it.
     pub stop: CancellationToken,
     /// Where pieces of output go while it runs; dropped when nobody keeps up.
     pub output: Option<mpsc::Sender<(OutputStream, String)>>,
 }
 
-/// The built-in tools. Clones share the sandbox.
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invoked {
+    /// What the model is told.
+    pub outcome: ToolOutcome,
+    /// What it tried on the network: the first records, bounded by `egress`.
+    pub records: Vec<EgressRecord>,
+    /// Whether something came in that others have written.
+    pub taints: bool,
+}
+
+impl From<ToolOutcome> for Invoked {
+    /// A call that never reached out.
+    fn from(outcome: ToolOutcome) -> Self {
+        Self { outcome, records: Vec::new(), taints: false }
+    }
+}
+
+/// The built-in tools. Clones share the sandbox and what runs keep in it.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    sandbox: Sandbox,
+    pub(super) sandbox: Sandbox,
+    pub(super) sessions: Sessions,
+    network: Network,
     redactor: Redactor,
 }
 
 impl Tools {
-    /// Tools that run in this sandbox.
-    pub fn new(sandbox: Sandbox, redactor: Redactor) -> Self {
-        Self { sandbox, redactor }
+    /// Tools that run in this sandbox and reach other machines through this egress.
+    pub fn new(
+        sandbox: Sandbox,
+        egress: Egress,
+        redactor: Redactor,
+        options: Options,
+        tasks: &Tasks,
+    ) -> Self {
+        let sessions = Sessions::start(sandbox.clone(), egress, options.session_idle, tasks);
+        Self { sandbox, sessions, network: Network::default(), redactor }
     }
 
     /// Tools that start no process, for tests of those above.
@@ -46,17 +100,19 @@ impl Tools {
     pub(crate) async fn without_processes(
         data_dir: &std::path::Path,
         redactor: Redactor,
-        tasks: &crate::runtime::Tasks,
+        tasks: &Tasks,
     ) -> Self {
         let options = crate::sandbox::Options {
             enabled: false,
             min_level: crate::domain::Confinement::None,
             data_dir: data_dir.to_owned(),
             processes_max: 1,
-            disk_free_bytes_min: 0,
             sessions_max: 1,
+            backend: crate::sandbox::Backend::Sandbox,
         };
-        Self::new(Sandbox::start(options, tasks).await.unwrap(), redactor)
+        let sandbox = Sandbox::start(options, tasks).await.unwrap();
+        let egress = Egress::new(crate::egress::Options::default(), tasks).unwrap();
+        Self::new(sandbox, egress, redactor, Options::default(), tasks)
     }
 
     /// Whether process tools can run, and how well confined.
@@ -64,33 +120,61 @@ impl Tools {
         self.sandbox.status()
     }
 
+    /// Whether the network of process tools is known to lead to the policy alone.
+    pub fn network_status(&self) -> NetworkStatus {
+        self.network.status()
+    }
+
     /// Carries out a call that policy has granted. Never an error: what went wrong is the outcome.
     /// Dropping the future kills a process; a file operation that has begun is finished.
-    pub async fn invoke(
-        &self,
-        call: &Invocation,
-        grant: Arc<Grant>,
-        cx: CallContext,
-    ) -> ToolOutcome {
+    pub async fn invoke(&self, call: &Invocation, grant: Arc<Grant>, cx: CallContext) -> Invoked {
         let output_bytes = grant.limits.output_bytes;
-        let outcome = match call {
+        let mut invoked = match call {
             Invocation::Exec(exec) => self.process(exec.into(), grant, &cx).await,
             Invocation::Shell(shell) => self.process(shell.into(), grant, &cx).await,
-            Invocation::AskUser(_) => ToolOutcome::message(
+            Invocation::HttpRequest(request) => self.request(request, grant, &cx).await,
+            Invocation::AskUser(_) => Invoked::from(ToolOutcome::message(
                 ToolStatus::Error,
                 "a question is answered by a person, not by a tool",
-            ),
+            )),
             Invocation::ReadFile(_)
             | Invocation::WriteFile(_)
             | Invocation::EditFile(_)
             | Invocation::ListFiles(_)
-            | Invocation::SearchFiles(_) => on_files(call.clone(), grant).await,
+            | Invocation::SearchFiles(_) => on_files(call.clone(), grant).await.into(),
         };
-        self.finish(outcome, output_bytes)
+        invoked.outcome = self.finish(invoked.outcome, output_bytes);
+        invoked
     }
 
-    async fn process(&self, process: Process, grant: Arc<Grant>, cx: &CallContext) -> ToolOutcome {
-        Box::pin(exec::run(&self.sandbox, &self.redactor, process, grant, cx)).await
+    /// Ends what a run keeps between its calls: its sandboxes, and with them its `/tmp`, and its
+    /// connections.
+    pub fn end_run(&self, run: RunId) {
+        self.sessions.end(run);
+    }
+
+    async fn process(&self, process: Process, grant: Arc<Grant>, cx: &CallContext) -> Invoked {
+        if !grant.hosts.is_empty()
+            && let Some(reason) = self.network.refusal()
+        {
+            return ToolOutcome::message(ToolStatus::Error, reason).into();
+        }
+        let place = self.sessions.place(cx.run, &cx.agent, &grant);
+        let hosts = Arc::clone(&grant.hosts);
+        let under_way = UnderWay::begin(&place.channel, cx.call_id, hosts);
+        let run = exec::run(&self.sessions, &place, &self.redactor, process, grant, cx);
+        let mut outcome = Box::pin(run).await;
+        let traffic = under_way.end();
+        network::note(&mut outcome, &traffic);
+        reached_out(outcome, traffic, false)
+    }
+
+    async fn request(&self, request: &HttpRequest, grant: Arc<Grant>, cx: &CallContext) -> Invoked {
+        let place = self.sessions.place(cx.run, &cx.agent, &grant);
+        let hosts = Arc::clone(&grant.hosts);
+        let under_way = UnderWay::begin(&place.channel, cx.call_id, hosts);
+        let (outcome, came_back) = http::send(&place.channel, request, &grant, cx).await;
+        reached_out(outcome, under_way.end(), came_back)
     }
 
     /// Redacts, then bounds: a mask may be longer than what it hides.
@@ -105,6 +189,13 @@ impl Tools {
         outcome.output = output;
         outcome
     }
+}
+
+/// An outcome with what the call tried on the network.
+fn reached_out(outcome: ToolOutcome, traffic: Traffic, came_back: bool) -> Invoked {
+    // Beyond the records that were kept nobody knows: then it counts as having read something.
+    let taints = came_back || traffic.more > 0 || traffic.records.iter().any(network::brought_in);
+    Invoked { outcome, records: traffic.records, taints }
 }
 
 async fn on_files(call: Invocation, grant: Arc<Grant>) -> ToolOutcome {
@@ -139,8 +230,9 @@ fn file_tool(call: &Invocation, grant: &Grant) -> Result<Told, FileError> {
         Invocation::EditFile(call) => files::edit(grant, call),
         Invocation::ListFiles(call) => files::list(grant, call, output_bytes),
         Invocation::SearchFiles(call) => search::search(grant, call, output_bytes),
-        Invocation::Exec(_) | Invocation::Shell(_) | Invocation::AskUser(_) => {
-            Ok(Told { text: String::new(), is_truncated: false })
-        }
+        Invocation::Exec(_)
+        | Invocation::Shell(_)
+        | Invocation::HttpRequest(_)
+        | Invocation::AskUser(_) => Ok(Told { text: String::new(), is_truncated: false }),
     }
 }

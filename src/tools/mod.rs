@@ -2,7 +2,7 @@
 //!
 //! Invariants: this module sees neither the store nor a user; it gets a `Grant` that policy has
 //! written and never widens it. A call always gives an outcome, bounded and redacted; a refusal is
-//! an outcome that says what to do. `ask_user` is a question to a person and is answered by the
+//! an outcome that says what to do. What a run keeps between its calls is gone when it waits. `ask_user` is a question to a person and is answered by the
 //! orchestrator.
 
 mod catalog;
@@ -10,14 +10,21 @@ mod edit;
 mod exec;
 mod files;
 mod hash;
+mod http;
 mod invoke;
+mod network;
 mod parse;
 mod place;
+mod policy;
 mod search;
+mod sessions;
 
+/// What `explain` is asked and says.
+pub use crate::egress::{Destination, Explanation};
 /// Whether and how well process tools are confined; who uses tools need not know the sandbox.
 pub use crate::sandbox::Status as SandboxStatus;
 pub use catalog::{ToolSpec, spec, specs};
 pub use hash::args_hash;
-pub use invoke::{CallContext, Tools};
+pub use invoke::{CallContext, Invoked, Options, Tools};
+pub use network::NetworkStatus;
 pub use parse::{Invocation, ParseError, parse};

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::catalog;
+use super::{
+    catalog,
+    http::{self, HttpRequest},
+};
 use crate::{
     domain::{
         Effect, ToolName, limits,
@@ -73,6 +76,8 @@ pub enum Invocation {
     ListFiles(ListFiles),
     /// Searches files.
     SearchFiles(SearchFiles),
+    /// Sends an HTTP request.
+    HttpRequest(HttpRequest),
     /// Asks a person.
     AskUser(AskUser),
 }
@@ -89,6 +94,7 @@ pub struct Exec {
     pub timeout_secs: Option<u64>,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    pub network: Option<bool>,
 }
 
 /// Arguments of `shell`.
@@ -99,6 +105,7 @@ pub struct Shell {
     #[serde(default = "here")]
     pub cwd: String,
     pub timeout_secs: Option<u64>,
+    pub network: Option<bool>,
 }
 
 /// Arguments of `read_file`.
@@ -192,6 +199,7 @@ pub fn parse(tool: &str, args: &Value) -> Result<Invocation, ParseError> {
         ToolName::EditFile => Invocation::EditFile(read(name, args)?),
         ToolName::ListFiles => Invocation::ListFiles(read(name, args)?),
         ToolName::SearchFiles => Invocation::SearchFiles(read(name, args)?),
+        ToolName::HttpRequest => Invocation::HttpRequest(http::parse(args)?),
         ToolName::AskUser => Invocation::AskUser(read(name, args)?),
     };
     match problem(&call) {
@@ -200,11 +208,11 @@ pub fn parse(tool: &str, args: &Value) -> Result<Invocation, ParseError> {
     }
 }
 
-fn read<T: DeserializeOwned>(tool: ToolName, args: &Value) -> Result<T, ParseError> {
+pub(super) fn read<T: DeserializeOwned>(tool: ToolName, args: &Value) -> Result<T, ParseError> {
     T::deserialize(args).map_err(|error| bad(tool, error.to_string()))
 }
 
-fn bad(tool: ToolName, problem: String) -> ParseError {
+pub(super) fn bad(tool: ToolName, problem: String) -> ParseError {
     ParseError::BadArguments { tool, problem, expected: expected(tool) }
 }
 
@@ -235,7 +243,7 @@ fn problem(call: &Invocation) -> Option<String> {
         | Invocation::ListFiles(ListFiles { path, .. })
         | Invocation::SearchFiles(SearchFiles { path, .. }) => path,
         Invocation::Exec(Exec { cwd, .. }) | Invocation::Shell(Shell { cwd, .. }) => cwd,
-        Invocation::AskUser(_) => ".",
+        Invocation::HttpRequest(_) | Invocation::AskUser(_) => ".",
     };
     if path.is_empty() || path.len() > PATH_BYTES_MAX || path.contains('\0') {
         return say("the path is empty, too long or holds a NUL byte");
@@ -300,12 +308,13 @@ impl Invocation {
             Self::EditFile(_) => ToolName::EditFile,
             Self::ListFiles(_) => ToolName::ListFiles,
             Self::SearchFiles(_) => ToolName::SearchFiles,
+            Self::HttpRequest(_) => ToolName::HttpRequest,
             Self::AskUser(_) => ToolName::AskUser,
         }
     }
 
     /// What a second execution would do.
-    pub const fn effect(&self) -> Effect {
+    pub fn effect(&self) -> Effect {
         match self {
             Self::Exec(_) | Self::Shell(_) => Effect::Unsafe,
             Self::ReadFile(_) | Self::ListFiles(_) | Self::SearchFiles(_) | Self::AskUser(_) => {
@@ -316,6 +325,7 @@ impl Invocation {
                 WriteMode::Append => Effect::Unsafe,
             },
             Self::EditFile(_) => Effect::Idempotent,
+            Self::HttpRequest(request) => request.effect(),
         }
     }
 
@@ -330,10 +340,18 @@ impl Invocation {
             Self::EditFile(call) => (Vec::new(), used(&call.path, true)),
             Self::ListFiles(call) => (Vec::new(), used(&call.path, false)),
             Self::SearchFiles(call) => (Vec::new(), used(&call.path, false)),
-            Self::AskUser(_) => (Vec::new(), Vec::new()),
+            Self::HttpRequest(_) | Self::AskUser(_) => (Vec::new(), Vec::new()),
+        };
+        let (network, request) = match self {
+            Self::Exec(Exec { network, .. }) | Self::Shell(Shell { network, .. }) => {
+                (*network, None)
+            }
+            Self::HttpRequest(request) => (None, Some(request.facts())),
+            _ => (None, None),
         };
         let sets_env = matches!(self, Self::Exec(exec) if !exec.env.is_empty());
-        CallFacts { tool: self.tool(), effect: self.effect(), argv, sets_env, paths }
+        let (tool, effect) = (self.tool(), self.effect());
+        CallFacts { tool, effect, argv, sets_env, paths, network, request }
     }
 
     /// The question and its options, for `ask_user`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     domain::{Access, Grant},
-    sandbox::dir::{Dir, DirError},
+    sandbox::dir::{Dir, DirError, WritableDir},
 };
 
 /// A path within a tree.
@@ -78,6 +78,11 @@ impl Place {
     /// Opens the tree.
     pub(super) fn open(&self) -> Result<Dir, DirError> {
         Dir::open(&self.root)
+    }
+
+    /// Opens the tree to write in it.
+    pub(super) fn open_writable(&self, grant: &Grant) -> Result<WritableDir, DirError> {
+        WritableDir::open(&self.root, &grant.workspace)
     }
 
     /// How a path beneath the tree is told to the model: as it would name it.

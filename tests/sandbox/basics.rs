@@ -23,7 +23,7 @@ async fn a_program_runs_in_its_workspace_with_its_environment() {
     assert_eq!(outcome.end, End::Exited(3));
     assert_eq!(outcome.level, Confinement::Full);
     let env = good(lab.run(&["env"]).await);
-    assert_eq!(env.lines().count(), 4, "nothing of the daemon's environment: {env}");
+    assert_eq!(env.lines().count(), 5, "nothing of the daemon's environment: {env}");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ const SCRIPT: &str =
 async fn old_daemon() {
     let Some(base) = std::env::var_os(OLD_DAEMON) else { return };
     let data_dir = Path::new(&base).join("data");
-    let sandbox = start(&data_dir, 4, 0, &Stop::default()).await.unwrap();
+    let sandbox = start(&data_dir, 4, &Stop::default()).await.unwrap();
     let workspace = data_dir.join("workspaces/one");
     sandbox::prepare_workspace(&workspace).unwrap();
     let grant = agent_runtime::domain::Grant {
@@ -125,7 +125,7 @@ async fn an_interrupt_at_the_terminal_does_not_reach_the_helper() {
 async fn a_second_daemon_neither_starts_nor_harms_the_first() {
     let base = tempfile::tempdir().unwrap();
     let old = Old::new(base.path()).await;
-    let second = start(&base.path().join("data"), 4, 0, &Stop::default()).await;
+    let second = start(&base.path().join("data"), 4, &Stop::default()).await;
     assert!(matches!(second, Err(SandboxError::Lock(_))), "{second:?}");
     let first = std::fs::read(base.path().join("data/workspaces/one/beat")).unwrap();
     let beat = || std::fs::read(base.path().join("data/workspaces/one/beat")).unwrap();

@@ -40,7 +40,7 @@ impl Lab {
     pub(crate) async fn at(base: tempfile::TempDir, processes_max: usize) -> Self {
         let data_dir = base.path().join("data");
         let stop = Stop::default();
-        let sandbox = start(&data_dir, processes_max, 0, &stop).await.unwrap();
+        let sandbox = start(&data_dir, processes_max, &stop).await.unwrap();
         let status = sandbox.status();
         assert!(status.usable, "these tests must not be skipped: {status:?}");
         let workspace = data_dir.join("workspaces/one");
@@ -81,7 +81,6 @@ impl Lab {
 pub(crate) async fn start(
     data_dir: &Path,
     processes_max: usize,
-    disk_free_bytes_min: u64,
     stop: &Stop,
 ) -> Result<Sandbox, SandboxError> {
     let options = Options {
@@ -89,8 +88,8 @@ pub(crate) async fn start(
         min_level: Confinement::FullNoproc,
         data_dir: data_dir.to_owned(),
         processes_max,
-        disk_free_bytes_min,
         sessions_max: 64,
+        backend: sandbox::Backend::Sandbox,
     };
     Sandbox::start_with_helper(options, HELPER.into(), &Tasks::new(stop.clone())).await
 }

@@ -11,11 +11,12 @@ use std::{
 
 use agent_runtime::{
     domain::{
-        CommandRule, Grant, IdSource, SystemClock, ToolCallId, ToolLimits, ToolOutcome, ToolStatus,
+        CommandRule, Grant, IdSource, RunId, SystemClock, ToolCallId, ToolLimits, ToolOutcome,
+        ToolStatus,
     },
     runtime::Redactor,
-    sandbox::dir::Dir,
-    tools::{CallContext, Tools, parse},
+    sandbox::{self, dir::WritableDir},
+    tools::{CallContext, parse},
 };
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
@@ -48,6 +49,10 @@ impl Swap {
         std::fs::write(ws.join("x/file"), INSIDE).unwrap();
         std::fs::write(out.join("file"), OUTSIDE).unwrap();
         std::fs::write(out.join("only-outside"), OUTSIDE).unwrap();
+        // All of it is the tools' own: not their rights but the held directory stands in the way.
+        for path in [".", "ws", "ws/x", "ws/x/file", "out", "out/file"] {
+            sandbox::give_to_tools(std::fs::File::open(base.path().join(path)).unwrap()).unwrap();
+        }
         symlink("../out", ws.join("y")).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let swaps = Arc::new(AtomicUsize::new(0));
@@ -117,14 +122,14 @@ fn looking_first_and_opening_then_leaks() {
 #[test]
 fn a_held_directory_never_reads_or_writes_outside() {
     let swap = Swap::new();
-    let dir = Dir::open(&swap.workspace()).unwrap();
+    let dir = WritableDir::open(&swap.workspace(), &swap.workspace()).unwrap();
     let mut inside = 0;
     for n in 0..TRIES {
-        let text = dir.read(Path::new("x/file"), 1_000);
+        let text = dir.dir().read(Path::new("x/file"), 1_000);
         let text = text.map(|t| String::from_utf8(t).unwrap()).unwrap_or_default();
         assert_ne!(text, OUTSIDE, "leaked at try {n}");
         inside += usize::from(text == INSIDE);
-        if let Ok((entries, _)) = dir.list(Path::new("x"), 100) {
+        if let Ok((entries, _)) = dir.dir().list(Path::new("x"), 100) {
             assert!(!entries.iter().any(|e| e.path.ends_with("only-outside")), "listed at {n}");
         }
         if n % 4 == 0 {
@@ -143,7 +148,7 @@ fn a_held_directory_never_reads_or_writes_outside() {
 async fn the_file_tools_never_read_or_write_outside() {
     let lab = Lab::new().await;
     let swap = Swap::new();
-    let tools = Tools::new(lab.sandbox.clone(), Redactor::default());
+    let tools = crate::tool_calls::tools_in(lab.sandbox.clone(), Redactor::default());
     let ids = IdSource::new(Arc::new(SystemClock), |bytes| getrandom::fill(bytes).unwrap());
     let grant = Arc::new(Grant {
         workspace: swap.workspace(),
@@ -157,8 +162,14 @@ async fn the_file_tools_never_read_or_write_outside() {
     let call = async |tool: &str, args: Value| -> ToolOutcome {
         let call = parse(tool, &args).unwrap();
         let stop = CancellationToken::new();
-        let cx = CallContext { call_id: ToolCallId::new(&ids), stop, output: None };
-        tools.invoke(&call, Arc::clone(&grant), cx).await
+        let cx = CallContext {
+            call_id: ToolCallId::new(&ids),
+            run: RunId::new(&ids),
+            agent: "a".parse().unwrap(),
+            stop,
+            output: None,
+        };
+        tools.invoke(&call, Arc::clone(&grant), cx).await.outcome
     };
     let mut worked = 0;
     for n in 0..3_000 {

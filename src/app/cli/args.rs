@@ -59,7 +59,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Config(Config),
     /// Say what works on this machine and how to mend what does not
-    Doctor(Output),
+    Doctor(Doctor),
     /// Ask the daemon whether it is ready; for health checks of containers
     Health(Connect),
     /// Print the version
@@ -92,6 +92,16 @@ pub(super) struct Output {
     /// Print JSON, for programs
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// What to look at.
+#[derive(Debug, Args, Clone, Copy)]
+pub(super) struct Doctor {
+    /// Try to get out of the sandbox, and show that each attempt works without it
+    #[arg(long)]
+    pub(super) attest: bool,
+    #[command(flatten)]
+    pub(super) output: Output,
 }
 
 #[derive(Debug, Args)]

@@ -130,7 +130,10 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
         Command::Config(command) => configuration::configuration(&context, command),
-        Command::Doctor(output) => client(super::doctor::doctor(&context, output.json)),
+        Command::Doctor(options) if options.attest => {
+            client(super::doctor::attest(&context, options.output.json))
+        }
+        Command::Doctor(options) => client(super::doctor::doctor(&context, options.output.json)),
         Command::Health(connect) => client(health::health(&context, &connect)),
         Command::Version(output) => {
             version(output.json);

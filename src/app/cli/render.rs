@@ -6,7 +6,7 @@ use super::out::{self, Paint, short, tame};
 use crate::{
     app::client::Live,
     domain::{
-        Approval, Author, EventBody, Part, ToolStatus,
+        Approval, Author, EgressRecord, EventBody, Part, ToolStatus,
         event::{EphemeralBody, OutputStream},
     },
 };
@@ -126,16 +126,7 @@ impl Renderer {
                     paint.warn(format_args!("a secret was kept out of {}", short(place, 80))),
                 );
             }
-            EventBody::EgressDenied { attempt } => {
-                let host = short(&attempt.host, 80);
-                let reason = short(&attempt.reason, 80);
-                self.line(
-                    paint.bad(format_args!(
-                        "  ✗ network: {host}:{} refused ({reason})",
-                        attempt.port
-                    )),
-                );
-            }
+            EventBody::EgressDenied { attempt } => self.line(paint.bad(refused(attempt))),
             EventBody::BudgetRefused { limit, allowed, needed } => {
                 self.line(paint.warn(format_args!(
                     "the run's {limit} is used up: {needed} needed, {allowed} allowed"
@@ -186,6 +177,12 @@ impl Renderer {
             self.line(self.paint.warn(line));
         }
     }
+}
+
+/// A refused attempt to reach another machine.
+fn refused(attempt: &EgressRecord) -> String {
+    let (host, reason) = (short(&attempt.host, 80), short(&attempt.reason, 80));
+    format!("  ✗ network: {host}:{} refused ({reason})", attempt.port)
 }
 
 fn text_of(content: &[Part]) -> String {

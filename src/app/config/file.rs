@@ -115,7 +115,7 @@ impl Reader<'_> {
 
 /// Whether the keys below this path are names that the operator chooses.
 fn prefix_takes_names(prefix: &str) -> bool {
-    matches!(prefix, "models" | "agents" | "auth.tokens")
+    matches!(prefix, "models" | "agents" | "auth.tokens" | "egress.secrets")
 }
 
 fn is_name(text: &str) -> bool {
@@ -148,7 +148,44 @@ fn convert(kind: Kind, value: &DeValue<'_>) -> Result<Value, &'static str> {
             let rules: Option<Vec<Value>> = items.iter().map(|i| path_rule(i.get_ref())).collect();
             rules.map(Value::Array).ok_or(wanted)
         }
+        Kind::Hosts => {
+            let wanted =
+                "a list such as [\"example.com\", { host = \"*.example.org\", port = 80 }]";
+            let items = value.as_array().ok_or(wanted)?;
+            let rules: Option<Vec<Value>> = items.iter().map(|i| host_rule(i.get_ref())).collect();
+            rules.map(Value::Array).ok_or(wanted)
+        }
+        Kind::Map => {
+            let wanted = "a table of texts, such as { \"a.example:443\" = \"10.0.0.1:8443\" }";
+            let table = value.as_table().ok_or(wanted)?;
+            let entry =
+                |(name, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+                    Some((name.get_ref().to_string(), json!(value.get_ref().as_str()?)))
+                };
+            let entries: Option<serde_json::Map<String, Value>> = table.iter().map(entry).collect();
+            entries.map(Value::Object).ok_or(wanted)
+        }
     }
+}
+
+/// A text, or a table of texts, numbers, truths and lists of texts: what it says is judged where
+/// the rule is made.
+fn host_rule(value: &DeValue<'_>) -> Option<Value> {
+    if let Some(text) = value.as_str() {
+        return Some(json!(text));
+    }
+    let plain = |value: &DeValue<'_>| {
+        convert(Kind::Text, value)
+            .or_else(|_| convert(Kind::Bool, value))
+            .or_else(|_| convert(Kind::Int, value))
+            .or_else(|_| convert(Kind::List, value))
+            .ok()
+    };
+    let table = value.as_table()?;
+    let entries = table
+        .iter()
+        .map(|(name, value)| Some((name.get_ref().to_string(), plain(value.get_ref())?)));
+    entries.collect::<Option<serde_json::Map<String, Value>>>().map(Value::Object)
 }
 
 fn path_rule(value: &DeValue<'_>) -> Option<Value> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     problem::Problems,
-    settings::{Mode, Settings},
+    settings::{Mode, Settings, WorkerRuntime},
 };
 
 /// Who starts the daemon.
@@ -40,6 +40,11 @@ pub(crate) fn check(settings: &Settings, starter: Starter, problems: &mut Proble
         );
         problems.add("http.metrics_addr", what);
     }
+    if settings.worker_runtime == WorkerRuntime::Local && *mode != Mode::Development {
+        let what = "`local` confines nothing: it is for development alone; use sandbox or docker \
+                    (AGENT_RUNTIME_WORKER_RUNTIME)";
+        problems.add("sandbox.backend", what);
+    }
     if *mode == Mode::Production {
         production(settings, problems);
     }
@@ -58,6 +63,16 @@ fn production(settings: &Settings, problems: &mut Problems) {
         let what = "production never generates a token: set AGENT_RUNTIME_AUTH_TOKEN_FILE \
                     (`agent-runtime init` makes one)";
         problems.add("auth.token", what);
+    }
+    if settings.egress.allow_all {
+        let what = "lets every agent reach every public host: list the hosts in allowed_domains \
+                    (AGENT_RUNTIME_ALLOW_ALL_DOMAINS)";
+        problems.add("egress.allow_all_domains", what);
+    }
+    if !settings.egress.enforce_proxy {
+        let what = "must be true in production: the daemon proves at start that tools have no \
+                    other way out (AGENT_RUNTIME_ENFORCE_EGRESS_PROXY)";
+        problems.add("egress.enforce_proxy", what);
     }
     for token in &settings.tokens {
         let text = token.secret.expose();

@@ -22,6 +22,10 @@ pub(crate) enum Kind {
     List,
     /// A list of `{ path, access }`; in a variable `path:ro,path:rw`.
     Paths,
+    /// A list of host rules, each a text or a table; in a variable texts separated by commas.
+    Hosts,
+    /// A table of texts; in a variable `from=to,from=to`.
+    Map,
     /// A secret: also as `<key>_file` and `<VARIABLE>_FILE`.
     Secret,
 }
@@ -68,6 +72,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("http.trusted_proxy", "TRUSTED_PROXY", Kind::List, ""),
     key("http.hosts", "PUBLIC_HOST", Kind::List, "").alias(&["PUBLIC_HOST"]),
     key("http.cors_origins", "CORS_ORIGINS", Kind::List, ""),
+    key("http.admin_socket", "ADMIN_SOCKET", Kind::Bool, "true"),
     key("auth.token", "AUTH_TOKEN", Kind::Secret, "").alias(&["GATEWAY_AUTH_TOKEN"]),
     key("auth.token_role", "AUTH_TOKEN_ROLE", Kind::Text, "admin"),
     key("auth.tokens.*.role", "", Kind::Text, "member"),
@@ -96,6 +101,9 @@ pub(crate) const KEYS: &[Key] = &[
     key("agents.*.allowed_paths", "ALLOWED_PATHS", Kind::Paths, "").alias(&["ALLOWED_PATHS"]),
     key("agents.*.allowed_commands", "ALLOWED_COMMANDS", Kind::List, "")
         .alias(&["ALLOWED_COMMANDS", "SANDBOX_ALLOWED_COMMANDS"]),
+    key("agents.*.may_execute_files", "", Kind::Bool, "false"),
+    key("agents.*.allowed_domains", "ALLOWED_DOMAINS", Kind::Hosts, "").alias(&["ALLOWED_DOMAINS"]),
+    key("agents.*.denied_domains", "", Kind::Hosts, ""),
     key("agents.*.max_output_tokens", "", Kind::Int, "4096"),
     key("agents.*.limits.timeout_secs", "", Kind::Int, "600"),
     key("agents.*.limits.max_steps", "", Kind::Int, "50"),
@@ -114,8 +122,32 @@ pub(crate) const KEYS: &[Key] = &[
     key("agents.*.tool_limits.workspace_bytes", "", Kind::Int, "4294967296"),
     key("agents.*.tool_limits.workspace_inodes", "", Kind::Int, "200000"),
     key("agents.*.tool_limits.output_bytes", "", Kind::Int, "65536"),
+    key("agents.*.egress.connections", "", Kind::Int, "1000"),
+    key("agents.*.egress.requests", "", Kind::Int, "2000"),
+    key("agents.*.egress.bytes_up", "", Kind::Int, "67108864"),
+    key("agents.*.egress.bytes_down", "", Kind::Int, "1073741824"),
+    key("agents.*.egress.tunnels", "", Kind::Int, "32"),
+    key("agents.*.egress.names_per_minute", "", Kind::Int, "120"),
     key("sandbox.enabled", "SANDBOX_ENABLED", Kind::Bool, "true"),
     key("sandbox.min_level", "SANDBOX_MIN_LEVEL", Kind::Text, "full-noproc"),
+    key("sandbox.backend", "WORKER_RUNTIME", Kind::Text, "sandbox")
+        .alias(&["AGENT_WORKER_RUNTIME"]),
+    key("sandbox.docker.image", "SANDBOX_DOCKER_IMAGE", Kind::Text, "debian:bookworm-slim"),
+    key("sandbox.docker.socket", "SANDBOX_DOCKER_SOCKET", Kind::Text, "/var/run/docker.sock"),
+    key("sandbox.sessions_max", "SANDBOX_SESSIONS_MAX", Kind::Int, "64"),
+    key("sandbox.session_idle_secs", "SANDBOX_SESSION_IDLE_SECS", Kind::Int, "60"),
+    key("egress.allow_all_domains", "ALLOW_ALL_DOMAINS", Kind::Bool, "false")
+        .alias(&["ALLOW_ALL_DOMAINS"]),
+    key("egress.enforce_proxy", "ENFORCE_EGRESS_PROXY", Kind::Bool, "true")
+        .alias(&["ENFORCE_EGRESS_PROXY"]),
+    key("egress.proxy_url", "EGRESS_PROXY_URL", Kind::Secret, "")
+        .alias(&["AGENT_EGRESS_PROXY_URL"]),
+    key("egress.ca_file", "EGRESS_CA_FILE", Kind::Text, ""),
+    key("egress.connect_to", "EGRESS_CONNECT_TO", Kind::Map, ""),
+    key("egress.secrets.*.value", "", Kind::Secret, ""),
+    key("egress.secrets.*.host", "", Kind::Text, ""),
+    key("egress.secrets.*.port", "", Kind::Int, "443"),
+    key("egress.secrets.*.path_prefix", "", Kind::Text, "/"),
     key("log.level", "LOG_LEVEL", Kind::Text, "info"),
     key("log.format", "LOG_FORMAT", Kind::Text, "auto"),
     key("log.file", "LOG_FILE", Kind::Text, ""),

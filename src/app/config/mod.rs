@@ -23,7 +23,9 @@ pub(crate) use self::{
     gate::{Starter, check as gate},
     problem::Problems,
     resolve::{Effective, Override},
-    settings::{ADDRESS_FILE, BOOTSTRAP_TOKEN_FILE, LogStyle, Mode, Settings, Token},
+    settings::{
+        ADDRESS_FILE, BOOTSTRAP_TOKEN_FILE, LogStyle, Mode, Settings, Token, WorkerRuntime,
+    },
     show::{json as show_json, table as show_table},
 };
 

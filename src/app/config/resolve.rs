@@ -79,13 +79,13 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The names under `models`, `agents` or `auth.tokens`; two of them always have a `default`.
+    /// The names that the operator chose in a section; `models` and `agents` always have a `default`.
     pub(super) fn names(&self, section: &str) -> BTreeSet<String> {
         let prefix = format!("{section}.");
         let names = self.file.keys().filter_map(|path| path.strip_prefix(&prefix));
         let mut names: BTreeSet<String> =
             names.filter_map(|rest| rest.split('.').next()).map(str::to_owned).collect();
-        if section != "auth.tokens" {
+        if matches!(section, "models" | "agents") {
             names.insert("default".to_owned());
         }
         names
@@ -276,6 +276,15 @@ pub(super) fn text_value(kind: Kind, text: &str) -> Result<Value, &'static str> 
             .collect::<Option<Vec<_>>>()
             .map(Value::Array)
             .ok_or("a list such as /srv/docs:ro,/srv/out:rw"),
+        Kind::Hosts => Ok(json!(items(text).collect::<Vec<_>>())),
+        Kind::Map => items(text)
+            .map(|item| {
+                let (from, to) = item.split_once('=')?;
+                Some((from.trim().to_owned(), json!(to.trim())))
+            })
+            .collect::<Option<serde_json::Map<_, _>>>()
+            .map(Value::Object)
+            .ok_or("a list such as a.example:443=10.0.0.1:8443"),
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use rustls::pki_types::CertificateDer;
+
 use crate::{
-    domain::{AgentDef, Confinement, Role, Secret},
+    domain::{AgentDef, Confinement, HostName, Role, Secret},
+    egress,
     llm::ModelOptions,
     runtime::telemetry::LogFormat,
 };
@@ -39,6 +42,71 @@ impl FromStr for Mode {
             .find(|m| m.as_str() == text)
             .ok_or("development, staging or production")
     }
+}
+
+/// What carries out tool processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkerRuntime {
+    /// Our own sandbox.
+    Sandbox,
+    /// A container of a docker engine per run.
+    Docker,
+    /// Nothing: for development alone.
+    Local,
+}
+
+impl FromStr for WorkerRuntime {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "sandbox" => Ok(Self::Sandbox),
+            "docker" => Ok(Self::Docker),
+            "local" => Ok(Self::Local),
+            _ => Err("sandbox, docker or local"),
+        }
+    }
+}
+
+/// How to reach a docker engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Docker {
+    /// The image that tools see.
+    pub(crate) image: String,
+    /// The engine's unix socket.
+    pub(crate) socket: PathBuf,
+}
+
+/// The weakest level at which tools run: one that our own sandbox can reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MinLevel(pub(crate) Confinement);
+
+impl FromStr for MinLevel {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let level = Confinement::MEASURED.into_iter().find(|level| level.as_str() == text);
+        level.map(Self).ok_or("full, full-noproc, landlock or none")
+    }
+}
+
+/// What every agent's way out has in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Egress {
+    /// Every agent may reach every public name, unless a rule denies it.
+    pub(crate) allow_all: bool,
+    /// Whether tools get no network when the check at start finds another way out.
+    pub(crate) enforce_proxy: bool,
+    /// The proxy that connections go through, as given; may hold credentials.
+    pub(crate) proxy_url: Option<Secret<String>>,
+    /// The same, read.
+    pub(crate) upstream: Option<egress::Upstream>,
+    /// Certificates trusted beside the public ones.
+    pub(crate) extra_roots: Vec<CertificateDer<'static>>,
+    /// Where a host and port are dialled instead of at the host's own address.
+    pub(crate) connect_to: BTreeMap<(HostName, u16), SocketAddr>,
+    /// Secrets that the proxy puts in.
+    pub(crate) secrets: Vec<egress::BoundSecret>,
 }
 
 /// A bearer token that the operator configured.
@@ -88,6 +156,8 @@ pub(crate) struct Settings {
     /// Host names that are served besides loopback.
     pub(crate) hosts: Vec<String>,
     pub(crate) cors_origins: Vec<String>,
+    /// Whether the admin door is opened in the data directory.
+    pub(crate) admin_socket: bool,
     /// Empty when one is to be generated.
     pub(crate) tokens: Vec<Token>,
     /// The role of a generated token.
@@ -99,6 +169,13 @@ pub(crate) struct Settings {
     pub(crate) agents: Vec<AgentDef>,
     pub(crate) sandbox_enabled: bool,
     pub(crate) sandbox_min_level: Confinement,
+    pub(crate) worker_runtime: WorkerRuntime,
+    pub(crate) docker: Docker,
+    /// Kept sandboxes at once; further runs wait.
+    pub(crate) sessions_max: usize,
+    /// How long a kept sandbox may be idle before it goes.
+    pub(crate) session_idle: Duration,
+    pub(crate) egress: Egress,
     pub(crate) log_level: String,
     pub(crate) log_style: LogStyle,
     pub(crate) log_file: Option<PathBuf>,

@@ -1,5 +1,7 @@
 //! Turns the values in force into [`Settings`], naming the place of every one that does not fit.
 
+mod egress;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -14,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{
     problem::Problems,
     resolve::{Effective, Entry, Origin},
-    settings::{LogStyle, Mode, Settings, Token},
+    settings::{Docker, LogStyle, MinLevel, Mode, Settings, Token, WorkerRuntime},
 };
 use crate::{
     domain::{
@@ -40,6 +42,7 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         trusted_proxies: r.list("http.trusted_proxy", "an IP address"),
         hosts: r.texts("http.hosts"),
         cors_origins: r.texts("http.cors_origins"),
+        admin_socket: r.bool("http.admin_socket"),
         tokens: r.tokens(),
         token_role: r.parse_err("auth.token_role").unwrap_or(Role::Viewer),
         llm_timeout: Duration::from_secs(r.int("llm.timeout_secs")),
@@ -47,7 +50,17 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         models,
         agents,
         sandbox_enabled: r.bool("sandbox.enabled"),
-        sandbox_min_level: r.parse_err("sandbox.min_level").unwrap_or(Confinement::Full),
+        sandbox_min_level: r
+            .choice("sandbox.min_level")
+            .map_or(Confinement::Full, |level: MinLevel| level.0),
+        worker_runtime: r.choice("sandbox.backend").unwrap_or(WorkerRuntime::Sandbox),
+        docker: Docker {
+            image: r.text("sandbox.docker.image"),
+            socket: r.text("sandbox.docker.socket").into(),
+        },
+        sessions_max: r.size("sandbox.sessions_max"),
+        session_idle: Duration::from_secs(r.int("sandbox.session_idle_secs")),
+        egress: r.egress(),
         log_level: r.text("log.level"),
         log_style: r.choice("log.format").unwrap_or(LogStyle::Auto),
         log_file: r.some("log.file").map(PathBuf::from),
@@ -313,9 +326,9 @@ impl Reader<'_> {
                 workspace: data_dir.join("workspaces").join(workspace),
                 allowed_paths: self.paths(&key("allowed_paths"), data_dir),
                 allowed_commands: self.texts(&key("allowed_commands")),
-                may_execute_files: false,
-                hosts: crate::domain::HostPolicy::default(),
-                egress: crate::domain::EgressLimits::default(),
+                may_execute_files: self.bool(&key("may_execute_files")),
+                hosts: self.host_policy(&name),
+                egress: self.egress_limits(&name),
                 tool_limits: self.tool_limits(&name),
                 limits,
                 max_output_tokens: self.small(&key("max_output_tokens")),

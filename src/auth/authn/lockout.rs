@@ -26,6 +26,8 @@ pub enum Subject {
     Address(IpAddr),
     /// The id part of a token.
     Token(String),
+    /// A user of this machine.
+    User(u32),
 }
 
 impl Subject {

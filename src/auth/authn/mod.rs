@@ -1,6 +1,7 @@
 //! Who is this? A presented credential becomes a [`Principal`](crate::domain::Principal), or a
 //! refusal that is logged, counted and audited.
 
+mod local;
 mod lockout;
 mod token;
 
@@ -12,6 +13,7 @@ use crate::domain::{AuditEntry, AuditKind, Clock, Surface};
 
 use super::AuditSink;
 
+pub use local::local_operator;
 pub use lockout::{Lockout, Subject};
 pub use token::{
     TokenEntry, TokenError, TokenHash, TokenTable, Verified, generate, principal_id_of, token_id,

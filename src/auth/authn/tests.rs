@@ -93,3 +93,23 @@ fn the_trail_names_the_address_and_the_token_id_but_never_the_token() {
     );
     assert!(!format!("{row:?}").contains("hunter2"));
 }
+
+#[test]
+fn only_the_daemons_own_user_and_root_come_through_the_local_door() {
+    let f = fixture();
+    assert!(f.auth.admits_user(1_000, 1_000) && f.auth.admits_user(0, 1_000));
+    assert!(f.auth.admits_user(0, 0));
+    assert_eq!(f.rows(), 0);
+    for stranger in [1_001, u32::MAX] {
+        assert!(!f.auth.admits_user(stranger, 1_000), "{stranger}");
+    }
+    assert!(!f.auth.admits_user(1_000, 0));
+    assert_eq!(f.rows(), 3, "each refusal leaves one row");
+    for _ in 0..100 {
+        assert!(!f.auth.admits_user(1_001, 1_000));
+    }
+    assert!(f.rows() < 10, "a user that goes on leaves no more");
+    let operator = local_operator();
+    assert_eq!(operator.role, Role::Admin);
+    assert!(operator.name.parse::<crate::domain::AgentName>().is_err(), "no token has this name");
+}

@@ -69,7 +69,7 @@ type Row<'a> = (&'a str, [bool; 5], &'a dyn Fn(&CallContext) -> bool);
 fn each_role_may_do_what_the_table_says_and_nothing_more() {
     let (auth, rows) = authorizer(true);
     // viewer, member, operator, admin, overlord
-    let table: [Row<'_>; 12] = [
+    let table: [Row<'_>; 14] = [
         ("start open", [false, true, true, true, true], &|c| auth.start_run(c, "open").is_ok()),
         ("start ops", [false, false, true, true, true], &|c| auth.start_run(c, "ops").is_ok()),
         ("start viewers", [false, true, true, true, true], &|c| {
@@ -88,6 +88,8 @@ fn each_role_may_do_what_the_table_says_and_nothing_more() {
             auth.control(c, Verb::DeleteConversation).is_ok()
         }),
         ("decide", [false, false, true, true, true], &|c| auth.decide(c).is_ok()),
+        ("manage egress", [false, false, false, true, true], &|c| auth.manage_egress(c).is_ok()),
+        ("inspect", [false, false, false, true, true], &|c| auth.inspect(c).is_ok()),
     ];
     let mut denials = 0;
     for (action, expected, allowed) in table {

@@ -3,11 +3,11 @@ use std::path::{Component, Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Access, Effect, PathRule, RunLimits, ToolLimits};
+use crate::domain::{Access, Effect, HostName, PathRule, RunLimits, ToolLimits, tool::RequestUse};
 
 const WORKSPACE: &str = "/srv/data/workspaces/default";
 
-fn agent() -> AgentDef {
+pub(super) fn agent() -> AgentDef {
     AgentDef {
         name: "default".parse().unwrap(),
         version: "v".to_owned(),
@@ -32,11 +32,37 @@ fn agent() -> AgentDef {
     }
 }
 
-fn facts(tool: ToolName) -> CallFacts {
-    CallFacts { tool, effect: Effect::Unsafe, argv: Vec::new(), sets_env: false, paths: Vec::new() }
+pub(super) fn facts(tool: ToolName) -> CallFacts {
+    CallFacts {
+        tool,
+        effect: Effect::Unsafe,
+        argv: Vec::new(),
+        sets_env: false,
+        paths: Vec::new(),
+        network: None,
+        request: None,
+    }
 }
 
-fn exec(argv: &[&str]) -> CallFacts {
+/// As policy decides while nobody has changed the agent's hosts.
+pub(super) fn decide(agent: &AgentDef, facts: &CallFacts, tainted: bool) -> Verdict {
+    super::decide(agent, &Arc::new(agent.hosts.clone()), facts, tainted)
+}
+
+/// A call of `http_request`.
+pub(super) fn request(method: &str, host: &str, carries_data: bool) -> CallFacts {
+    let request = RequestUse {
+        method: method.to_owned(),
+        host: HostName::parse(host).unwrap(),
+        port: 443,
+        is_tls: true,
+        path: "/page".to_owned(),
+        carries_data,
+    };
+    CallFacts { request: Some(request), ..facts(ToolName::HttpRequest) }
+}
+
+pub(super) fn exec(argv: &[&str]) -> CallFacts {
     CallFacts { argv: argv.iter().map(|&a| a.to_owned()).collect(), ..facts(ToolName::Exec) }
 }
 
@@ -46,7 +72,7 @@ fn file(tool: ToolName, path: &str) -> CallFacts {
 }
 
 /// A verdict in one word and its rule.
-fn brief(verdict: &Verdict) -> (&'static str, &'static str) {
+pub(super) fn brief(verdict: &Verdict) -> (&'static str, &'static str) {
     match verdict {
         Verdict::Allow { risk: Risk::Low, rule, .. } => ("allow low", rule),
         Verdict::Allow { risk: Risk::Medium, rule, .. } => ("allow medium", rule),
@@ -72,7 +98,9 @@ fn a_tool_that_is_not_listed_is_denied_before_anything_else() {
         call.argv = vec!["git".to_owned()];
         assert_eq!(brief(&decide(&without, &call, false)), ("deny", "tool.not_allowed"), "{tool}");
         let with = AgentDef { tools: vec![*tool], ..without };
-        assert_ne!(brief(&decide(&with, &call, false)).0, "deny", "{tool}");
+        let (word, rule) = brief(&decide(&with, &call, false));
+        // A request without an address is denied for that.
+        assert!(word != "deny" || rule == "host.invalid", "{tool}: {rule}");
     }
     let none = AgentDef { tools: Vec::new(), ..agent() };
     assert_eq!(brief(&decide(&none, &facts(ToolName::AskUser), false)).0, "deny");
@@ -193,7 +221,34 @@ fn a_grant_holds_what_the_definition_says_and_processes_only_for_process_tools()
     let Verdict::Allow { grant, .. } = decide(&agent(), &exec(&["git"]), false) else {
         panic!("not allowed")
     };
-    assert_eq!(grant.commands, CommandRule::Any);
+    assert_eq!(grant.commands, only(&["git", "/opt/tool"]));
+}
+
+fn only(names: &[&str]) -> CommandRule {
+    CommandRule::Only(names.iter().map(|n| (*n).to_owned()).collect())
+}
+
+fn commands(agent: &AgentDef, facts: &CallFacts) -> CommandRule {
+    match decide(agent, facts, false) {
+        Verdict::Allow { grant, .. } | Verdict::Ask { grant, .. } => grant.commands,
+        Verdict::Deny { .. } => CommandRule::None,
+    }
+}
+
+#[test]
+fn the_programs_of_a_grant_are_those_that_the_list_or_the_approval_names() {
+    let listed = || only(&["git", "/opt/tool"]);
+    assert_eq!(commands(&agent(), &exec(&["git", "status"])), listed());
+    let with_env = CallFacts { sets_env: true, ..exec(&["git", "status"]) };
+    assert_eq!(commands(&agent(), &with_env), listed());
+    // An approval adds the program that was asked for, as the call names it, and no other.
+    let added = commands(&agent(), &exec(&["curl", "make"]));
+    assert_eq!(added, only(&["git", "/opt/tool", "curl"]));
+    let any = AgentDef { allowed_commands: vec!["*".to_owned()], ..agent() };
+    assert_eq!(commands(&any, &exec(&["curl"])), CommandRule::Any);
+    // The card says that a script may run anything; the grant holds what the card says.
+    assert_eq!(commands(&agent(), &facts(ToolName::Shell)), CommandRule::Any);
+    assert_eq!(commands(&agent(), &facts(ToolName::ListFiles)), CommandRule::None);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The commands that REST and WebSocket share: permission, then one call of the orchestrator.
 
-use super::{App, answer::Reply, dto, runs::refused};
+use super::{App, dto, runs::refused};
 use crate::{
     auth::{CallContext, Verb},
     domain::{ApprovalId, RunId},
-    http::kit::{Problem, problem::code},
+    http::kit::{Problem, Reply, problem::code},
     orchestrator::Idempotency,
 };
 

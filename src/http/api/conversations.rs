@@ -1,10 +1,10 @@
 //! Threads.
 
-use super::{App, answer, dto, schema};
+use super::{App, dto, schema};
 use crate::{
     auth::Verb,
     domain::{ConversationId, limits},
-    http::kit::{Caller, Command, Id, Problem, Query, problem::code},
+    http::kit::{Caller, Command, Id, Problem, Query, Reply, problem::code},
     orchestrator::{CommandError, Page, Paged},
 };
 use axum::{
@@ -35,7 +35,7 @@ pub(super) async fn create(
     let permit = app.authorizer().control(&caller.cx, Verb::CreateConversation)?;
     let made = app.orchestrator().create_conversation(permit, body.title, idempotency);
     let made = made.await.map_err(refused)?;
-    let reply = answer::Reply::of(made, |conversation| conversation)?;
+    let reply = Reply::of(made, |conversation| conversation)?;
     Ok(reply.created("/api/v1/conversations", StatusCode::CREATED))
 }
 

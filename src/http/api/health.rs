@@ -68,6 +68,7 @@ async fn readiness(State(app): State<App>) -> Response {
         ("store", view(readiness.store)),
         ("llm", view(readiness.llm)),
         ("sandbox", view(readiness.sandbox)),
+        ("egress", view(readiness.egress)),
     ]);
     if app.stop().is_soft() {
         checks.insert("lifecycle", CheckView { ok: false, detail: "stopping".to_owned() });

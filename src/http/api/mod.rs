@@ -1,7 +1,6 @@
 //! The public API: its routes, what handlers share, and `openapi.json`.
 
 pub mod agents;
-mod answer;
 mod approvals;
 mod commands;
 mod conversations;

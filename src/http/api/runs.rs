@@ -9,15 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{
-    App,
-    answer::{self, Reply},
-    commands, dto, events, schema,
-};
+use super::{App, commands, dto, events, schema};
 use crate::{
     auth::{Permit, Read},
     domain::{Run, RunId, limits},
-    http::kit::{Caller, Command, Id, Problem, Query, limit::Place, problem::code},
+    http::kit::{
+        Caller, Command, Id, Problem, Query, Reply, answer::to_json, limit::Place, problem::code,
+    },
     orchestrator::{CommandError, Page, RunFilter},
 };
 
@@ -71,7 +69,7 @@ pub(super) async fn create(
     let settled = settle(&app, &permit, id, wait).await?;
     drop(waiter);
     let status = if is_settled(&settled) { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let reply = Reply { json: answer::to_json(&settled)?, ..reply };
+    let reply = Reply { json: to_json(&settled)?, ..reply };
     Ok(reply.created(BASE, status))
 }
 

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+pub use crate::http::kit::schema::{FieldError, Problem};
+
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident { $($variant:ident),+ $(,)? }) => {
         $(#[$doc])*
@@ -38,7 +40,7 @@ choice!(UnknownOutcome { Happened, Run, Skip, Abort });
 choice!(Risk { Low, Medium, High });
 choice!(Effect { Pure, Idempotent, Unsafe });
 choice!(Role { Viewer, Member, Operator, Admin, Overlord });
-choice!(Surface { Api, System });
+choice!(Surface { Api, Admin, System });
 choice!(Author { User, Assistant, Tool });
 choice!(BundleKind { SafePoint, Final });
 
@@ -47,7 +49,9 @@ choice!(BundleKind { SafePoint, Final });
 pub enum Confinement {
     Full,
     FullNoproc,
+    Docker,
     Landlock,
+    Local,
     None,
 }
 
@@ -254,28 +258,4 @@ pub struct Bundle {
 #[derive(Debug, ToSchema)]
 pub struct BundleList {
     pub items: Vec<Bundle>,
-}
-
-#[derive(Debug, ToSchema)]
-pub struct FieldError {
-    #[schema(example = "/limits/timeout_secs")]
-    pub pointer: String,
-    pub detail: String,
-}
-
-/// RFC 9457.
-#[derive(Debug, ToSchema)]
-pub struct Problem {
-    #[schema(example = "urn:agent-runtime:problem:run.terminal")]
-    pub r#type: String,
-    pub title: String,
-    pub status: u16,
-    pub detail: String,
-    #[schema(example = "run.terminal")]
-    pub code: String,
-    pub request_id: String,
-    #[schema(required = false)]
-    pub errors: Vec<FieldError>,
-    #[schema(required = false)]
-    pub retry_after: u64,
 }

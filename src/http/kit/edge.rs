@@ -86,15 +86,6 @@ impl Edge {
         Self(Arc::new(Inner { options, authenticator, ids, requests }))
     }
 
-    fn request_id(&self, headers: &HeaderMap) -> String {
-        let is_id = |text: &&str| {
-            (1..=REQUEST_ID_BYTES_MAX).contains(&text.len())
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
-        };
-        let given = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok()).filter(is_id);
-        given.map_or_else(|| format!("req_{}", self.0.ids.uuid().as_simple()), str::to_owned)
-    }
-
     /// Checks a request and notes in it who sent it.
     fn admit(&self, request: &mut Request, request_id: &str) -> Result<(), Problem> {
         let inner = &self.0;
@@ -203,11 +194,10 @@ fn is_same_origin(origin: &HeaderValue, headers: &HeaderMap) -> bool {
 /// The middleware. Everything a client gets has passed through here.
 pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let request_id = edge.request_id(request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let request_id = request_id(&edge.0.ids, request.headers());
+    let seen = Seen::of(&request);
     let origin = request.headers().get(header::ORIGIN).filter(|o| edge.is_listed(o)).cloned();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let is_preflight = method == Method::OPTIONS
+    let is_preflight = request.method() == Method::OPTIONS
         && origin.is_some()
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     request.extensions_mut().insert(RequestId(request_id.clone()));
@@ -224,23 +214,63 @@ pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) ->
     };
     write_problem(&mut response, &request_id);
     add_headers(response.headers_mut(), &request_id, origin);
-    let status = response.status().as_u16();
-    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
-    metrics::counter!(
-        "agent_runtime_http_requests_total",
-        "method" => label(&method), "route" => route, "status" => status.to_string()
-    )
-    .increment(1);
-    let is_probe = (edge.0.options.access)(&path) == Access::Probe;
-    // A stranger may send any UTF-8, such as controls that drive the terminal a log is read in.
-    let path = path.escape_default();
-    if is_probe {
-        tracing::debug!(request_id, %method, %path, status, "probe");
-    } else {
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(request_id, %method, %path, status, duration_ms, "request");
-    }
+    let is_probe = (edge.0.options.access)(&seen.path) == Access::Probe;
+    seen.note(&request_id, response.status(), started, is_probe);
     response
+}
+
+/// The caller's own id of a request, or a new one.
+pub(super) fn request_id(ids: &IdSource, headers: &HeaderMap) -> String {
+    let is_id = |text: &&str| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+    };
+    let given = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok()).filter(is_id);
+    given.map_or_else(|| format!("req_{}", ids.uuid().as_simple()), str::to_owned)
+}
+
+/// What is noted of a request once it is answered.
+#[derive(Debug)]
+pub(super) struct Seen {
+    method: Method,
+    path: String,
+    route: Option<MatchedPath>,
+}
+
+impl Seen {
+    pub(super) fn of(request: &Request) -> Self {
+        Self {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+        }
+    }
+
+    /// Counts and logs it.
+    pub(super) fn note(
+        &self,
+        request_id: &str,
+        status: StatusCode,
+        started: Instant,
+        is_probe: bool,
+    ) {
+        let Self { method, path, route } = self;
+        let status = status.as_u16();
+        let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+        metrics::counter!(
+            "agent_runtime_http_requests_total",
+            "method" => label(method), "route" => route, "status" => status.to_string()
+        )
+        .increment(1);
+        // A stranger may send any UTF-8, such as controls that drive the terminal a log is read in.
+        let path = path.escape_default();
+        if is_probe {
+            tracing::debug!(request_id, %method, %path, status, "probe");
+        } else {
+            let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(request_id, %method, %path, status, duration_ms, "request");
+        }
+    }
 }
 
 /// A label with few values: a client may send any text as method.
@@ -255,7 +285,7 @@ fn label(method: &Method) -> &'static str {
     }
 }
 
-fn write_problem(response: &mut Response, request_id: &str) {
+pub(super) fn write_problem(response: &mut Response, request_id: &str) {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let json = serde_json::to_vec(&problem.written(request_id)).unwrap_or_default();
         *response.body_mut() = Body::from(json);
@@ -275,7 +305,7 @@ fn preflight() -> Response {
     (StatusCode::NO_CONTENT, allow).into_response()
 }
 
-fn add_headers(headers: &mut HeaderMap, request_id: &str, origin: Option<HeaderValue>) {
+pub(super) fn add_headers(headers: &mut HeaderMap, request_id: &str, origin: Option<HeaderValue>) {
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, id);
     }

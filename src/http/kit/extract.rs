@@ -40,6 +40,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// Who came through the admin door.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// Who asks, in which request.
+    pub cx: CallContext,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(unauthenticated)
+    }
+}
+
 /// The answer to whoever is not recognised.
 pub fn unauthenticated() -> Problem {
     Problem::new(&code::UNAUTHENTICATED, "send `Authorization: Bearer <token>` with a valid token")

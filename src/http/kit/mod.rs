@@ -3,13 +3,18 @@
 //! Invariants: knows no route and no resource. Every answer that leaves carries a request id; every
 //! error is a [`Problem`].
 
+pub mod answer;
 pub mod auth;
+pub mod door;
 pub mod edge;
 pub mod extract;
 mod impatient;
 pub mod limit;
 pub mod problem;
+pub mod schema;
 pub mod serve;
+pub mod unix;
 
-pub use extract::{Caller, Command, Id, Query};
+pub use answer::Reply;
+pub use extract::{Caller, Command, Id, Operator, Query};
 pub use problem::Problem;

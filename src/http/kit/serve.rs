@@ -4,13 +4,14 @@
 //! On the first stop signal the listener closes, idle connections end, requests in progress
 //! finish; on the second, everything is dropped.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt::Debug, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
+use futures_util::FutureExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 use tower::ServiceExt;
@@ -59,8 +60,33 @@ pub async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), Liste
     Ok((listener, bound))
 }
 
+/// Where connections come from.
+pub trait Listen: Send + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// What is known of its other end; handlers find it among the request's extensions.
+    type Peer: Clone + Debug + Send + Sync + 'static;
+
+    /// The next connection. Cancel-safe.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, Self::Peer)>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+    type Peer = Peer;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, remote) = Self::accept(self).await?;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let local = stream.local_addr().unwrap_or(remote);
+        Ok((stream, Peer { remote, local }))
+    }
+}
+
 /// Serves `app` until the daemon is told to stop.
-pub fn serve(listener: TcpListener, app: Router, connections_max: usize, tasks: &Tasks) {
+pub fn serve<L: Listen>(mut listener: L, app: Router, connections_max: usize, tasks: &Tasks) {
     let connections = Gate::new(connections_max);
     let tasks_of_connections = tasks.clone();
     tasks.spawn(TaskKind::Listener, |stop| async move {
@@ -71,7 +97,7 @@ pub fn serve(listener: TcpListener, app: Router, connections_max: usize, tasks: 
                 accepted = listener.accept() => accepted,
                 () = stop.wait_soft() => return,
             };
-            let (mut stream, remote) = match accepted {
+            let (mut stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -82,12 +108,11 @@ pub fn serve(listener: TcpListener, app: Router, connections_max: usize, tasks: 
             let Some(place) = connections.enter() else {
                 metrics::counter!("agent_runtime_connections_refused_total").increment(1);
                 // A fresh socket has room for these few bytes; a client that is gone is no error.
-                drop(stream.try_write(FULL));
+                drop(stream.write(FULL).now_or_never());
                 drop(stream.shutdown().await);
                 continue;
             };
-            let local = stream.local_addr().unwrap_or(remote);
-            let (app, peer) = (Arc::clone(&app), Peer { remote, local });
+            let app = Arc::clone(&app);
             tasks_of_connections.spawn(TaskKind::Connection, |stop| async move {
                 connection(stream, peer, app, stop).await;
                 drop(place);
@@ -96,13 +121,15 @@ pub fn serve(listener: TcpListener, app: Router, connections_max: usize, tasks: 
     });
 }
 
-async fn connection(stream: TcpStream, peer: Peer, app: Arc<Router>, stop: Stop) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
+async fn connection<S, P>(stream: S, peer: P, app: Arc<Router>, stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    P: Clone + Debug + Send + Sync + 'static,
+{
+    let known = peer.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request = request.map(axum::body::Body::new);
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(known.clone());
         Router::clone(&app).oneshot(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -125,7 +152,7 @@ async fn connection(stream: TcpStream, peer: Peer, app: Arc<Router>, stop: Stop)
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, remote = %peer.remote, "a connection ended early");
+        tracing::debug!(%error, ?peer, "a connection ended early");
     }
 }
 

@@ -13,9 +13,7 @@ use tokio_tungstenite::tungstenite;
 
 use super::{
     super::{
-        App,
-        answer::Reply,
-        commands, dto,
+        App, commands, dto,
         runs::{no_run, refused},
     },
     frames::{self, Kind, Request},
@@ -24,7 +22,7 @@ use super::{
 use crate::{
     domain::{ApprovalId, RunId, limits},
     http::kit::{
-        Caller, Problem,
+        Caller, Problem, Reply,
         extract::{fingerprint, is_key, key_invalid},
         limit::{PING_EVERY, SEND_WAIT, SILENCE_MAX},
         problem::code,

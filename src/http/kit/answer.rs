@@ -8,28 +8,23 @@ use axum::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    http::kit::{Problem, problem::code},
-    orchestrator::Done,
-};
+use super::problem::{Problem, code};
+use crate::orchestrator::Done;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// What a command gave, as JSON.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub struct Reply {
     /// The body.
-    pub(super) json: Value,
+    pub json: Value,
     /// Whether it is the stored answer of an earlier request.
-    pub(super) is_replayed: bool,
+    pub is_replayed: bool,
 }
 
 impl Reply {
     /// As `view` shows a fresh result. A stored answer is shown as it was stored.
-    pub(super) fn of<T, V: Serialize>(
-        done: Done<T>,
-        view: impl FnOnce(T) -> V,
-    ) -> Result<Self, Problem> {
+    pub fn of<T, V: Serialize>(done: Done<T>, view: impl FnOnce(T) -> V) -> Result<Self, Problem> {
         match done {
             Done::Fresh(value) => Ok(Self { json: to_json(&view(value))?, is_replayed: false }),
             Done::Replayed(json) => Ok(Self { json, is_replayed: true }),
@@ -37,12 +32,12 @@ impl Reply {
     }
 
     /// A field of the body as text.
-    pub(super) fn text(&self, field: &str) -> Option<&str> {
+    pub fn text(&self, field: &str) -> Option<&str> {
         self.json.get(field).and_then(Value::as_str)
     }
 
     /// The body with this status.
-    pub(super) fn with(self, status: StatusCode) -> Response {
+    pub fn with(self, status: StatusCode) -> Response {
         let mut response = (status, Json(self.json)).into_response();
         if self.is_replayed {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
@@ -51,7 +46,7 @@ impl Reply {
     }
 
     /// The body of something new that is found below `base`.
-    pub(super) fn created(self, base: &str, status: StatusCode) -> Response {
+    pub fn created(self, base: &str, status: StatusCode) -> Response {
         let location = self.text("id").map(|id| format!("{base}/{id}"));
         let mut response = self.with(status);
         if let Some(location) = location.and_then(|l| HeaderValue::from_str(&l).ok()) {
@@ -65,7 +60,7 @@ impl Reply {
 ///
 /// # Errors
 /// When a type of ours does not serialise, which is a bug.
-pub(super) fn to_json<T: Serialize>(value: &T) -> Result<Value, Problem> {
+pub fn to_json<T: Serialize>(value: &T) -> Result<Value, Problem> {
     serde_json::to_value(value).map_err(|error| {
         tracing::error!(%error, "an answer does not serialise");
         Problem::new(&code::INTERNAL, "the answer could not be written")
