@@ -19,12 +19,23 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sandbox", &["domain", "runtime"]),
     ("egress", &["domain", "runtime"]),
     ("auth", &["domain", "runtime", "store"]),
-    ("tools", &["domain", "runtime", "sandbox"]),
+    ("tools", &["domain", "runtime", "sandbox", "egress"]),
     ("orchestrator", &["domain", "runtime", "store", "llm", "auth", "tools"]),
     ("http", &["domain", "runtime", "auth", "orchestrator"]),
     (
         "app",
-        &["domain", "runtime", "store", "llm", "sandbox", "auth", "tools", "orchestrator", "http"],
+        &[
+            "domain",
+            "runtime",
+            "store",
+            "llm",
+            "sandbox",
+            "egress",
+            "auth",
+            "tools",
+            "orchestrator",
+            "http",
+        ],
     ),
 ];
 
@@ -35,6 +46,10 @@ const SUB_RULES: &[(&str, &[&str])] = &[
     ("app/client", &["domain"]),
     ("orchestrator/step", &["domain"]),
 ];
+
+/// Parts of one module that do not know each other: the public listener and the admin door share
+/// nothing but the kit.
+const STRANGERS: &[(&str, &str)] = &[("http/api", "admin"), ("http/admin", "api")];
 
 /// Outside crates and the places, below `src/`, that may name them.
 const WALLS: &[(&str, &[&str])] = &[
@@ -159,6 +174,10 @@ fn each_kind_of_violation_is_caught() {
         ("domain/x.rs", "async fn f() {}", "is not pure"),
         ("auth/policy/x.rs", "fn f() { std::fs::read(p) }", "is not pure"),
         ("domain/x.rs", "use std::time::Instant;", "is not pure"),
+        ("http/api/x.rs", "use crate::http::admin::Bounds;", "names admin"),
+        ("http/api/x.rs", "use super::super::{admin::Bounds, kit};", "names admin"),
+        ("http/admin/x.rs", "use crate::http::{kit, api::schema};", "names api"),
+        ("http/admin/x.rs", "fn f() { super::super::api::access(p) }", "names api"),
         ("egress/head/x.rs", "use std::net::{IpAddr, TcpStream};", "is not pure"),
         ("egress/x.rs", "use crate::sandbox::Session;", "imports sandbox"),
         ("new/x.rs", "", "has no row"),
@@ -188,6 +207,8 @@ fn what_is_allowed_is_let_through() {
         ("http/x.rs", "use crate::http::api; use axum::{Router, http::StatusCode};"),
         ("llm/x.rs", "fn f<'a>(x: &'a str) { my_sqlx::f(); self::sqlx_like::g() }"),
         ("auth/authn/x.rs", "use super::super::domain; use super::store_of;"),
+        ("http/mod.rs", "pub use api::Info; pub use admin::Bounds;"),
+        ("http/admin/x.rs", "use crate::http::kit::Problem; fn f(api: u8) {}"),
         ("lib.rs", "pub mod store;"),
         ("tools/files_tests.rs", "fn f() { std::fs::write(p, x) }"),
         ("tools/x.rs", "use crate::sandbox::dir::Dir; fn f(d: &Dir) { d.read(p, 1) }"),
@@ -227,6 +248,12 @@ fn violations(path: &str, text: &str) -> Vec<String> {
         let is_module = IMPORTS.iter().any(|(module, _)| *module == name);
         if is_module && name != module && !allowed.contains(&name) {
             wrong.push(format!("{path} imports {name}"));
+        }
+    }
+    for (part, stranger) in STRANGERS {
+        let is_named = names_part(&tokens, stranger);
+        if path.strip_prefix(part).is_some_and(|rest| rest.starts_with('/')) && is_named {
+            wrong.push(format!("{path} names {stranger}"));
         }
     }
     for (name, places) in WALLS {
@@ -326,6 +353,17 @@ fn names(tokens: &[&str], name: &str) -> bool {
         let is_path = tokens[at + 1..].starts_with(&[":", ":"]);
         let is_use = before(1) == Some("use");
         *token == name && !is_part && (is_path || is_use)
+    })
+}
+
+/// Whether a path has this part: `…::name` or `name::…`, or a group that begins with it.
+fn names_part(tokens: &[&str], name: &str) -> bool {
+    tokens.iter().enumerate().any(|(at, token)| {
+        let before = |n: usize| at.checked_sub(n).map(|i| tokens[i]);
+        let is_after = before(1) == Some(":") && before(2) == Some(":");
+        let is_in_group = matches!(before(1), Some("{" | ",")) && tokens.contains(&"use");
+        let is_before = tokens[at + 1..].starts_with(&[":", ":"]);
+        *token == name && (is_after || (is_in_group && is_before))
     })
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     auth::{self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn},
-    domain::{Clock, IdSource, Secret, SystemClock},
+    domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
     llm::{self, Llm},
@@ -18,7 +18,7 @@ use crate::{
     runtime::{Redactor, Tasks},
     sandbox::{self, Sandbox},
     store::{self, Store},
-    tools::{self, Tools},
+    tools::{self, NetworkStatus, Tools},
 };
 
 /// The parts that the daemon needs after it has started.
@@ -27,6 +27,7 @@ pub(super) struct Daemon {
     pub(super) address: SocketAddr,
     pub(super) store: Store,
     pub(super) llm: Llm,
+    pub(super) orchestrator: Orchestrator,
     pub(super) tokens: TokenTable,
     pub(super) trail: Trail,
     pub(super) redactor: Redactor,
@@ -74,6 +75,7 @@ pub(super) async fn daemon(
     let hosts = host_policies(settings, &egress);
     let options = tools::Options { session_idle: settings.session_idle };
     let tools = Tools::new(sandbox, egress, redactor.clone(), options, tasks);
+    check_network(settings, &tools, &ids).await?;
     let llm = Llm::new(llm_options(settings)).map_err(fault)?;
     let rules =
         auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
@@ -99,6 +101,18 @@ pub(super) async fn daemon(
         wait_max: settings.wait_for_person,
     };
     let orchestrator = Orchestrator::start(parts, options).await.map_err(fault)?;
+    if settings.admin_socket {
+        let parts = http::admin::Parts {
+            orchestrator: orchestrator.clone(),
+            authorizer: authorizer.clone(),
+            authenticator: authenticator.clone(),
+            ids: ids.clone(),
+            bounds: bounds(settings),
+        };
+        let uid = secret_file::effective_uid();
+        let path = http::admin::start(&settings.data_dir, uid, parts, tasks).map_err(fault)?;
+        tracing::info!(path = %path.display(), "admin socket");
+    }
     let options = http::Options {
         hosts: settings.hosts.clone(),
         cors_origins: settings.cors_origins.clone(),
@@ -107,7 +121,7 @@ pub(super) async fn daemon(
     };
     let info = Info { environment: settings.mode.as_str().to_owned(), store: "sqlite" };
     let parts = http::Parts {
-        orchestrator,
+        orchestrator: orchestrator.clone(),
         authenticator,
         authorizer,
         ids,
@@ -116,7 +130,7 @@ pub(super) async fn daemon(
         info,
     };
     let address = http::start(options, parts, tasks).await.map_err(fault)?;
-    Ok(Daemon { address, store, llm, tokens, trail, redactor, generated })
+    Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, generated })
 }
 
 /// Randomness for ids. Without it there is no safe way to go on; zeros would collide, and the
@@ -137,6 +151,21 @@ pub(super) fn llm_options(settings: &Settings) -> llm::Options {
     }
 }
 
+/// Proves that tools have no way out but the doors; what follows from a failure is the setting's.
+async fn check_network(settings: &Settings, tools: &Tools, ids: &IdSource) -> Result<(), Failure> {
+    let workspace = settings.data_dir.join("canary").join("workspace");
+    sandbox::prepare_workspace(&workspace).map_err(fault)?;
+    let is_enforced = settings.egress.enforce_proxy;
+    match tools.check_network(workspace, ToolCallId::new(ids), is_enforced).await {
+        NetworkStatus::Absent => {}
+        NetworkStatus::Held => tracing::info!("every way out of a tool leads to the policy"),
+        NetworkStatus::Failed { reason, is_enforced } => {
+            tracing::error!(%reason, is_enforced, "the network of tools failed its check");
+        }
+    }
+    Ok(())
+}
+
 /// What each agent may reach, for policy and for every connection.
 fn host_policies(settings: &Settings, egress: &Egress) -> HostPolicies {
     let policies = settings.agents.iter().map(|a| (a.name.clone(), a.hosts.clone())).collect();
@@ -145,6 +174,17 @@ fn host_policies(settings: &Settings, egress: &Egress) -> HostPolicies {
         egress.set_policy(&agent.name, hosts.effective(&agent.name));
     }
     hosts
+}
+
+/// The bounds of the sandbox, as the admin door shows them.
+fn bounds(settings: &Settings) -> http::admin::Bounds {
+    http::admin::Bounds {
+        backend: settings.worker_runtime.as_str(),
+        min_level: settings.sandbox_min_level,
+        sessions_max: settings.sessions_max,
+        session_idle_secs: settings.session_idle.as_secs(),
+        processes_max: settings.tool_processes,
+    }
 }
 
 /// What carries out tool processes.

@@ -99,8 +99,8 @@ async fn run(
     Ok(if is_asked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Reads the configuration again and takes over the log level and the secrets; the rest needs a
-/// restart. A configuration that is wrong changes nothing.
+/// Reads the configuration again and takes over the log level, the secrets and which machines agents
+/// may reach; the rest needs a restart. A configuration that is wrong changes nothing.
 fn reload(context: &Context, daemon: &Daemon, telemetry: &Telemetry, tasks: &Tasks) {
     lifecycle::notify("RELOADING=1");
     let request = Request {
@@ -134,11 +134,17 @@ fn take_over(settings: &Settings, daemon: &Daemon, telemetry: &Telemetry, tasks:
             tracing::warn!(model = name.as_str(), "a new model needs a restart");
         }
     }
-    tracing::info!(level = settings.log_level.as_str(), "reloaded the log level and the secrets");
+    tracing::info!(
+        level = settings.log_level.as_str(),
+        "reloaded the log level, the secrets and the hosts that agents may reach"
+    );
     let store = daemon.store.clone();
+    let orchestrator = daemon.orchestrator.clone();
+    let hosts = settings.agents.iter().map(|a| (a.name.clone(), a.hosts.clone())).collect();
     tasks.spawn(TaskKind::Helper, |_| async move {
         let entry = entry(AuditKind::Config, "reloaded");
-        if let Err(error) = store.audit(entry).await {
+        let hosts = orchestrator.reconfigure_egress(hosts).await;
+        if let Err(error) = hosts.and(store.audit(entry).await) {
             tracing::error!(%error, "the reload could not be recorded");
         }
     });

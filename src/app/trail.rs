@@ -57,7 +57,7 @@ impl Trail {
                     }
                 }
                 for done in flushed {
-                    drop(done.send(()));
+                    done.send(()).ok();
                 }
             }
         });

@@ -111,9 +111,8 @@ impl Visit {
         let (target, wait) = ((to.host, to.port), shared.timeouts.connect);
         let dialled = dial(allowed, target, carries, upstream, &shared.resolver, wait).await;
         let dialled = dialled.map_err(|error| {
-            let mut refusal = refuse(Reason::ConnectFailed);
-            refusal.text.push_str(&format!(" ({error}.)"));
-            refusal
+            tracing::debug!(%error, host = to.host.as_str(), "a host could not be reached");
+            refuse(Reason::ConnectFailed).because(&error)
         })?;
         if let Some(address) = dialled.address {
             attempt.dialled(address);
@@ -151,16 +150,16 @@ impl Visit {
             }
         }
     }
+}
 
-    /// Makes the record of a connection that was let through.
-    pub(super) fn settle<T>(&self, attempt: &Attempt, meter: &Meter, ended: &Result<T, Cut>) {
-        let revoked = match ended {
-            Err(Cut::Revoked(reason)) => Some(*reason),
-            Ok(_) | Err(Cut::Idle) => None,
-        };
-        match revoked.or_else(|| meter.exceeded()) {
-            Some(reason) => attempt.deny(reason),
-            None => attempt.end(),
-        }
+/// Makes the record of a connection that was let through.
+pub(super) fn settle<T>(attempt: &Attempt, meter: &Meter, ended: &Result<T, Cut>) {
+    let revoked = match ended {
+        Err(Cut::Revoked(reason)) => Some(*reason),
+        Ok(_) | Err(Cut::Idle) => None,
+    };
+    match revoked.or_else(|| meter.exceeded()) {
+        Some(reason) => attempt.deny(reason),
+        None => attempt.end(),
     }
 }

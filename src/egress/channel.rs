@@ -18,8 +18,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     Live, Shared,
     call::{Call, Visit},
-    dns_server,
     fetch::{self, FetchError, FetchRequest, FetchResponse},
+    name_server,
     proxy::{self, Door},
     quota::Quotas,
     reason::{Quota, Reason},
@@ -98,7 +98,8 @@ impl Channel {
             policy: None,
             live: live.clone(),
             log: Log::new(None, Arc::clone(&recorder)),
-            stop: stop.clone(),
+            // Its own: it ends with the first call, the channel does not.
+            stop: stop.child_token(),
         });
         let inner = Inner {
             shared,
@@ -138,7 +139,7 @@ impl Channel {
         let (inner, until) = (Arc::clone(&self.inner), stop.clone());
         tasks.spawn(TaskKind::Egress, |_| async move {
             tokio::select! {
-                () = dns_server::serve(dns, || inner.visit()) => {}
+                () = name_server::serve(dns, || inner.visit()) => {}
                 () = until.cancelled() => {}
             }
         });

@@ -59,6 +59,14 @@ pub(super) struct Refusal {
     pub(super) text: String,
 }
 
+impl Refusal {
+    /// Adds what was found out.
+    pub(super) fn because(mut self, why: &dyn std::fmt::Display) -> Self {
+        self.text = format!("{} ({why}.)", self.text);
+        self
+    }
+}
+
 impl Policies<'_> {
     /// What the rules say of a destination.
     pub(super) fn judge(&self, to: &Destination<'_>) -> Result<Permitted, Refusal> {
@@ -109,9 +117,7 @@ impl Policies<'_> {
             HostDenial::Method { .. } => Reason::MethodNotAllowed,
             HostDenial::Path { .. } | HostDenial::AmbiguousPath { .. } => Reason::PathNotAllowed,
         };
-        let mut refusal = self.refusal(reason, host.as_str(), port);
-        refusal.text.push_str(&format!(" ({denial}.)"));
-        refusal
+        self.refusal(reason, host.as_str(), port).because(denial)
     }
 
     /// A refusal with its usual sentence. `host` must be printable.
@@ -140,9 +146,8 @@ impl Policies<'_> {
         let found = resolver.resolve(host, port).await;
         let found = found.map_err(|reason| self.refusal(reason, host.as_str(), port))?;
         if let Some(refused) = first_refused(&found, permitted.allow_private) {
-            let mut refusal = self.refusal(Reason::AddressRefused, host.as_str(), port);
-            refusal.text.push_str(&format!(" ({refused}.)"));
-            return Err(refusal);
+            let refusal = self.refusal(Reason::AddressRefused, host.as_str(), port);
+            return Err(refusal.because(&refused));
         }
         Ok(Allowed {
             rule: permitted.rule,

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::{Response, body::Incoming};
 
 use super::{
-    call::{Cut, Visit},
+    call::{self, Cut, Visit},
     fetch_client,
     fetch_url::Hop,
     meter::Meter,
@@ -191,7 +191,7 @@ fn finish(
     to: &Destination<'_>,
     ended: Result<Result<Answer, FetchError>, Cut>,
 ) -> Result<Answer, FetchError> {
-    visit.settle(attempt, meter, &ended);
+    call::settle(attempt, meter, &ended);
     let reason = match &ended {
         Err(Cut::Revoked(reason)) => Some(*reason),
         Ok(Err(_)) => meter.exceeded(),

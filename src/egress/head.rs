@@ -9,6 +9,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
+use super::reason::Reason;
 use crate::domain::{
     HostName,
     host::{HostError, RuleError},
@@ -111,11 +112,11 @@ pub(crate) enum HeadError {
 }
 
 impl HeadError {
-    /// The stable code that clients, records and metrics carry.
-    pub(crate) const fn code(&self) -> &'static str {
+    /// What clients, records and metrics are told.
+    pub(super) const fn reason(&self) -> Reason {
         match self {
-            Self::BadHost(_) => "bad_host",
-            Self::HostMismatch => "host_mismatch",
+            Self::BadHost(_) => Reason::BadHost,
+            Self::HostMismatch => Reason::HostMismatch,
             Self::TooLarge
             | Self::Malformed(_)
             | Self::Scheme
@@ -123,7 +124,7 @@ impl HeadError {
             | Self::HostCount
             | Self::Framing(_)
             | Self::Field(_)
-            | Self::Unsendable => "bad_request",
+            | Self::Unsendable => Reason::BadRequest,
         }
     }
 }

@@ -56,7 +56,7 @@ impl Meter {
     }
 
     fn exceed(&self, quota: Quota) -> io::Error {
-        drop(self.exceeded.set(quota));
+        self.exceeded.set(quota).ok();
         io::Error::new(io::ErrorKind::QuotaExceeded, "the run has used up its traffic")
     }
 }

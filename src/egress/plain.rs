@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     body::{self, BodyError},
-    call::{Connected, Visit},
+    call::{self, Connected, Visit},
     decide::Refusal,
     dial::Carries,
     head::{Framing, HeadError, Request},
@@ -65,7 +65,7 @@ pub(super) async fn forward(
             refuse(&mut client, &refusal).await;
         }
     } else {
-        visit.settle(&attempt, &connected.meter, &ended);
+        call::settle(&attempt, &connected.meter, &ended);
     }
 }
 

@@ -128,18 +128,7 @@ fn fits(visit: &Visit, request: Request, door: Door) -> Result<Request, Refusal>
 }
 
 fn refusal_of(visit: &Visit, error: &HeadError) -> Refusal {
-    let reason = match error {
-        HeadError::BadHost(_) => Reason::BadHost,
-        HeadError::HostMismatch => Reason::HostMismatch,
-        HeadError::TooLarge
-        | HeadError::Malformed(_)
-        | HeadError::Scheme
-        | HeadError::BadPort(_)
-        | HeadError::HostCount
-        | HeadError::Framing(_)
-        | HeadError::Field(_)
-        | HeadError::Unsendable => Reason::BadRequest,
-    };
+    let reason = error.reason();
     let mut refusal = visit.refusal(reason, "", 80);
     refusal.text = format!("The request was refused: {error}.");
     refusal

@@ -179,12 +179,12 @@ struct Inner {
 impl Attempt {
     /// It is let through by this rule; the record comes when it is over.
     pub(super) fn allow(&self, rule: String) {
-        drop(self.inner.rule.set(rule));
+        self.inner.rule.set(rule).ok();
     }
 
     /// This address was dialled.
     pub(super) fn dialled(&self, address: IpAddr) {
-        drop(self.inner.address.set(address));
+        self.inner.address.set(address).ok();
     }
 
     /// This secret was put in, or meant to be.

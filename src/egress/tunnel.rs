@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    call::{Connected, Visit},
+    call::{self, Connected, Visit},
     decide::Refusal,
     dial::Carries,
     head::Request,
@@ -60,7 +60,7 @@ pub(super) async fn connect(visit: &Visit, mut client: TcpStream, request: Reque
         attempt.deny(reason);
         alert(&mut client).await;
     } else {
-        visit.settle(&attempt, &connected.meter, &ended);
+        call::settle(&attempt, &connected.meter, &ended);
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn transparent(visit: &Visit, mut client: TcpStream) {
         Ok(connected) => {
             let work = Box::pin(splice(&mut client, connected.stream, &first));
             let ended = visit.while_allowed(&to, &connected.meter, work).await;
-            visit.settle(&attempt, &connected.meter, &ended);
+            call::settle(&attempt, &connected.meter, &ended);
         }
         Err(refusal) => {
             attempt.deny(refusal.reason);

@@ -4,6 +4,7 @@
 //! allowed (`auth` does) or keeps state that a restart would lose. Tokens are never read from a
 //! query and never logged.
 
+pub mod admin;
 pub mod api;
 pub mod kit;
 pub mod metrics;

@@ -23,6 +23,8 @@ use crate::{
 /// Why a program may have failed that policy gave no network.
 const OFFLINE_NOTE: &str = "[this call had no network, since the run has read content from \
                             outside; with `network`: true a person is asked for it]";
+/// The reason of a refusal that is a finding: a secret's placeholder where it is not bound to.
+const SECRET_MISUSED: &str = "secret_misused";
 /// Refusals of one call that become events; the audit trail holds every one.
 const REFUSALS_MAX: usize = 32;
 
@@ -171,9 +173,16 @@ pub(super) async fn store(
     call: &mut ToolCall,
     invoked: Invoked,
 ) -> Result<(), StoreError> {
-    let Invoked { outcome, records, taints } = invoked;
-    for attempt in records.into_iter().filter(|r| !r.allowed).take(REFUSALS_MAX) {
+    let Invoked { outcome, refusals, taints } = invoked;
+    for attempt in refusals.into_iter().take(REFUSALS_MAX) {
+        let misused = (attempt.reason == SECRET_MISUSED)
+            .then(|| format!("a request to {}:{}", attempt.host, attempt.port));
         tx.event(run, EventBody::EgressDenied { attempt })?;
+        if let Some(place) = misused {
+            let data = json!({ "call_id": call.id, "place": place });
+            tx.audit(Actor::system().entry(AuditKind::SecretBlocked, run, data));
+            tx.event(run, EventBody::SecretBlocked { place })?;
+        }
     }
     run.tainted |= taints;
     finish(tx, run, call, outcome).await

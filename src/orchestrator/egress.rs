@@ -70,6 +70,25 @@ pub struct EgressRuleView {
     pub created_by: Option<PrincipalId>,
 }
 
+impl EgressRuleView {
+    /// The rules of an agent's configuration.
+    pub fn of_policy(agent: &AgentName, policy: &HostPolicy) -> Vec<Self> {
+        let view = |(verdict, rule): (EgressVerdict, &HostRule)| Self {
+            id: None,
+            layer: EgressLayer::Config,
+            agent: Some(agent.clone()),
+            verdict,
+            rule: rule.clone(),
+            note: None,
+            created_at: None,
+            created_by: None,
+        };
+        let allow = policy.allow.iter().map(|rule| (EgressVerdict::Allow, rule));
+        let deny = policy.deny.iter().map(|rule| (EgressVerdict::Deny, rule));
+        allow.chain(deny).map(view).collect()
+    }
+}
+
 impl From<EgressRule> for EgressRuleView {
     fn from(rule: EgressRule) -> Self {
         Self {
@@ -146,11 +165,7 @@ impl Orchestrator {
         let (configured, _) = self.inner.layers.now();
         let mut all: Vec<EgressRuleView> = configured
             .iter()
-            .flat_map(|(agent, policy)| {
-                let allow = policy.allow.iter().map(|rule| (EgressVerdict::Allow, rule));
-                let deny = policy.deny.iter().map(|rule| (EgressVerdict::Deny, rule));
-                allow.chain(deny).map(|(verdict, rule)| of_configuration(agent, verdict, rule))
-            })
+            .flat_map(|(agent, policy)| EgressRuleView::of_policy(agent, policy))
             .collect();
         let listed = self.inner.store.read().await?.egress_rules().all().await?;
         all.extend(listed.into_iter().map(EgressRuleView::from));
@@ -178,7 +193,7 @@ impl Orchestrator {
                 Box::pin(async move { add(tx, permit.context(), new).await })
             })
             .await?;
-        self.inner.refresh_hosts().await?;
+        self.inner.put_hosts_in_force().await?;
         Ok(done)
     }
 
@@ -197,7 +212,7 @@ impl Orchestrator {
                 Box::pin(async move { remove(tx, permit.context(), id).await })
             })
             .await?;
-        self.inner.refresh_hosts().await?;
+        self.inner.put_hosts_in_force().await?;
         Ok(())
     }
 
@@ -286,19 +301,6 @@ fn entry(actor: Actor, data: Value) -> AuditEntry {
     }
 }
 
-fn of_configuration(agent: &AgentName, verdict: EgressVerdict, rule: &HostRule) -> EgressRuleView {
-    EgressRuleView {
-        id: None,
-        layer: EgressLayer::Config,
-        agent: Some(agent.clone()),
-        verdict,
-        rule: rule.clone(),
-        note: None,
-        created_at: None,
-        created_by: None,
-    }
-}
-
 impl Inner {
     fn check_agent(&self, agent: Option<&AgentName>) -> Result<(), CommandError> {
         match agent {
@@ -372,8 +374,11 @@ impl Inner {
         answer.decided_by(found(EgressVerdict::Allow, rule));
         let question = tools::Destination { host: host.to_string(), port, request };
         let explained = self.tools.explain(&agent, &question).await;
-        let checked = |(address, refused)| CheckedAddress { address, refused };
-        answer.addresses = explained.addresses.into_iter().map(checked).collect();
+        answer.addresses = explained
+            .addresses
+            .into_iter()
+            .map(|(address, refused)| CheckedAddress { address, refused: refused.map(Into::into) })
+            .collect();
         match explained.decision {
             Ok(_) => {
                 answer.verdict = EgressVerdict::Allow;

@@ -11,14 +11,18 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use super::Inner;
 use crate::{
     domain::{AgentName, EgressRule, EgressVerdict, HostPolicy, HostRule},
-    runtime::tasks::lock,
+    runtime::{TaskKind, tasks::lock},
     store::{Durability, StoreError},
 };
+
+/// Pause before a list that could not be read is read again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What each agent's configuration allows and denies.
 pub type Configured = BTreeMap<AgentName, HostPolicy>;
@@ -81,6 +85,28 @@ impl Inner {
             self.enforce(&state);
         }
         Ok(())
+    }
+
+    /// As [`refresh_hosts`](Self::refresh_hosts); tries again by itself until the list is in force.
+    pub(super) async fn put_hosts_in_force(self: &Arc<Self>) -> Result<(), StoreError> {
+        let done = self.refresh_hosts().await;
+        if let Err(error) = &done {
+            tracing::error!(%error, "a change of the list of hosts is stored but not in force yet");
+            let inner = Arc::clone(self);
+            self.tasks.spawn(TaskKind::Helper, |stop| async move {
+                loop {
+                    // Both branches are cancel-safe.
+                    tokio::select! {
+                        () = tokio::time::sleep(AGAIN) => {}
+                        () = stop.wait_soft() => return,
+                    }
+                    if inner.refresh_hosts().await.is_ok() {
+                        return;
+                    }
+                }
+            });
+        }
+        done
     }
 
     /// Puts other rules of the configuration in force; the agents whose rules differ.

@@ -45,7 +45,7 @@ pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
 pub use live::Live;
 pub use verbs::{IfEnded, SteerAccepted};
-pub use views::{Check, ConversationView, EventPage, Readiness};
+pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
 pub use crate::store::{Page, Paged, RunFilter};
 

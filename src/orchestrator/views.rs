@@ -14,7 +14,7 @@ use super::{
     transition::Actor,
 };
 use crate::{
-    auth::{Control, Permit, Read, Scope},
+    auth::{Control, Inspect, Permit, Read, Scope},
     domain::{
         Approval, ApprovalId, ApprovalState, AuditEntry, AuditKind, ConversationId, Event, Message,
         PrincipalId, Run, RunId, RunState, limits,
@@ -320,6 +320,15 @@ impl Orchestrator {
         tokio::time::timeout(Duration::from_secs(2), write).await.unwrap_or_else(|_| Err(late()))
     }
 
+    /// How tools are confined now, as a whole.
+    pub fn sandbox_report(&self, _permit: &Permit<Inspect>) -> SandboxReport {
+        SandboxReport {
+            status: self.inner.tools.sandbox_status(),
+            sessions_free: self.inner.tools.sessions_free(),
+            network: self.inner.tools.network_status().into(),
+        }
+    }
+
     /// How tools are confined now.
     pub fn sandbox_status(&self) -> crate::tools::SandboxStatus {
         self.inner.tools.sandbox_status()
@@ -328,13 +337,47 @@ impl Orchestrator {
 
 fn check_network(status: NetworkStatus) -> Check {
     match status {
-        NetworkStatus::Unchecked => {
+        NetworkStatus::Absent => {
             Check { ok: true, detail: "no process tool reaches any machine".to_owned() }
         }
         NetworkStatus::Held => {
             Check { ok: true, detail: "every way out of a tool leads to the policy".to_owned() }
         }
         NetworkStatus::Failed { reason, is_enforced } => Check { ok: !is_enforced, detail: reason },
+    }
+}
+
+/// How tools are confined now, for those who run the daemon.
+#[derive(Clone, Debug)]
+pub struct SandboxReport {
+    /// What was measured, and whether process tools run.
+    pub status: crate::tools::SandboxStatus,
+    /// Places for kept sandboxes that are free.
+    pub sessions_free: usize,
+    /// What the check of the network at start found.
+    pub network: NetworkCheck,
+}
+
+/// What the check of the network at start found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NetworkCheck {
+    /// `unchecked`, `held`, `refused` (process tools get no network) or `leaking`.
+    pub status: &'static str,
+    /// What was found.
+    pub reason: Option<String>,
+}
+
+impl From<crate::tools::NetworkStatus> for NetworkCheck {
+    fn from(status: crate::tools::NetworkStatus) -> Self {
+        use crate::tools::NetworkStatus;
+        match status {
+            NetworkStatus::Absent => Self { status: "unchecked", reason: None },
+            NetworkStatus::Held => Self { status: "held", reason: None },
+            NetworkStatus::Failed { reason, is_enforced } => {
+                let status = if is_enforced { "refused" } else { "leaking" };
+                Self { status, reason: Some(reason) }
+            }
+        }
     }
 }
 

@@ -90,4 +90,12 @@ impl OtherKept {
             Self::Local(plan) => Box::pin(local::run(plan, job, stop)).await,
         }
     }
+
+    /// Ends what it keeps and waits until that is gone.
+    pub(super) async fn close(self) {
+        match self {
+            Self::Docker(kept) => kept.close().await,
+            Self::Local(_) => {}
+        }
+    }
 }

@@ -27,7 +27,7 @@ use rustix::{
 use super::{
     canary,
     kept::{self, Common},
-    mounts,
+    mounts, net_canary,
     plan::{CallPlan, Plan, Program},
     sys::{self, ExecStrings, Fenced, Forked},
     syscalls,
@@ -191,6 +191,10 @@ fn become_tool(shared: &Shared, status: &OwnedFd, io: [OwnedFd; 3], plan: &Plan,
         }
         Program::Canary(attempts) => {
             let done = canary::try_everything(attempts, &shared.alone);
+            sys::exit_now(i32::from(done.is_err()));
+        }
+        Program::NetCanary(attempts) => {
+            let done = net_canary::try_ways_out(attempts);
             sys::exit_now(i32::from(done.is_err()));
         }
         Program::Sibling(attempts) => canary::stand_by(attempts),

@@ -23,6 +23,7 @@ mod local;
 mod lock;
 mod mounts;
 mod net;
+mod net_canary;
 mod output;
 mod parent;
 mod plan;
@@ -50,12 +51,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use attest::{Attestation, Finding, Shown, attest, attest_with_helper};
 pub use backend::Backend;
-pub use docker::{DockerOptions, SOCKET as DOCKER_SOCKET};
+pub use docker::DockerOptions;
 pub use lock::LockError;
 pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
 pub use protected::ProtectedError;
 pub use session::{Listeners, Profile, Session};
+pub use syscalls::seccomp_program;
 pub use wire::Failure;
 pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
 pub use zygote::{TOOL_UID, helper_main, helper_requested};
@@ -336,8 +338,9 @@ impl Sandbox {
         stop: &CancellationToken,
     ) -> Result<Session, SandboxError> {
         let Inner { options, status, other, .. } = &*self.inner;
-        if !status.usable {
-            return Err(status.clone().refusal());
+        // Another backend may become usable again: it is asked how it is now.
+        if other.is_none() {
+            self.usable()?;
         }
         match grant.commands {
             CommandRule::None => return Err(SandboxError::NotGranted),

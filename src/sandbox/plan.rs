@@ -7,7 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{canary::Attempts, limits::Rlimits, net, wire::DESCRIPTORS_MAX};
+use super::{
+    canary::Attempts, limits::Rlimits, net, net_canary::NetAttempts, wire::DESCRIPTORS_MAX,
+};
 use crate::domain::{Access, CommandRule, Grant};
 
 /// Trees in one view: what fits into one message beside the five other descriptors.
@@ -78,6 +80,8 @@ pub(super) enum Program {
     Exec { argv: Vec<String>, env: Vec<(String, String)> },
     /// Our own attempts to get out, written to standard output as JSON.
     Canary(Attempts),
+    /// Our own attempts to get past the doors of the network, likewise.
+    NetCanary(NetAttempts),
     /// Somebody in another sandbox whom those attempts must not reach.
     Sibling(Attempts),
 }
@@ -212,9 +216,10 @@ fn trees(grant: &Grant, data_dir: &Path) -> Result<Vec<Tree>, PlanError> {
     Ok(trees)
 }
 
-/// Whether a path has no `..` in it.
+/// Whether a path has no `..` in it, and no NUL, which the kernel would take for its end.
 fn is_plain(path: &Path) -> bool {
-    path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)))
+    !path.as_os_str().as_encoded_bytes().contains(&0)
+        && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)))
 }
 
 fn environment(
@@ -331,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_path_that_would_hide_the_view_or_show_the_store_is_refused() {
-        for path in ["/", "/usr", "/proc/1", "/dev", "srv", "/srv/../etc", "/tmp"] {
+        for path in ["/", "/usr", "/proc/1", "/dev", "srv", "/srv/../etc", "/tmp", "/srv/a\0b"] {
             let error = planned(&grant(&[(path, Access::Ro)]), &["true"], "").unwrap_err();
             assert_eq!(error, PlanError::BadPath(path.into()));
         }
@@ -346,7 +351,7 @@ mod tests {
         for cwd in ["", "src", "/srv/x", "/data/workspaces/a/b"] {
             assert!(planned(&grant, &["true"], cwd).is_ok(), "{cwd}");
         }
-        for cwd in ["..", "a/../..", "/etc", "/data/workspaces", "/data/workspaces/ab"] {
+        for cwd in ["..", "a/../..", "/etc", "/data/workspaces", "/data/workspaces/ab", "a\0b"] {
             assert!(matches!(planned(&grant, &["true"], cwd), Err(PlanError::BadCwd(_))), "{cwd}");
         }
     }

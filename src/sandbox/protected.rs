@@ -27,6 +27,7 @@ use super::{
     wire::{AtStep, Failure},
     workspace::give_to_tools,
 };
+use crate::domain::Access;
 
 /// What git runs, and what this daemon keeps for itself.
 const GIT: &str = ".git";
@@ -161,7 +162,7 @@ impl Protected {
         directory: BorrowedFd<'_>,
         top: Option<&Stat>,
     ) -> rustix::io::Result<Standing> {
-        let mut at = directory.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+        let mut at = directory.try_clone_to_owned().map_err(|_error| Errno::MFILE)?;
         let mut stat = fstat(&at)?;
         for _ in 0..DEPTH_MAX {
             if self.is(&stat) {
@@ -191,6 +192,20 @@ pub(super) fn pin(workspace: &Path) -> Result<(), Failure> {
         _ => drop(over_itself(&git, RDONLY)?),
     }
     over_itself(&workspace.join(OWN), RDONLY).map(drop)
+}
+
+/// The protected names as trees of their own, parents first, for a backend that mounts by name and
+/// compares afterwards. [`prepare`] has made them.
+pub(super) fn trees(workspace: &Path) -> Vec<(PathBuf, Access)> {
+    let git = workspace.join(GIT);
+    let is_directory = std::fs::symlink_metadata(&git).is_ok_and(|found| found.is_dir());
+    let mut trees = if is_directory {
+        vec![(git.clone(), Access::Rw), (git.join(HOOKS), Access::Ro)]
+    } else {
+        vec![(git, Access::Ro)]
+    };
+    trees.push((workspace.join(OWN), Access::Ro));
+    trees
 }
 
 fn over_itself(path: &Path, attributes: u64) -> Result<FileType, Failure> {

@@ -26,7 +26,7 @@ use super::{
     backend::OtherKept,
     call::{self, Victim},
     kept::Open,
-    mounts, net,
+    mounts, net, net_canary,
     parent::{FULL_PAUSE, Helper},
     plan::Plan,
     protected, sys,
@@ -133,6 +133,7 @@ impl Session {
     pub fn is_alive(&self) -> bool {
         match &self.home {
             Home::Own(kept) => kept.pid_1.is_alive(),
+            // What died of it is replaced at the next call.
             Home::Other(_) => true,
         }
     }
@@ -150,12 +151,27 @@ impl Session {
         self.sandbox.run_in(&self.home, job, stop).await
     }
 
+    /// Tries every way out of this sandbox from inside, while somebody serves its doors under a
+    /// policy that allows no name that the canary asks for.
+    ///
+    /// # Errors
+    /// What got through, or why nobody knows.
+    pub async fn check_network(&self, grant: &Grant) -> Result<(), String> {
+        match &self.home {
+            Home::Own(kept) => net_canary::check(kept, grant).await,
+            Home::Other(_) => Err("this backend has no doors to try".to_owned()),
+        }
+    }
+
     /// Kills everything in it and waits until it is gone.
     pub async fn close(self) {
-        if let Home::Own(Kept { pid_1, requests, .. }) = self.home {
-            drop(requests);
-            pid_1.kill();
-            pid_1.dead().await;
+        match self.home {
+            Home::Own(Kept { pid_1, requests, .. }) => {
+                drop(requests);
+                pid_1.kill();
+                pid_1.dead().await;
+            }
+            Home::Other(kept) => kept.close().await,
         }
     }
 }
@@ -273,9 +289,9 @@ async fn ready(socket: &AsyncFd<OwnedFd>, has_namespaces: bool) -> Result<Built,
 }
 
 /// Makes the protected names of the workspace, and clones the trees if this is root: root's helper
-/// has become somebody who may not be able to walk to them. Without the capability to clone, the sandbox opens them itself. Neither follows a link:
-/// one that was no link when an operator named it may have been put there by a tool that can write
-/// above it, and root would follow it anywhere.
+/// has become somebody who may not be able to walk to them. Without the capability to clone, the
+/// sandbox opens them itself. Neither follows a link: one that was no link when an operator named
+/// it may have been put there by a tool that can write above it, and root would follow it anywhere.
 fn trees(plan: &Plan) -> Result<Vec<OwnedFd>, SandboxError> {
     protected::prepare(&plan.home)?;
     if !plan.has_namespaces || !geteuid().is_root() {

@@ -1,5 +1,7 @@
 //! The store on a real file: what is kept, what is refused, what a crash or a neighbour does.
 
+mod egress_rules;
+
 use std::{path::Path, sync::Arc, sync::Mutex};
 
 use serde_json::json;

@@ -97,54 +97,89 @@ const fn facts(name: ToolName) -> (&'static str, Effect, Risk) {
     }
 }
 
+fn text(what: &str) -> Value {
+    json!({"type": "string", "description": what})
+}
+
+fn number(what: &str, least: u64) -> Value {
+    json!({"type": "integer", "minimum": least, "description": what})
+}
+
+/// Properties and required ones.
 fn arguments(name: ToolName) -> (Value, Value) {
-    let text = |what: &str| json!({"type": "string", "description": what});
-    let path = || text("Relative to the workspace, or absolute inside an allowed path.");
-    let number =
-        |what: &str, least: u64| json!({"type": "integer", "minimum": least, "description": what});
-    let cwd = || text("Working directory; the workspace unless given.");
-    let timeout = || number("Seconds before it is killed; at most what the agent is allowed.", 1);
-    let network = || {
-        json!({
+    match name {
+        ToolName::Exec | ToolName::Shell => process_arguments(name),
+        ToolName::HttpRequest => request_arguments(),
+        ToolName::ReadFile
+        | ToolName::WriteFile
+        | ToolName::EditFile
+        | ToolName::ListFiles
+        | ToolName::SearchFiles => file_arguments(name),
+        ToolName::AskUser => (
+            json!({
+                "question": text("The question."),
+                "options": {"type": "array", "items": {"type": "string"}},
+            }),
+            json!(["question"]),
+        ),
+    }
+}
+
+fn process_arguments(name: ToolName) -> (Value, Value) {
+    let mut properties = json!({
+        "cwd": text("Working directory; the workspace unless given."),
+        "timeout_secs": number("Seconds before it is killed; at most what the agent is allowed.", 1),
+        "network": {
             "type": "boolean",
             "description": "false: needs no network. true: needs it, and a person may be asked \
                             once the run has read content from outside. Leave it out otherwise.",
-        })
-    };
-    let glob = || text("Only paths that match, such as `*.rs` or `src/**/*.md`.");
+        },
+    });
+    if name == ToolName::Shell {
+        properties["script"] = text("The script.");
+        return (properties, json!(["script"]));
+    }
+    properties["argv"] = json!({
+        "type": "array",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "description": "Program and arguments, one item each.",
+    });
+    properties["stdin"] = text("Standard input.");
+    properties["env"] = json!({
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "Further environment variables.",
+    });
+    (properties, json!(["argv"]))
+}
+
+fn request_arguments() -> (Value, Value) {
+    let properties = json!({
+        "method": {
+            "type": "string",
+            "enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
+        },
+        "url": text("Whole address, such as https://example.org/page; characters that an address \
+                     cannot hold are percent-encoded."),
+        "headers": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "Further headers. `{{secret:NAME}}` in a value stands for a secret that \
+                            the operator has bound to this address.",
+        },
+        "body": text("Text to send."),
+    });
+    (properties, json!(["method", "url"]))
+}
+
+fn file_arguments(name: ToolName) -> (Value, Value) {
+    let path = text("Relative to the workspace, or absolute inside an allowed path.");
+    let glob = text("Only paths that match, such as `*.rs` or `src/**/*.md`.");
     match name {
-        ToolName::Exec => (
-            json!({
-                "argv": {
-                    "type": "array",
-                    "items": {"type": "string"},
-                    "minItems": 1,
-                    "description": "Program and arguments, one item each.",
-                },
-                "cwd": cwd(),
-                "stdin": text("Standard input."),
-                "timeout_secs": timeout(),
-                "env": {
-                    "type": "object",
-                    "additionalProperties": {"type": "string"},
-                    "description": "Further environment variables.",
-                },
-                "network": network(),
-            }),
-            json!(["argv"]),
-        ),
-        ToolName::Shell => (
-            json!({
-                "script": text("The script."),
-                "cwd": cwd(),
-                "timeout_secs": timeout(),
-                "network": network(),
-            }),
-            json!(["script"]),
-        ),
         ToolName::ReadFile => (
             json!({
-                "path": path(),
+                "path": path,
                 "offset": number("First line, from 1.", 1),
                 "limit": number("Number of lines.", 1),
             }),
@@ -152,7 +187,7 @@ fn arguments(name: ToolName) -> (Value, Value) {
         ),
         ToolName::WriteFile => (
             json!({
-                "path": path(),
+                "path": path,
                 "content": text("The text."),
                 "mode": {"type": "string", "enum": ["create", "overwrite", "append"]},
             }),
@@ -160,7 +195,7 @@ fn arguments(name: ToolName) -> (Value, Value) {
         ),
         ToolName::EditFile => (
             json!({
-                "path": path(),
+                "path": path,
                 "old": text("The text to replace."),
                 "new": text("What to put in its place."),
                 "count": number("How many times `old` occurs; all are replaced.", 1),
@@ -169,40 +204,16 @@ fn arguments(name: ToolName) -> (Value, Value) {
         ),
         ToolName::ListFiles => (
             json!({
-                "path": path(),
+                "path": path,
                 "recursive": {"type": "boolean", "description": "Subdirectories too."},
-                "glob": glob(),
+                "glob": glob,
             }),
             json!([]),
         ),
-        ToolName::SearchFiles => (
-            json!({"pattern": text("Regular expression."), "path": path(), "glob": glob()}),
+        // The others have no path.
+        _ => (
+            json!({"pattern": text("Regular expression."), "path": path, "glob": glob}),
             json!(["pattern"]),
-        ),
-        ToolName::HttpRequest => (
-            json!({
-                "method": {
-                    "type": "string",
-                    "enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-                },
-                "url": text("Whole address, such as https://example.org/page; characters that an \
-                             address cannot hold are percent-encoded."),
-                "headers": {
-                    "type": "object",
-                    "additionalProperties": {"type": "string"},
-                    "description": "Further headers. `{{secret:NAME}}` in a value stands for a \
-                                    secret that the operator has bound to this address.",
-                },
-                "body": text("Text to send; not with GET or HEAD."),
-            }),
-            json!(["method", "url"]),
-        ),
-        ToolName::AskUser => (
-            json!({
-                "question": text("The question."),
-                "options": {"type": "array", "items": {"type": "string"}},
-            }),
-            json!(["question"]),
         ),
     }
 }

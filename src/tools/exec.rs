@@ -107,7 +107,7 @@ async fn attempt(
     cx: &CallContext,
 ) -> Result<Outcome, SandboxError> {
     let lease = sessions.lease(place, &job.grant, &cx.stop).await?;
-    let result = Box::pin(lease.session.run(job, cx.stop.clone())).await;
+    let result = Box::pin(lease.housed.session.run(job, cx.stop.clone())).await;
     sessions.give_back(lease);
     result
 }

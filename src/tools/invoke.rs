@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{
-        AgentName, EgressRecord, Grant, RunId, ToolCallId, ToolOutcome, ToolStatus,
+        AgentName, Confinement, EgressRecord, Grant, RunId, ToolCallId, ToolOutcome, ToolStatus,
         event::OutputStream,
     },
     egress::{Egress, Traffic},
@@ -60,8 +60,8 @@ pub struct CallContext {
 pub struct Invoked {
     /// What the model is told.
     pub outcome: ToolOutcome,
-    /// What it tried on the network: the first records, bounded by `egress`.
-    pub records: Vec<EgressRecord>,
+    /// What it was refused on the network: the first ones, bounded by `egress`.
+    pub refusals: Vec<EgressRecord>,
     /// Whether something came in that others have written.
     pub taints: bool,
 }
@@ -69,7 +69,7 @@ pub struct Invoked {
 impl From<ToolOutcome> for Invoked {
     /// A call that never reached out.
     fn from(outcome: ToolOutcome) -> Self {
-        Self { outcome, records: Vec::new(), taints: false }
+        Self { outcome, refusals: Vec::new(), taints: false }
     }
 }
 
@@ -125,6 +125,31 @@ impl Tools {
         self.network.status()
     }
 
+    /// Proves, once at start, that process tools have no way out but the doors. `workspace`: an
+    /// empty directory for the attempts. `is_enforced`: whether they get no network if they have.
+    pub async fn check_network(
+        &self,
+        workspace: std::path::PathBuf,
+        call_id: ToolCallId,
+        is_enforced: bool,
+    ) -> NetworkStatus {
+        let status = self.sandbox.status();
+        if status.level == Confinement::Local {
+            let reason = "the backend `local` confines nothing: programs have their user's network";
+            let reason = reason.to_owned();
+            self.network.set(NetworkStatus::Failed { reason, is_enforced: false });
+        } else if status.usable {
+            let egress = self.sessions.egress();
+            let checked = network::check(&self.sandbox, egress, workspace, call_id).await;
+            self.network.set(match checked {
+                Ok(true) => NetworkStatus::Held,
+                Ok(false) => NetworkStatus::Absent,
+                Err(reason) => NetworkStatus::Failed { reason, is_enforced },
+            });
+        }
+        self.network.status()
+    }
+
     /// Carries out a call that policy has granted. Never an error: what went wrong is the outcome.
     /// Dropping the future kills a process; a file operation that has begun is finished.
     pub async fn invoke(&self, call: &Invocation, grant: Arc<Grant>, cx: CallContext) -> Invoked {
@@ -159,6 +184,7 @@ impl Tools {
         {
             return ToolOutcome::message(ToolStatus::Error, reason).into();
         }
+        let wants_network = !grant.hosts.is_empty();
         let place = self.sessions.place(cx.run, &cx.agent, &grant);
         let hosts = Arc::clone(&grant.hosts);
         let under_way = UnderWay::begin(&place.channel, cx.call_id, hosts);
@@ -166,6 +192,9 @@ impl Tools {
         let mut outcome = Box::pin(run).await;
         let traffic = under_way.end();
         network::note(&mut outcome, &traffic);
+        if wants_network && self.network.status() == NetworkStatus::Absent {
+            network::note_absence(&mut outcome);
+        }
         reached_out(outcome, traffic, false)
     }
 
@@ -195,7 +224,8 @@ impl Tools {
 fn reached_out(outcome: ToolOutcome, traffic: Traffic, came_back: bool) -> Invoked {
     // Beyond the records that were kept nobody knows: then it counts as having read something.
     let taints = came_back || traffic.more > 0 || traffic.records.iter().any(network::brought_in);
-    Invoked { outcome, records: traffic.records, taints }
+    let refusals = traffic.records.into_iter().filter(network::is_refusal).collect();
+    Invoked { outcome, refusals, taints }
 }
 
 async fn on_files(call: Invocation, grant: Arc<Grant>) -> ToolOutcome {

@@ -3,22 +3,34 @@
 
 use std::{
     fmt::Write as _,
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
+use tokio_util::sync::CancellationToken;
+
+use super::sessions;
 use crate::{
-    domain::{EgressRecord, EgressVia, HostPolicy, ToolCallId, ToolOutcome},
-    egress::{Channel, Traffic},
+    domain::{
+        AgentName, CommandRule, EgressRecord, EgressVia, Grant, HostPolicy, HostRule, ToolCallId,
+        ToolOutcome, ToolStatus, agent::AgentNameError, host::RuleError,
+    },
+    egress::{Channel, Egress, Reason, Traffic},
+    sandbox::Sandbox,
 };
 
+/// The one name that the check's policy allows.
+const LISTED: &str = "listed.invalid";
+/// Whom the records of the check name as agent and run.
+const CHECKER: &str = "self-check";
 /// Refusals that a model is told of.
 const TOLD_MAX: usize = 5;
 
 /// What the check at start found out about the network of process tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkStatus {
-    /// Nobody has looked, or there is nothing to look at: no process tool runs.
-    Unchecked,
+    /// There is none: process tools reach no machine here, or none runs.
+    Absent,
     /// Every way out leads to the doors, and they refuse what no rule allows.
     Held,
     /// A way out was found, or the check could not be made. `is_enforced`: process tools get no
@@ -39,7 +51,7 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn status(&self) -> NetworkStatus {
-        self.status.get().cloned().unwrap_or(NetworkStatus::Unchecked)
+        self.status.get().cloned().unwrap_or(NetworkStatus::Absent)
     }
 
     pub(super) fn set(&self, status: NetworkStatus) {
@@ -54,9 +66,40 @@ impl Network {
                 "not executed: the network of tools is refused, since the check at start failed \
                  ({reason}); call again with `network`: false, or ask the operator"
             )),
-            NetworkStatus::Unchecked | NetworkStatus::Held | NetworkStatus::Failed { .. } => None,
+            NetworkStatus::Absent | NetworkStatus::Held | NetworkStatus::Failed { .. } => None,
         }
     }
+}
+
+/// Proves that process tools have no way out but the doors, and that the doors refuse what no rule
+/// allows. False: there are no doors, and no network either. Its attempts are on record like any
+/// other.
+///
+/// # Errors
+/// What was found, or why nobody knows.
+pub(super) async fn check(
+    sandbox: &Sandbox,
+    egress: &Egress,
+    workspace: PathBuf,
+    call_id: ToolCallId,
+) -> Result<bool, String> {
+    // A rule makes the doors; nothing asks for what it names.
+    let rule: HostRule = LISTED.parse().map_err(|e: RuleError| e.to_string())?;
+    let hosts = Arc::new(HostPolicy { allow: vec![rule], deny: Vec::new() });
+    let grant = Grant { hosts, ..Grant::new(workspace, CommandRule::Any) };
+    let agent: AgentName = CHECKER.parse().map_err(|e: AgentNameError| e.to_string())?;
+    let stop = CancellationToken::new();
+    let mut session = sandbox.open(&grant, &stop).await.map_err(|e| e.to_string())?;
+    let Some(listeners) = session.take_listeners() else { return Ok(false) };
+    let channel = egress.open(agent, CHECKER.to_owned(), grant.egress);
+    let serving = channel.listen(sessions::doors(listeners)).map_err(|e| e.to_string())?;
+    let under_way = UnderWay::begin(&channel, call_id, Arc::clone(&grant.hosts));
+    let checked = session.check_network(&grant).await;
+    under_way.end();
+    drop(serving);
+    channel.close();
+    session.close().await;
+    checked.map(|()| true)
 }
 
 /// A call under way on a channel. Ends with it, also when the call is dropped.
@@ -94,10 +137,31 @@ pub(super) fn brought_in(record: &EgressRecord) -> bool {
     record.allowed && record.bytes_down > 0 && record.via != EgressVia::Dns
 }
 
+/// Whether policy refused it; what could not be reached is no refusal.
+pub(super) fn is_refusal(record: &EgressRecord) -> bool {
+    let unreached = [Reason::NoAddress, Reason::ResolveFailed, Reason::ConnectFailed];
+    !record.allowed && !unreached.iter().any(|reason| record.reason == reason.as_str())
+}
+
+/// Tells the model why a program that was allowed hosts may have failed where there is no network.
+pub(super) fn note_absence(outcome: &mut ToolOutcome) {
+    if outcome.status != ToolStatus::Ok {
+        add(outcome, "[programs have no network on this machine; `http_request` has]");
+    }
+}
+
+fn add(outcome: &mut ToolOutcome, line: &str) {
+    let out = &mut outcome.output;
+    if !out.is_empty() && !out.ends_with('\n') {
+        out.push('\n');
+    }
+    out.push_str(line);
+}
+
 /// Tells the model what was refused: a program may only have said that a connection broke.
 pub(super) fn note(outcome: &mut ToolOutcome, traffic: &Traffic) {
     let mut told: Vec<String> = Vec::new();
-    for record in traffic.records.iter().filter(|r| !r.allowed) {
+    for record in traffic.records.iter().filter(|r| is_refusal(r)) {
         let line = format!("{}:{} ({})", record.host, record.port, record.reason);
         if !told.contains(&line) {
             told.push(line);
@@ -108,14 +172,11 @@ pub(super) fn note(outcome: &mut ToolOutcome, traffic: &Traffic) {
     }
     let more = told.len().saturating_sub(TOLD_MAX);
     told.truncate(TOLD_MAX);
-    let out = &mut outcome.output;
-    if !out.is_empty() && !out.ends_with('\n') {
-        out.push('\n');
-    }
-    // Writing to a string cannot fail.
-    write!(out, "[refused on the network: {}", told.join(", ")).ok();
+    let mut line = format!("[refused on the network: {}", told.join(", "));
     if more > 0 {
-        write!(out, " and {more} more").ok();
+        // Writing to a string cannot fail.
+        write!(line, " and {more} more").ok();
     }
-    out.push_str("; only the hosts that this agent is allowed can be reached]");
+    line.push_str("; only the hosts that this agent is allowed can be reached]");
+    add(outcome, &line);
 }

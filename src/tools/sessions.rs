@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{AgentName, Grant, RunId},
-    egress::{Channel, Doors, Egress},
+    egress::{Channel, Doors, Egress, Serving},
     runtime::{TaskKind, Tasks, tasks::lock},
     sandbox::{Listeners, Profile, Sandbox, SandboxError, Session},
 };
@@ -59,9 +59,17 @@ struct Kept {
     idle: Vec<Idle>,
 }
 
+/// A sandbox with its doors served.
+#[derive(Debug)]
+pub(super) struct Housed {
+    pub(super) session: Session,
+    /// Open doors keep the sandbox's network alive: they close with it.
+    _serving: Option<Serving>,
+}
+
 #[derive(Debug)]
 struct Idle {
-    session: Session,
+    housed: Housed,
     since: Instant,
 }
 
@@ -77,10 +85,8 @@ pub(super) struct Place {
 /// A sandbox in use by one call.
 #[derive(Debug)]
 pub(super) struct Lease {
-    pub(super) session: Session,
+    pub(super) housed: Housed,
     place: Place,
-    /// Whether calls before this one have used it.
-    pub(super) is_kept: bool,
 }
 
 impl Sessions {
@@ -143,24 +149,24 @@ impl Sessions {
         stop: &CancellationToken,
     ) -> Result<Lease, SandboxError> {
         let profile = Profile::of(grant);
-        if let Some(session) = self.inner.take_idle(place, &profile) {
-            return Ok(Lease { session, place: place.clone(), is_kept: true });
+        if let Some(housed) = self.inner.take_idle(place, &profile) {
+            return Ok(Lease { housed, place: place.clone() });
         }
         let mut session = self.inner.open(grant, stop).await?;
-        if let Some(listeners) = session.take_listeners() {
-            let served = place.channel.listen(doors(listeners));
-            served.map_err(|error| SandboxError::Unavailable {
-                reason: format!("its network cannot be served: {error}"),
-            })?;
-        }
-        Ok(Lease { session, place: place.clone(), is_kept: false })
+        let serve = |listeners| place.channel.listen(doors(listeners));
+        let serving = session.take_listeners().map(serve).transpose();
+        let serving = serving.map_err(|error| SandboxError::Unavailable {
+            reason: format!("its network cannot be served: {error}"),
+        })?;
+        let housed = Housed { session, _serving: serving };
+        Ok(Lease { housed, place: place.clone() })
     }
 
     /// Takes a sandbox back after a call, for the run's next one.
     pub(super) fn give_back(&self, lease: Lease) {
-        let Lease { session, place, .. } = lease;
+        let Lease { housed, place } = lease;
         // Dropped after the lock: whatever is not kept dies there.
-        let _dead = self.inner.keep(&place, session);
+        let _dead = self.inner.keep(&place, housed);
     }
 
     /// Ends what a run keeps: kills its sandboxes, cuts its connections. Its next call, if there is
@@ -174,15 +180,15 @@ impl Sessions {
 }
 
 impl Inner {
-    fn take_idle(&self, place: &Place, profile: &Profile) -> Option<Session> {
+    fn take_idle(&self, place: &Place, profile: &Profile) -> Option<Housed> {
         let mut dead = Vec::new();
         let mut state = lock(&self.state);
         let kept = state.runs.get_mut(&place.run).filter(|k| k.generation == place.generation)?;
         let mut found = None;
-        while let Some(n) = kept.idle.iter().position(|i| i.session.profile() == profile) {
+        while let Some(n) = kept.idle.iter().position(|i| i.housed.session.profile() == profile) {
             let idle = kept.idle.swap_remove(n);
-            if idle.session.is_alive() {
-                found = Some(idle.session);
+            if idle.housed.session.is_alive() {
+                found = Some(idle.housed);
                 break;
             }
             dead.push(idle);
@@ -217,18 +223,18 @@ impl Inner {
     }
 
     /// What must die instead of being kept, if anything.
-    fn keep(&self, place: &Place, session: Session) -> Option<Session> {
-        if !session.is_alive() {
-            return Some(session);
+    fn keep(&self, place: &Place, housed: Housed) -> Option<Housed> {
+        if !housed.session.is_alive() {
+            return Some(housed);
         }
         let is_scarce = self.sandbox.sessions_free() == 0;
         let mut state = lock(&self.state);
         let is_wanted = state.waiting > 0 && is_scarce;
         let kept = state.runs.get_mut(&place.run).filter(|k| k.generation == place.generation);
-        let Some(kept) = kept.filter(|_| !is_wanted) else { return Some(session) };
-        kept.idle.push(Idle { session, since: Instant::now() });
+        let Some(kept) = kept.filter(|_| !is_wanted) else { return Some(housed) };
+        kept.idle.push(Idle { housed, since: Instant::now() });
         if kept.idle.len() > IDLE_PER_RUN_MAX {
-            return oldest_of(&mut kept.idle).map(|idle| idle.session);
+            return oldest_of(&mut kept.idle).map(|idle| idle.housed);
         }
         None
     }
@@ -238,8 +244,9 @@ impl Inner {
         let mut dead = Vec::new();
         let mut state = lock(&self.state);
         for kept in state.runs.values_mut() {
-            let late =
-                |idle: &mut Idle| idle.since.elapsed() >= self.idle_max || !idle.session.is_alive();
+            let late = |idle: &mut Idle| {
+                idle.since.elapsed() >= self.idle_max || !idle.housed.session.is_alive()
+            };
             dead.extend(kept.idle.extract_if(.., late));
         }
         drop(state);
@@ -254,7 +261,7 @@ fn oldest_of(idle: &mut Vec<Idle>) -> Option<Idle> {
     Some(idle.swap_remove(oldest))
 }
 
-fn doors(listeners: Listeners) -> Doors {
+pub(super) fn doors(listeners: Listeners) -> Doors {
     let Listeners { proxy, http, https, dns } = listeners;
     Doors { proxy, http, https, dns }
 }

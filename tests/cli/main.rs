@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod commands;
+mod egress;
 mod life;
 #[path = "../support/mod.rs"]
 mod support;

@@ -87,6 +87,25 @@ async fn the_host_is_not_visible_and_the_image_is_read_only() {
 }
 
 #[tokio::test]
+async fn protected_names_in_the_workspace_cannot_be_changed_even_before_they_exist() {
+    let lab = Lab::new().await;
+    for attempt in [
+        "echo x >.git/hooks/pre-commit",
+        "mv .git .moved",
+        "rm -r .git",
+        "mkdir .agent-runtime/x",
+        "mv .agent-runtime .moved",
+        "chmod 777 .git/hooks",
+    ] {
+        let outcome = lab.sh(attempt).await;
+        assert_ne!(outcome.end, End::Exited(0), "{attempt}: {}", text(&outcome));
+    }
+    // The control: everything else of the repository is the tool's.
+    good(&lab.sh("echo x >.git/config && mkdir .git/objects && mv .git/objects .git/o").await);
+    assert!(lab.workspace.join(".git/config").exists());
+}
+
+#[tokio::test]
 async fn tools_have_no_capability_no_way_to_one_and_nothing_of_our_environment() {
     let lab = Lab::new().await;
     let said = good(&lab.sh("cat /proc/self/status; id -u; env").await);
@@ -98,7 +117,7 @@ async fn tools_have_no_capability_no_way_to_one_and_nothing_of_our_environment()
     let names: Vec<&str> =
         said.lines().filter_map(|l| l.split_once('=')).map(|(name, _)| name).collect();
     for name in &names {
-        let known = ["PATH", "HOME", "TMPDIR", "LANG", "HOSTNAME", "PWD"];
+        let known = ["PATH", "HOME", "TMPDIR", "LANG", "GIT_TEMPLATE_DIR", "HOSTNAME", "PWD"];
         assert!(known.contains(name), "{name} in {said}");
     }
     assert!(names.contains(&"HOME"));

@@ -49,7 +49,7 @@ async fn processes_open_files_and_tmp_are_bounded() {
         tmp_inodes: 16,
         ..ToolLimits::default()
     };
-    let fork = "import os, time\nn = 0\ntry:\n  while n < 500:\n    if os.fork() == 0: time.sleep(60)\n    n += 1\nexcept OSError: pass\nprint(n)\nos._exit(0)";
+    let fork = "import os, time\nn = 0\ntry:\n  while n < 500:\n    if os.fork() == 0: time.sleep(60)\n    n += 1\nexcept OSError: pass\nprint(n, flush=True)\nos._exit(0)";
     let (end, said) = python(&lab, few, fork).await;
     assert_eq!(end, End::Exited(0), "{said}");
     let made: u64 = said.trim().parse().unwrap();

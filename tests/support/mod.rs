@@ -4,5 +4,6 @@
 pub(crate) mod checker;
 pub(crate) mod daemon;
 pub(crate) mod fake_llm;
+pub(crate) mod fake_site;
 pub(crate) mod fake_wire;
 pub(crate) mod live;

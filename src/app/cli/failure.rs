@@ -30,6 +30,11 @@ impl Failure {
         Self { what: what.into(), next: None, code: USAGE }
     }
 
+    /// Nobody is there to do it.
+    pub(crate) fn no_daemon(what: impl Into<String>) -> Self {
+        Self { what: what.into(), next: None, code: NO_DAEMON }
+    }
+
     /// What to do about it.
     pub(crate) fn next(self, step: impl Into<String>) -> Self {
         Self { next: Some(step.into()), ..self }

@@ -8,6 +8,7 @@ mod audit;
 mod chat;
 mod configuration;
 mod connect;
+mod egress;
 mod failure;
 mod health;
 mod init;
@@ -129,6 +130,7 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Run(run) => client(runs::run(&context, run)),
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
+        Command::Egress(command) => client(egress::egress(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

@@ -5,7 +5,7 @@
 
 mod sse;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, path::Path, time::Duration};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -126,6 +126,17 @@ impl Client {
         Ok(Self { http, base, token })
     }
 
+    /// A client of the daemon behind a unix socket. No token: the door knows who calls.
+    pub(crate) fn over_socket(socket: &Path) -> Result<Self, ClientError> {
+        let base = "http://localhost".to_owned();
+        let http = reqwest::Client::builder()
+            .unix_socket(socket)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|source| ClientError::Unreachable { url: base.clone(), source })?;
+        Ok(Self { http, base, token: None })
+    }
+
     /// Where it speaks to.
     pub(crate) fn base(&self) -> &str {
         &self.base
@@ -147,6 +158,12 @@ impl Client {
         let key = data_encoding::HEXLOWER.encode(&random);
         let request = self.request(reqwest::Method::POST, path);
         self.answer(request.header("idempotency-key", key).json(body)).await
+    }
+
+    /// `DELETE path`.
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        let request = self.request(reqwest::Method::DELETE, path);
+        self.send(request.timeout(ANSWER_MAX)).await.map(drop)
     }
 
     /// Starts a run.

@@ -267,7 +267,7 @@ pub(super) fn text_value(kind: Kind, text: &str) -> Result<Value, &'static str> 
             _ => Err("true or false"),
         },
         Kind::Int => text.parse::<u64>().map(|i| json!(i)).ok().ok_or("a whole number"),
-        Kind::List => Ok(json!(items(text).collect::<Vec<_>>())),
+        Kind::List | Kind::Hosts => Ok(json!(items(text).collect::<Vec<_>>())),
         Kind::Paths => items(text)
             .map(|item| {
                 let (path, access) = item.rsplit_once(':').unwrap_or((item, "ro"));
@@ -276,7 +276,6 @@ pub(super) fn text_value(kind: Kind, text: &str) -> Result<Value, &'static str> 
             .collect::<Option<Vec<_>>>()
             .map(Value::Array)
             .ok_or("a list such as /srv/docs:ro,/srv/out:rw"),
-        Kind::Hosts => Ok(json!(items(text).collect::<Vec<_>>())),
         Kind::Map => items(text)
             .map(|item| {
                 let (from, to) = item.split_once('=')?;

@@ -55,16 +55,25 @@ pub(crate) enum WorkerRuntime {
     Local,
 }
 
+impl WorkerRuntime {
+    /// The name in the configuration and at the admin door.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Docker => "docker",
+            Self::Local => "local",
+        }
+    }
+}
+
 impl FromStr for WorkerRuntime {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
-        match text {
-            "sandbox" => Ok(Self::Sandbox),
-            "docker" => Ok(Self::Docker),
-            "local" => Ok(Self::Local),
-            _ => Err("sandbox, docker or local"),
-        }
+        [Self::Sandbox, Self::Docker, Self::Local]
+            .into_iter()
+            .find(|r| r.as_str() == text)
+            .ok_or("sandbox, docker or local")
     }
 }
 

@@ -6,7 +6,9 @@ use crate::domain::{HostName, host::split_port};
 /// Characters of a method.
 const METHOD_BYTES_MAX: usize = 32;
 /// Fields that are between the client and us (RFC 9110 section 7.6.1) or rewritten by us.
-const DROPPED: [&str; 13] = [
+const DROPPED: [&str; 14] = [
+    // Reserved (RFC 9110 section 18.4): our own `connection: close` would take it away later.
+    "close",
     "connection",
     "content-length",
     "expect",

@@ -15,7 +15,7 @@ fn parsed(head: &str) -> Request {
 fn code(head: &str) -> &'static str {
     fuzzing::http_head(head.as_bytes());
     match read(head.as_bytes()) {
-        Err(error) => error.code(),
+        Err(error) => error.reason().as_str(),
         Ok(found) => panic!("{head:?}: {found:?}"),
     }
 }
@@ -29,7 +29,7 @@ fn a_request_to_the_proxy_is_written_anew_for_the_server() {
     let request = parsed(
         "POST http://API.test:8080/v1/a?q=1 HTTP/1.1\r\nHost: api.test:8080\r\nUser-Agent: x/1\r\n\
          Content-Length: 5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\n\
-         Connection: X-Mine, keep-alive\r\nX-Mine: 1\r\nTE: trailers\r\nUpgrade: h2c\r\n\
+         Connection: X-Mine, keep-alive\r\nX-Mine: 1\r\nClose: 1\r\nTE: trailers\r\nUpgrade: h2c\r\n\
          Expect: 100-continue\r\nAccept:\t*/* \r\nCookie: a=b\r\n\r\n",
     );
     assert_eq!((request.form, request.port), (TargetForm::Absolute, 8080));

@@ -25,6 +25,7 @@ use crate::{
         End, SandboxError,
         output::Capture,
         plan::{Plan, Tree},
+        protected,
         wire::{AtStep, Failure},
     },
 };
@@ -81,6 +82,7 @@ impl Container {
         limits: ToolLimits,
         may_execute_files: bool,
     ) -> Result<Self, SandboxError> {
+        let plan = &with_protected_names(plan)?;
         // Held until the container has been looked at: as long as they are, their numbers name
         // nothing else.
         let meant = plan.trees.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
@@ -192,6 +194,19 @@ pub(super) async fn remove_leftovers(inner: &Inner) -> Result<usize, ApiError> {
         remove(inner, &container.id).await?;
     }
     Ok(listed.len())
+}
+
+/// The plan with the protected names as trees of their own.
+fn with_protected_names(plan: &Plan) -> Result<Plan, SandboxError> {
+    protected::prepare(&plan.home)?;
+    let mut plan = plan.clone();
+    plan.trees.extend(protected::trees(&plan.home).into_iter().map(|(path, access)| Tree {
+        source: path.clone(),
+        target: path,
+        access,
+        may_execute: false,
+    }));
+    Ok(plan)
 }
 
 fn open(tree: &Tree) -> Result<std::fs::File, Failure> {

@@ -213,9 +213,10 @@ impl Call<'_> {
                 () = &mut input => {}
                 count = reader.read(&mut buffer), if is_open => {
                     let bytes = count.ok().filter(|n| *n > 0).and_then(|n| buffer.get(..n));
-                    match bytes {
-                        Some(bytes) => self.take(bytes),
-                        None => (is_open, look_at) = (false, Instant::now()),
+                    if let Some(bytes) = bytes {
+                        self.take(bytes);
+                    } else {
+                        (is_open, look_at) = (false, Instant::now());
                     }
                 }
                 () = sleep_until(look_at) => {

@@ -42,8 +42,6 @@ use crate::{
     runtime::{TaskKind, Tasks, tasks::lock},
 };
 
-/// Where engines listen.
-pub const SOCKET: &str = "/var/run/docker.sock";
 /// How often the keeper looks whether the engine is there.
 const TICK: Duration = Duration::from_secs(5);
 /// How long the canary may take.
@@ -124,12 +122,12 @@ impl Docker {
             wake: Notify::new(),
         });
         match container::remove_leftovers(&inner).await {
-            Ok(0) => {}
+            // Without an engine there is nothing to remove: containers end with the connections of
+            // the daemon that made them, and with the engine.
+            Ok(0) | Err(ApiError::Unreachable { .. }) => {}
             Ok(count) => {
                 tracing::warn!(count, "removed the containers of a daemon that is gone");
             }
-            // They end with the connections of the daemon that made them, and with the engine.
-            Err(ApiError::Unreachable { .. }) => {}
             Err(error) => {
                 tracing::error!(%error, "an older daemon's containers cannot be removed");
                 return Err(SandboxError::Lock(LockError::Held));
@@ -370,6 +368,16 @@ impl Kept {
             level: Confinement::Docker,
             limits_reached: ended.end.limit().into_iter().collect(),
         })
+    }
+
+    /// Removes the container, if there is one, and waits until it is gone.
+    pub(super) async fn close(self) {
+        let container = lock(&self.container).take();
+        if let Some(container) = container
+            && let Err(error) = container.remove().await
+        {
+            tracing::error!(%error, "a container may still run; the keeper goes on trying");
+        }
     }
 
     async fn container(

@@ -68,7 +68,7 @@ impl Reader<'_> {
         let key = "egress.ca_file";
         let Some(path) = self.some(key) else { return Vec::new() };
         let found = CertificateDer::pem_file_iter(Path::new(&path))
-            .and_then(|found| found.collect::<Result<Vec<_>, _>>());
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>);
         match found {
             Ok(found) if !found.is_empty() => return found,
             Ok(_) => self.bad(key, format!("= `{path}` holds no certificate (PEM is wanted)")),

@@ -1,0 +1,161 @@
+//! The admin API: how this daemon is run, for those who run it. It is served at doors of its own
+//! and does not exist on the public listener.
+//!
+//! Invariants: a request carries the operator that its door has recognised; the role decides as
+//! anywhere else. This part and `http::api` never import each other.
+
+mod egress;
+mod sandbox;
+pub mod schema;
+
+use std::{path::PathBuf, sync::Arc};
+
+use axum::{
+    Router,
+    http::{Method, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::{OpenApi as _, openapi::OpenApi};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::kit::{
+    Problem,
+    door::{self, Door},
+    problem::code,
+    serve::serve,
+    unix::{LocalListener, SocketError},
+};
+use crate::{
+    auth::{Authenticator, Authorizer, authn::local_operator},
+    domain::IdSource,
+    orchestrator::Orchestrator,
+    runtime::Tasks,
+};
+
+pub use sandbox::Bounds;
+
+/// Name of the socket in the data directory.
+pub const SOCKET: &str = "admin.sock";
+/// A person and a few scripts.
+const CONNECTIONS_MAX: usize = 64;
+/// Requests in progress at once.
+const REQUESTS_MAX: usize = 32;
+
+/// Every route of the admin API, held to its OpenAPI document by a test, so that other tests can
+/// go through all of them.
+pub static ROUTES: &[(Method, &str)] = &[
+    (Method::GET, "/admin/v1/egress/domains"),
+    (Method::POST, "/admin/v1/egress/domains"),
+    (Method::DELETE, "/admin/v1/egress/domains/{id}"),
+    (Method::POST, "/admin/v1/egress/test"),
+    (Method::GET, "/admin/v1/sandbox"),
+];
+
+/// What the admin API is built from.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Runs agents.
+    pub orchestrator: Orchestrator,
+    /// May they?
+    pub authorizer: Authorizer,
+    /// Who may come through the local door?
+    pub authenticator: Authenticator,
+    /// Ids of requests.
+    pub ids: IdSource,
+    /// The bounds of the sandbox that the operator chose.
+    pub bounds: Bounds,
+}
+
+/// What handlers share. Clones share it.
+#[derive(Clone, Debug)]
+struct App(Arc<Parts>);
+
+impl App {
+    fn orchestrator(&self) -> &Orchestrator {
+        &self.0.orchestrator
+    }
+
+    fn authorizer(&self) -> &Authorizer {
+        &self.0.authorizer
+    }
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "Agent Runtime, admin",
+    description = "Egress and sandbox, for those who run the daemon. Errors are RFC 9457 problems.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")
+))]
+struct Document;
+
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(egress::list, egress::add))
+        .routes(routes!(egress::remove))
+        .routes(routes!(egress::test))
+        .routes(routes!(sandbox::show))
+}
+
+/// The API's description, generated from the handlers.
+pub fn openapi() -> OpenApi {
+    documented().into_openapi()
+}
+
+/// The routes. A door in front says who comes.
+fn router(parts: Parts) -> Router {
+    let (router, document) = documented().split_for_parts();
+    let json = document.to_json().unwrap_or_default();
+    let openapi = move || std::future::ready(as_json(json.clone()));
+    router
+        .with_state(App(Arc::new(parts)))
+        .route("/openapi.json", get(openapi))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(CatchPanicLayer::custom(panicked))
+}
+
+/// Opens the local door: a socket in `data_dir` that the daemon's own user and root may use.
+/// Serves until the daemon stops.
+///
+/// # Errors
+/// When the socket cannot be had.
+pub fn start(
+    data_dir: &std::path::Path,
+    own_uid: u32,
+    parts: Parts,
+    tasks: &Tasks,
+) -> Result<PathBuf, SocketError> {
+    let authenticator = parts.authenticator.clone();
+    let admits = Arc::new(move |uid| authenticator.admits_user(uid, own_uid));
+    let listener = LocalListener::open(data_dir, SOCKET, admits)?;
+    let path = listener.path().to_owned();
+    let door = Door::new(local_operator(), parts.ids.clone(), REQUESTS_MAX);
+    let app = router(parts).layer(middleware::from_fn_with_state(door, door::door));
+    serve(listener, app, CONNECTIONS_MAX, tasks);
+    Ok(path)
+}
+
+fn as_json(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+async fn no_route() -> Problem {
+    Problem::new(&code::NO_ROUTE, "GET /openapi.json lists the paths")
+}
+
+async fn no_method() -> Problem {
+    Problem::new(&code::METHOD, "the `Allow` header lists the methods of this path")
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    // The panic itself is logged by the process-wide hook.
+    tracing::error!("a handler panicked");
+    Problem::new(&code::INTERNAL, "the failure is in the log, under this request id")
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests;

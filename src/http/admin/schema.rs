@@ -1,0 +1,102 @@
+//! The shapes of answers, for the admin door's `openapi.json`. A test holds each one against the
+//! type that is really written.
+#![expect(missing_docs, reason = "the types of the orchestrator say what each field means")]
+
+use utoipa::ToSchema;
+
+pub use crate::http::kit::schema::Problem;
+
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Allow,
+    Deny,
+}
+
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Layer {
+    Config,
+    List,
+    Default,
+    Address,
+}
+
+/// A text, or a table of the same parts.
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Rule {
+    Text(String),
+    Table(RuleTable),
+}
+
+#[derive(Debug, serde::Serialize, ToSchema)]
+pub struct RuleTable {
+    #[schema(example = "*.example.com")]
+    pub host: String,
+    pub port: Option<u16>,
+    pub methods: Option<Vec<String>>,
+    pub path: Option<String>,
+    #[serde(default)]
+    pub allow_private: bool,
+    #[serde(default)]
+    pub opaque: bool,
+}
+
+/// A rule, of the list or of the configuration.
+#[derive(Debug, ToSchema)]
+pub struct EgressRule {
+    #[schema(example = "egr_01890a5d-ac96-774b-bcce-b302099a8057")]
+    pub id: Option<String>,
+    pub layer: Layer,
+    pub agent: Option<String>,
+    pub verdict: Verdict,
+    #[schema(example = "*.example.com:8443")]
+    pub rule: String,
+    pub note: Option<String>,
+    pub created_at: Option<String>,
+    pub created_by: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct RuleList {
+    pub items: Vec<EgressRule>,
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct CheckedAddress {
+    pub address: String,
+    pub refused: Option<String>,
+}
+
+/// What would become of a connection.
+#[derive(Debug, ToSchema)]
+pub struct EgressAnswer {
+    pub verdict: Verdict,
+    pub agent: String,
+    pub host: String,
+    pub port: u16,
+    pub reason: Option<String>,
+    pub layer: Layer,
+    pub rule: Option<String>,
+    pub rule_id: Option<String>,
+    pub addresses: Vec<CheckedAddress>,
+    pub detail: String,
+    pub change: String,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct NetworkCheck {
+    pub status: NetworkState,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkState {
+    Unchecked,
+    Held,
+    Refused,
+    Leaking,
+}
