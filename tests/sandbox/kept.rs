@@ -30,7 +30,6 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let tasks = Tasks::new(Stop::default());
         let options = Options {
-            backend: agent_runtime::sandbox::Backend::Sandbox,
             enabled: true,
             min_level: Confinement::FullNoproc,
             data_dir: dir.path().to_owned(),
