@@ -9,7 +9,7 @@ use agent_runtime::{
     },
     egress::Egress,
     runtime::{Redactor, Stop, Tasks},
-    sandbox::{Backend, Options, Sandbox, SandboxError},
+    sandbox::{Options, Sandbox, SandboxError},
     tools::{CallContext, Tools, parse},
 };
 use serde_json::{Value, json};
