@@ -6,7 +6,7 @@ use agent_runtime::{
     domain::{Confinement, Grant, IdSource, RunId, SystemClock, ToolCallId, ToolStatus},
     egress::Egress,
     runtime::{Redactor, Stop, Tasks},
-    sandbox::{Options, Sandbox},
+    sandbox::{Backend, Options, Sandbox},
     tools::{self, CallContext, Tools, parse},
 };
 use serde_json::json;
