@@ -51,6 +51,7 @@ pub use output::Live;
 pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
 pub use protected::ProtectedError;
 pub use session::{Listeners, Profile, Session};
+pub use syscalls::seccomp_program;
 pub use wire::Failure;
 pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
 pub use zygote::{TOOL_UID, helper_main, helper_requested};

@@ -37,6 +37,8 @@ const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const UNLISTED: &str = "unlisted.invalid";
 /// Ports of ordinary services that are no doors.
 const NO_DOORS: [u16; 6] = [21, 22, 25, 53, 8080, 8443];
+/// The record type of a TLS alert.
+const TLS_ALERT: u8 = 21;
 /// `REFUSED` in the answer of a name server (RFC 1035).
 const REFUSED: u8 = 5;
 /// Bytes of an answer that are looked at.
@@ -101,11 +103,11 @@ pub(super) async fn check(kept: &Kept, grant: &Grant) -> Result<(), String> {
     if ended.end != End::Exited(0) {
         return Err(format!("the canary ended with {:?}", ended.end));
     }
-    let found = canary::findings(&ended.output)?;
-    let escapes: Vec<String> =
-        found.into_iter().filter(|f| f.has_escaped).map(|f| f.attempt).collect();
+    let findings = canary::findings(&ended.output)?;
+    let escapes = findings.into_iter().filter(|found| found.has_escaped).map(|f| f.attempt);
+    let escapes = escapes.collect::<Vec<_>>().join(", ");
     if !escapes.is_empty() {
-        return Err(format!("from inside one could {}", escapes.join(", ")));
+        return Err(format!("from inside one could {escapes}"));
     }
     bait.touched().map_or(Ok(()), |seen| Err(seen.to_owned()))
 }
@@ -185,9 +187,11 @@ fn is_refused(to: IpAddr, port: u16, request: &str) -> bool {
     text.starts_with("http/1.1 403") && text.contains("x-egress-reason:")
 }
 
-/// Whether port 443 answers something that is no TLS.
+/// Whether port 443 answers something that is no TLS. A refusal there is an alert (RFC 8446
+/// section 6), or nothing at all.
 fn is_served(port: u16) -> bool {
-    asked(ELSEWHERE, port, &plain(UNLISTED)).is_ok_and(|answer| !answer.is_empty())
+    asked(ELSEWHERE, port, &plain(UNLISTED))
+        .is_ok_and(|answer| !answer.is_empty() && answer.first() != Some(&TLS_ALERT))
 }
 
 /// Whether the name server at this address refuses the unlisted name.

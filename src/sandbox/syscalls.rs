@@ -149,6 +149,18 @@ const fn internet() -> [(u16, u8, u8, u32); 15] {
     ]
 }
 
+/// The program of tools as `struct sock_filter` after `struct sock_filter` (linux/filter.h), as
+/// other sandboxes take it (`bwrap --seccomp`): to look at it, and to compare like with like.
+pub fn seccomp_program() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for step in compile(Sockets::Unix, true) {
+        bytes.extend_from_slice(&step.code.to_ne_bytes());
+        bytes.extend_from_slice(&[step.jt, step.jf]);
+        bytes.extend_from_slice(&step.k.to_ne_bytes());
+    }
+    bytes
+}
+
 /// Applies the program to this thread, for good.
 pub(super) fn apply(program: &BpfProgram) -> Result<(), Failure> {
     seccompiler::apply_filter(program).map_err(|error| {
