@@ -20,6 +20,7 @@ use super::{
     output::Capture,
     plan::{self, Program},
     session::Kept,
+    watch::Watch,
 };
 use crate::domain::Grant;
 
@@ -92,14 +93,14 @@ impl NetBait {
 
 /// Lets the canary loose in a sandbox whose doors are served; what got through, or why nobody
 /// knows.
-pub(super) async fn check(kept: &Kept, grant: &Grant) -> Result<(), String> {
+pub(super) async fn check(kept: &Kept, watch: &Watch, grant: &Grant) -> Result<(), String> {
     let bait = NetBait::new().map_err(|e| format!("the canary cannot be prepared: {e}"))?;
     let program = Program::NetCanary(bait.attempts().clone());
     let plan = plan::with_program(grant, &kept.plan, "", program).map_err(|e| e.to_string())?;
     let capture = Capture::new(FINDINGS_BYTES_MAX, None);
-    let request = Request { plan, stdin: Vec::new(), wall: WALL, capture };
+    let request = Request { plan, stdin: Vec::new(), wall: WALL, capture, limits: grant.limits };
     let stop = CancellationToken::new();
-    let ended = Box::pin(call::run(kept, request, &stop)).await;
+    let ended = Box::pin(call::run(kept, watch, request, &stop)).await;
     let ended = ended.map_err(|e: SandboxError| e.to_string())?;
     if ended.end != End::Exited(0) {
         return Err(format!("the canary ended with {:?}", ended.end));
