@@ -402,6 +402,11 @@ impl Sandbox {
         }
     }
 
+    /// What looks after calls while they run.
+    fn watch(&self) -> &Watch {
+        &self.inner.watch
+    }
+
     async fn run_in_own(
         &self,
         kept: &Kept,

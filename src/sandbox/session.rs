@@ -158,7 +158,7 @@ impl Session {
     /// What got through, or why nobody knows.
     pub async fn check_network(&self, grant: &Grant) -> Result<(), String> {
         match &self.home {
-            Home::Own(kept) => net_canary::check(kept, grant).await,
+            Home::Own(kept) => net_canary::check(kept, self.sandbox.watch(), grant).await,
             Home::Other(_) => Err("this backend has no doors to try".to_owned()),
         }
     }

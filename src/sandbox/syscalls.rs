@@ -164,7 +164,7 @@ const fn internet() -> [(u16, u8, u8, u32); 15] {
 /// other sandboxes take it (`bwrap --seccomp`): to look at it, and to compare like with like.
 pub fn seccomp_program() -> Vec<u8> {
     let mut bytes = Vec::new();
-    for step in compile(Sockets::Unix, true) {
+    for step in compile(Sockets::Unix) {
         bytes.extend_from_slice(&step.code.to_ne_bytes());
         bytes.extend_from_slice(&[step.jt, step.jf]);
         bytes.extend_from_slice(&step.k.to_ne_bytes());
