@@ -53,7 +53,7 @@ pub(crate) async fn measure(report: &mut Report, lab: &Lab, plan: Plan) -> anyho
     let channel = egress.open(agent, "bench".to_owned(), limits);
     let mut session = lab.open(&grant).await?;
     let doors = session.take_listeners().context("a session with hosts has doors")?;
-    channel.listen(Doors {
+    let _serving = channel.listen(Doors {
         proxy: doors.proxy,
         http: doors.http,
         https: doors.https,

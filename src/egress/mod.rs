@@ -92,7 +92,7 @@ impl Egress {
     /// Makes the machinery; no agent reaches anything before [`Egress::set_policy`].
     ///
     /// # Errors
-    /// When the system's resolver configuration cannot be read, or a setting cannot work.
+    /// When a setting cannot work.
     pub fn new(options: Options, tasks: &Tasks) -> Result<Self, EgressError> {
         let shared = Shared {
             tasks: tasks.clone(),

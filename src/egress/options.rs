@@ -150,8 +150,8 @@ fn percent_decode(text: &str) -> Option<String> {
 /// Why egress cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
-    /// `/etc/resolv.conf` is missing or names no server.
-    #[error("cannot read the system's DNS configuration")]
+    /// The resolver cannot be made.
+    #[error("cannot make the DNS resolver")]
     Resolver {
         /// What the resolver said.
         #[source]

@@ -7,12 +7,14 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
+    sync::Mutex,
+    time::SystemTime,
 };
 
 use hickory_resolver::{
     TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
-    net::runtime::TokioRuntimeProvider,
+    net::{NetError, runtime::TokioRuntimeProvider},
 };
 use tokio::time::{Duration, Instant};
 
@@ -21,7 +23,7 @@ use super::{
     options::EgressError,
     reason::Reason,
 };
-use crate::domain::HostName;
+use crate::{domain::HostName, runtime::tasks::lock};
 
 /// For a whole lookup, retries included.
 const WAIT: Duration = Duration::from_secs(5);
@@ -36,11 +38,23 @@ const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(30);
 /// Addresses of one name; a name with more is refused, since all are checked.
 const ADDRESSES_MAX: usize = 64;
 
+/// What the system's own lookups read.
+const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
 /// Looks names up.
 pub(super) struct Resolver {
-    dns: TokioResolver,
+    dns: Mutex<Dns>,
+    name_servers: Vec<SocketAddr>,
     connect_to: BTreeMap<(HostName, u16), SocketAddr>,
 }
+
+/// What asks the servers, and how the system's files stood when it was made.
+struct Dns {
+    resolver: TokioResolver,
+    made_from: Stamp,
+}
+
+type Stamp = [Option<SystemTime>; 2];
 
 /// The addresses of a host, not checked yet, in the order in which they are dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,28 +69,31 @@ pub(super) struct Resolved {
 
 impl Resolver {
     /// # Errors
-    /// When the system's configuration cannot be read.
+    /// When no resolver can be made at all.
     pub(super) fn new(
         name_servers: &[SocketAddr],
         connect_to: BTreeMap<(HostName, u16), SocketAddr>,
     ) -> Result<Self, EgressError> {
-        let failed = |source| EgressError::Resolver { source };
-        let mut builder = if name_servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(failed)?
-        } else {
-            let servers = name_servers.iter().map(server).collect();
-            let config = ResolverConfig::from_name_servers(servers);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        let options = builder.options_mut();
-        options.timeout = QUESTION_WAIT;
-        options.attempts = 2;
-        options.cache_size = CACHE_ANSWERS_MAX;
-        options.positive_max_ttl = Some(TTL_MAX);
-        options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
-        options.use_hosts_file =
-            if name_servers.is_empty() { ResolveHosts::Always } else { ResolveHosts::Never };
-        Ok(Self { dns: builder.build().map_err(failed)?, connect_to })
+        let made_from = stamp();
+        let resolver = made(name_servers).map_err(|source| EgressError::Resolver { source })?;
+        let dns = Mutex::new(Dns { resolver, made_from });
+        Ok(Self { dns, name_servers: name_servers.to_vec(), connect_to })
+    }
+
+    /// The resolver for the system's configuration as it is now: it changes with the network.
+    fn dns(&self) -> TokioResolver {
+        let mut dns = lock(&self.dns);
+        let now = stamp();
+        if self.name_servers.is_empty() && now != dns.made_from {
+            dns.made_from = now;
+            match made(&self.name_servers) {
+                Ok(resolver) => dns.resolver = resolver,
+                Err(error) => {
+                    tracing::warn!(%error, "the DNS configuration has changed and cannot be used")
+                }
+            }
+        }
+        dns.resolver.clone()
     }
 
     /// The addresses of a host that rules allow.
@@ -96,7 +113,7 @@ impl Resolver {
         }
         // With its last dot no search domain is tried: what is looked up is what was allowed.
         let name = format!("{}.", host.as_str());
-        let found = tokio::time::timeout(WAIT, self.dns.lookup_ip(name)).await;
+        let found = tokio::time::timeout(WAIT, self.dns().lookup_ip(name)).await;
         let found = match found {
             Ok(Ok(found)) => found,
             Ok(Err(error)) if error.is_no_records_found() => return Err(Reason::NoAddress),
@@ -116,6 +133,34 @@ impl Resolver {
             _ => Err(Reason::AddressRefused),
         }
     }
+}
+
+fn stamp() -> Stamp {
+    SYSTEM_FILES.map(|file| std::fs::metadata(file).and_then(|meta| meta.modified()).ok())
+}
+
+/// A resolver that asks these servers; with none given those of the system.
+fn made(name_servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+    let is_system = name_servers.is_empty();
+    let servers = ResolverConfig::from_name_servers(name_servers.iter().map(server).collect());
+    let given = || TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default());
+    let mut builder = if is_system {
+        TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            // Like a machine without a network: every name fails, and the daemon runs.
+            tracing::warn!(%error, "no DNS server is configured: names of agents' hosts fail");
+            given()
+        })
+    } else {
+        given()
+    };
+    let options = builder.options_mut();
+    options.timeout = QUESTION_WAIT;
+    options.attempts = 2;
+    options.cache_size = CACHE_ANSWERS_MAX;
+    options.positive_max_ttl = Some(TTL_MAX);
+    options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
+    options.use_hosts_file = if is_system { ResolveHosts::Always } else { ResolveHosts::Never };
+    builder.build()
 }
 
 /// Checks one address that is about to be dialled.

@@ -37,11 +37,10 @@ const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const UNLISTED: &str = "unlisted.invalid";
 /// Ports of ordinary services that are no doors.
 const NO_DOORS: [u16; 6] = [21, 22, 25, 53, 8080, 8443];
+/// The record type of a TLS alert.
+const TLS_ALERT: u8 = 21;
 /// `REFUSED` in the answer of a name server (RFC 1035).
 const REFUSED: u8 = 5;
-/// The kind of a TLS record that holds an alert, and the bytes of such a record (RFC 8446).
-const ALERT: u8 = 21;
-const ALERT_BYTES: usize = 7;
 /// Bytes of an answer that are looked at.
 const ANSWER_BYTES_MAX: u64 = 4 << 10;
 
@@ -188,11 +187,11 @@ fn is_refused(to: IpAddr, port: u16, request: &str) -> bool {
     text.starts_with("http/1.1 403") && text.contains("x-egress-reason:")
 }
 
-/// Whether port 443 serves something that is no TLS. An alert is how the door refuses.
+/// Whether port 443 answers something that is no TLS. A refusal there is an alert (RFC 8446
+/// section 6), or nothing at all.
 fn is_served(port: u16) -> bool {
-    let is_alert = |answer: &[u8]| answer.len() <= ALERT_BYTES && answer.first() == Some(&ALERT);
     asked(ELSEWHERE, port, &plain(UNLISTED))
-        .is_ok_and(|answer| !answer.is_empty() && !is_alert(&answer))
+        .is_ok_and(|answer| !answer.is_empty() && answer.first() != Some(&TLS_ALERT))
 }
 
 /// Whether the name server at this address refuses the unlisted name.

@@ -215,7 +215,7 @@ fn the_shipped_profile_lets_through_what_tools_may_call_and_what_builds_a_sandbo
     let mut listed: Vec<String> = ALLOWED.iter().flat_map(|g| g.calls).map(plain).collect();
     listed.sort();
     assert_eq!(names(0), listed);
-    let by_argument = [CLONE, CLONE3, IOCTL, SOCKET, SOCKETPAIR];
+    let by_argument = [CLONE, CLONE3, IOCTL, MEMFD_CREATE, SOCKET, SOCKETPAIR];
     assert_eq!(names(1), by_argument.iter().map(plain).collect::<Vec<_>>());
     // The rest is refused to tools by name.
     let refused: Vec<String> = REFUSED.iter().flat_map(|r| r.calls).map(plain).collect();

@@ -90,7 +90,7 @@ async fn a_connection_that_goes_beyond_its_bytes_is_cut() {
         let records = world.end().records;
         let cut = &records[0];
         assert_eq!((cut.allowed, cut.reason.as_str()), (false, reason), "{records:?}");
-        assert!(cut.bytes_up <= 200_000 && cut.bytes_down <= 100_000, "{cut:?}");
+        assert!(cut.bytes_down <= 100_000, "{cut:?}");
         if reason == "quota_bytes_up" {
             assert_eq!(cut.bytes_up, 100_000);
         }
@@ -168,7 +168,9 @@ async fn a_client_that_has_said_everything_still_gets_the_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_one_run_leaves_another_run_untouched() {
-    let world = World::new();
+    let world = World::with(EgressLimits::default(), |options| {
+        options.timeouts.head = Duration::from_secs(10);
+    });
     let server = Server::http(answer("200 OK", "", "hi"));
     let port = server.port();
     world.allow(&[format!("allowed.test:{port} allow_private")]);
@@ -194,9 +196,14 @@ async fn a_flood_of_one_run_leaves_another_run_untouched() {
         format!("GET http://allowed.test:{port}/ HTTP/1.1\r\nHost: allowed.test:{port}\r\n\r\n");
     assert!(talk(proxy, request.as_bytes()).starts_with("HTTP/1.1 200 "));
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // 32 open ones and 64 that wait are the run's bound.
+    let refused = || world.records().iter().filter(|r| r.reason == "quota_tunnels").count();
+    let until = Instant::now() + Duration::from_secs(5);
+    while refused() < 200 - 96 {
+        assert!(Instant::now() < until, "{}", refused());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     drop((serving, waiting));
-    let refused = world.records().iter().filter(|r| r.reason == "quota_tunnels").count();
-    assert!(refused >= 100, "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

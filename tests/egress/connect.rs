@@ -164,3 +164,48 @@ async fn what_cannot_be_reached_is_told_apart_from_what_is_refused() {
     assert_refused(&talk(world.proxy, request("allowed.test").as_bytes()), "connect_failed");
     assert_refused(&talk(world.proxy, request("absent.test").as_bytes()), "no_address");
 }
+
+/// The hello with one more extension at its end.
+fn with_extension(hello: &[u8], extension: &[u8]) -> Vec<u8> {
+    let mut out = hello.to_vec();
+    out.extend_from_slice(extension);
+    // Record header (5), handshake header (4), version and random (34), session, suites, methods.
+    let session = 43 + 1 + usize::from(out[43]);
+    let suites = session + 2 + usize::from(u16::from_be_bytes([out[session], out[session + 1]]));
+    let extensions = suites + 1 + usize::from(out[suites]);
+    for at in [3, 7, extensions] {
+        let length =
+            u16::from_be_bytes([out[at], out[at + 1]]) + u16::try_from(extension.len()).unwrap();
+        out[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hello_that_hides_its_name_is_refused_unless_the_rule_is_opaque() {
+    let (world, ca) = (World::new(), Ca::new());
+    let server = Server::echo();
+    let authority = format!("allowed.test:{}", server.port());
+    let name = ServerName::try_from("allowed.test").unwrap();
+    let mut client = ClientConnection::new(client_config(&ca.certificate, true), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    // encrypted_client_hello, and one that nobody knows as the control.
+    let hidden = with_extension(&hello, &[0xfe, 0x0d, 0, 2, 0, 0]);
+    let strange = with_extension(&hello, &[0xfa, 0x0d, 0, 2, 0, 0]);
+    for (rule, hello, is_let_through) in [
+        ("allow_private", &hidden, false),
+        ("allow_private", &strange, true),
+        ("allow_private opaque", &hidden, true),
+    ] {
+        world.allow(&[format!("{authority} {rule}")]);
+        let (mut stream, _) = connect(world.proxy, &authority);
+        stream.write_all(hello).unwrap();
+        let mut back = vec![0; hello.len()];
+        let came_back = stream.read_exact(&mut back).is_ok() && back == *hello;
+        assert_eq!(came_back, is_let_through, "{rule}");
+    }
+    let refused: Vec<_> = world.records().into_iter().filter(|record| !record.allowed).collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].reason, "sni_missing");
+}
