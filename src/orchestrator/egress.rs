@@ -377,7 +377,7 @@ impl Inner {
         answer.addresses = explained
             .addresses
             .into_iter()
-            .map(|(address, refused)| CheckedAddress { address, refused: refused.map(Into::into) })
+            .map(|(address, refused)| CheckedAddress { address, refused })
             .collect();
         match explained.decision {
             Ok(_) => {
