@@ -9,7 +9,7 @@ use agent_runtime::{
     },
     egress::Egress,
     runtime::{Redactor, Stop, Tasks},
-    sandbox::{Options, Sandbox, SandboxError},
+    sandbox::{Backend, Options, Sandbox, SandboxError},
     tools::{CallContext, Tools, parse},
 };
 use serde_json::{Value, json};
