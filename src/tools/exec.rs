@@ -108,7 +108,11 @@ async fn attempt(
 ) -> Result<Outcome, SandboxError> {
     let lease = sessions.lease(place, &job.grant, &cx.stop).await?;
     let result = Box::pin(lease.housed.session.run(job, cx.stop.clone())).await;
-    sessions.give_back(lease);
+    match result {
+        // Dead or dying: the next call gets another.
+        Err(SandboxError::Gone | SandboxError::Lost) => drop(lease),
+        _ => sessions.give_back(lease),
+    }
     result
 }
 
