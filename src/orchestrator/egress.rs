@@ -393,8 +393,12 @@ impl Inner {
                 answer.layer = EgressLayer::Address;
                 answer.reason = Some(reason.as_str());
                 answer.detail = explained.text;
-                answer.change =
-                    format!("agent-runtime egress add {place} --allow-private --agent {agent}");
+                answer.change = if answer.reason == Some(tools::ADDRESS_REFUSED) {
+                    format!("agent-runtime egress add {place} --allow-private --agent {agent}")
+                } else {
+                    "no rule is in the way: look at the name and at the DNS of this machine"
+                        .to_owned()
+                };
             }
         }
         answer

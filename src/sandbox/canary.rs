@@ -36,7 +36,8 @@ const STAND_BY: Duration = Duration::from_secs(15);
 /// Processes that a tool without children can see: pid 1 and itself.
 const PROCESSES_SEEN: usize = 2;
 /// World-readable files of every Linux machine that are not in the view.
-const HOST_FILES: [&str; 4] = ["/etc/fstab", "/etc/machine-id", "/etc/os-release", "/etc/hostname"];
+const HOST_FILES: [&str; 4] =
+    ["/etc/fstab", "/etc/machine-id", "/etc/resolv.conf", "/etc/hostname"];
 /// What a program of a workspace is called here.
 const OWN_PROGRAM: &str = "canary-program";
 

@@ -92,18 +92,18 @@ enum Entry<'t> {
 /// Makes an entry and the directories above it, on a file system that nobody else sees.
 fn make(at: &OwnedFd, path: &Path, entry: Entry<'_>) -> Result<(), Failure> {
     let step = || format!("make {}", path.display());
-    let mode = Mode::from_raw_mode(0o755);
+    let access = Mode::from_raw_mode(0o755);
     let mut above = PathBuf::new();
     for part in path.parent().into_iter().flat_map(Path::components) {
         above.push(part);
-        exists_already(mkdirat(at, &above, mode)).at(step())?;
+        exists_already(mkdirat(at, &above, access)).at(step())?;
     }
     let made = match entry {
-        Entry::Directory => mkdirat(at, path, mode),
+        Entry::Directory => mkdirat(at, path, access),
         Entry::Link(target) => symlinkat(target, at.as_fd(), path),
         Entry::File => {
             let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::EXCL | OFlags::CLOEXEC;
-            openat(at, path, flags, mode).map(drop)
+            openat(at, path, flags, access).map(drop)
         }
     };
     exists_already(made).at(step())

@@ -20,6 +20,7 @@ use super::{
     output::Capture,
     plan::{self, Program},
     session::Kept,
+    watch::Watch,
 };
 use crate::domain::Grant;
 
@@ -39,6 +40,9 @@ const UNLISTED: &str = "unlisted.invalid";
 const NO_DOORS: [u16; 6] = [21, 22, 25, 53, 8080, 8443];
 /// `REFUSED` in the answer of a name server (RFC 1035).
 const REFUSED: u8 = 5;
+/// The kind of a TLS record that holds an alert, and the bytes of such a record (RFC 8446).
+const ALERT: u8 = 21;
+const ALERT_BYTES: usize = 7;
 /// Bytes of an answer that are looked at.
 const ANSWER_BYTES_MAX: u64 = 4 << 10;
 
@@ -89,23 +93,23 @@ impl NetBait {
 
 /// Lets the canary loose in a sandbox whose doors are served; what got through, or why nobody
 /// knows.
-pub(super) async fn check(kept: &Kept, grant: &Grant) -> Result<(), String> {
+pub(super) async fn check(kept: &Kept, watch: &Watch, grant: &Grant) -> Result<(), String> {
     let bait = NetBait::new().map_err(|e| format!("the canary cannot be prepared: {e}"))?;
     let program = Program::NetCanary(bait.attempts().clone());
     let plan = plan::with_program(grant, &kept.plan, "", program).map_err(|e| e.to_string())?;
     let capture = Capture::new(FINDINGS_BYTES_MAX, None);
-    let request = Request { plan, stdin: Vec::new(), wall: WALL, capture };
+    let request = Request { plan, stdin: Vec::new(), wall: WALL, capture, limits: grant.limits };
     let stop = CancellationToken::new();
-    let ended = Box::pin(call::run(kept, request, &stop)).await;
+    let ended = Box::pin(call::run(kept, watch, request, &stop)).await;
     let ended = ended.map_err(|e: SandboxError| e.to_string())?;
     if ended.end != End::Exited(0) {
         return Err(format!("the canary ended with {:?}", ended.end));
     }
-    let found = canary::findings(&ended.output)?;
-    let escapes: Vec<String> =
-        found.into_iter().filter(|f| f.has_escaped).map(|f| f.attempt).collect();
+    let findings = canary::findings(&ended.output)?;
+    let escapes = findings.into_iter().filter(|found| found.has_escaped).map(|f| f.attempt);
+    let escapes = escapes.collect::<Vec<_>>().join(", ");
     if !escapes.is_empty() {
-        return Err(format!("from inside one could {}", escapes.join(", ")));
+        return Err(format!("from inside one could {escapes}"));
     }
     bait.touched().map_or(Ok(()), |seen| Err(seen.to_owned()))
 }
@@ -185,9 +189,11 @@ fn is_refused(to: IpAddr, port: u16, request: &str) -> bool {
     text.starts_with("http/1.1 403") && text.contains("x-egress-reason:")
 }
 
-/// Whether port 443 answers something that is no TLS.
+/// Whether port 443 serves something that is no TLS. An alert is how the door refuses.
 fn is_served(port: u16) -> bool {
-    asked(ELSEWHERE, port, &plain(UNLISTED)).is_ok_and(|answer| !answer.is_empty())
+    let is_alert = |answer: &[u8]| answer.len() <= ALERT_BYTES && answer.first() == Some(&ALERT);
+    asked(ELSEWHERE, port, &plain(UNLISTED))
+        .is_ok_and(|answer| !answer.is_empty() && !is_alert(&answer))
 }
 
 /// Whether the name server at this address refuses the unlisted name.

@@ -162,7 +162,7 @@ impl Protected {
         directory: BorrowedFd<'_>,
         top: Option<&Stat>,
     ) -> rustix::io::Result<Standing> {
-        let mut at = directory.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+        let mut at = rustix::io::fcntl_dupfd_cloexec(directory, 0)?;
         let mut stat = fstat(&at)?;
         for _ in 0..DEPTH_MAX {
             if self.is(&stat) {

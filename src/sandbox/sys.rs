@@ -275,10 +275,10 @@ pub(super) fn set_thread_fs_ids(uid: u32, gid: u32) -> io::Result<()> {
     unsafe { libc::setfsuid(uid) };
     // The calls tell no error, but an id that cannot be gives the current one.
     // SAFETY: as above; -1 is no id, so nothing is changed.
-    let now_gid = unsafe { libc::setfsgid(u32::MAX) };
+    let group = unsafe { libc::setfsgid(u32::MAX) };
     // SAFETY: as above.
-    let now_uid = unsafe { libc::setfsuid(u32::MAX) };
-    let has_changed = now_uid.cast_unsigned() == uid && now_gid.cast_unsigned() == gid;
+    let user = unsafe { libc::setfsuid(u32::MAX) };
+    let has_changed = user.cast_unsigned() == uid && group.cast_unsigned() == gid;
     if has_changed { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 

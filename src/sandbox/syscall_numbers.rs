@@ -97,5 +97,6 @@ pub(super) const CLONE: Call = call!(SYS_clone 56 220);
 pub(super) const CLONE3: Call = call!(SYS_clone3 435 435);
 pub(super) const MEMFD_CREATE: Call = call!(SYS_memfd_create 319 279);
 pub(super) const IOCTL: Call = call!(SYS_ioctl 16 29);
+pub(super) const SHMGET: Call = call!(SYS_shmget 29 194);
 pub(super) const SOCKET: Call = call!(SYS_socket 41 198);
 pub(super) const SOCKETPAIR: Call = call!(SYS_socketpair 53 199);

@@ -10,7 +10,7 @@ use seccompiler::{BpfProgram, sock_filter};
 use super::{
     syscall_lists::{ALLOWED, REFUSED},
     syscall_numbers::{
-        Architecture, CLONE, CLONE3, Call, IOCTL, MEMFD_CREATE, NATIVE, SOCKET, SOCKETPAIR,
+        Architecture, CLONE, CLONE3, Call, IOCTL, MEMFD_CREATE, NATIVE, SHMGET, SOCKET, SOCKETPAIR,
     },
     wire::Failure,
 };
@@ -23,12 +23,17 @@ const CLONE_REFUSED: u32 = 0x0002_0000 // NEWNS
 /// Puts characters into the terminal's input, and the console's equivalent (paste).
 const TTY_REFUSED: [u32; 2] = [0x5412, 0x541C];
 
+/// Bytes of one piece of System V shared memory: enough for the lock that database servers make.
+/// The memory belongs to no process, so it is bounded by the number of pieces, 4,096 (`shmmni`).
+const SHARED_BYTES_MAX: u32 = 4_096;
+
 // Offsets in `struct seccomp_data`; arguments are little-endian 64-bit, of which the low half is
 // what the kernel looks at for each call that is filtered by argument here.
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const OFFSET_ARG0_LOW: u32 = 16;
 const OFFSET_ARG1_LOW: u32 = 24;
+const OFFSET_ARG1_HIGH: u32 = 28;
 const OFFSET_ARG2_LOW: u32 = 32;
 /// A socket's type without the flags that `socket` takes beside it.
 const SOCKET_TYPE_MASK: u32 = 0xf;
@@ -59,19 +64,13 @@ pub(super) enum Sockets {
     Internet,
 }
 
-/// Compiles the lists into a program for `seccomp(2)`. `may_execute_files`: a file in memory is
-/// one more place from which a program could be executed, and no mount attribute or Landlock rule
-/// holds there.
-pub(super) fn compile(sockets: Sockets, may_execute_files: bool) -> BpfProgram {
-    compile_for(&NATIVE, sockets, may_execute_files)
+/// Compiles the lists into a program for `seccomp(2)`.
+pub(super) fn compile(sockets: Sockets) -> BpfProgram {
+    compile_for(&NATIVE, sockets)
 }
 
 /// As [`compile`], for any architecture.
-fn compile_for(
-    architecture: &Architecture,
-    sockets: Sockets,
-    may_execute_files: bool,
-) -> BpfProgram {
+fn compile_for(architecture: &Architecture, sockets: Sockets) -> BpfProgram {
     let mut p = Assembler { program: BpfProgram::new(), architecture };
     // Another architecture's numbers mean other calls.
     p.load(OFFSET_ARCH);
@@ -115,8 +114,20 @@ fn compile_for(
         Sockets::Unix => p.when_call(&SOCKET, &unix_only),
         Sockets::Internet => p.when_call(&SOCKET, &internet()),
     }
-    let in_memory = if may_execute_files { RETURN_ALLOW } else { errno(libc::ENOSYS) };
-    p.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, in_memory)]);
+    // A file in memory belongs to no process that could be charged for it, and could be executed
+    // where files may not.
+    p.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
+    p.when_call(
+        &SHMGET,
+        &[
+            (LOAD, 0, 0, OFFSET_ARG1_HIGH),
+            (JUMP_EQUAL, 0, 2, 0),
+            (LOAD, 0, 0, OFFSET_ARG1_LOW),
+            (JUMP_AT_LEAST, 0, 1, SHARED_BYTES_MAX + 1),
+            (RETURN, 0, 0, errno(libc::EINVAL)),
+            (RETURN, 0, 0, RETURN_ALLOW),
+        ],
+    );
     for call in ALLOWED.iter().flat_map(|g| g.calls) {
         p.when_call(call, &[(RETURN, 0, 0, RETURN_ALLOW)]);
     }
@@ -147,6 +158,18 @@ const fn internet() -> [(u16, u8, u8, u32); 15] {
         (RETURN, 0, 0, errno(libc::EAFNOSUPPORT)),
         (RETURN, 0, 0, errno(libc::EPERM)),
     ]
+}
+
+/// The program of tools as `struct sock_filter` after `struct sock_filter` (linux/filter.h), as
+/// other sandboxes take it (`bwrap --seccomp`): to look at it, and to compare like with like.
+pub fn seccomp_program() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for step in compile(Sockets::Unix) {
+        bytes.extend_from_slice(&step.code.to_ne_bytes());
+        bytes.extend_from_slice(&[step.jt, step.jf]);
+        bytes.extend_from_slice(&step.k.to_ne_bytes());
+    }
+    bytes
 }
 
 /// Applies the program to this thread, for good.

@@ -28,3 +28,4 @@ pub use hash::args_hash;
 pub use invoke::{CallContext, Invoked, Options, Tools};
 pub use network::NetworkStatus;
 pub use parse::{Invocation, ParseError, parse};
+pub use policy::ADDRESS_REFUSED;

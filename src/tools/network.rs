@@ -162,7 +162,12 @@ fn add(outcome: &mut ToolOutcome, line: &str) {
 pub(super) fn note(outcome: &mut ToolOutcome, traffic: &Traffic) {
     let mut told: Vec<String> = Vec::new();
     for record in traffic.records.iter().filter(|r| is_refusal(r)) {
-        let line = format!("{}:{} ({})", record.host, record.port, record.reason);
+        let line = match record.via {
+            EgressVia::Dns => format!("the name {} ({})", record.host, record.reason),
+            EgressVia::Connect | EgressVia::Http | EgressVia::Tls | EgressVia::Fetch => {
+                format!("{}:{} ({})", record.host, record.port, record.reason)
+            }
+        };
         if !told.contains(&line) {
             told.push(line);
         }

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use super::Tools;
 use crate::{
     domain::{AgentName, HostPolicy},
-    egress::{Destination, Explanation},
+    egress::{Destination, Explanation, Reason},
 };
+
+/// The code of a host whose addresses are refused.
+pub const ADDRESS_REFUSED: &str = Reason::AddressRefused.as_str();
 
 impl Tools {
     /// From now on the agent reaches this and no more; open connections beyond it are cut.

@@ -230,6 +230,18 @@ fn doctor_says_what_is_wrong_and_how_to_mend_it() {
 }
 
 #[test]
+fn doctor_attests_the_sandbox_with_negative_controls() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = run(dir.path(), &["doctor", "--attest", "--json"]).good().json();
+    assert_eq!((&report["ok"], &report["level"]), (&true.into(), &"full".into()), "{report}");
+    let findings = report["findings"].as_array().unwrap();
+    let held = findings.iter().filter(|f| f["shown"] == "held").count();
+    assert!(held >= 15, "{report}");
+    let table = run(dir.path(), &["doctor", "--attest"]).good().out;
+    assert!(table.contains("read a file outside") && table.contains("level full"), "{table}");
+}
+
+#[test]
 fn help_teaches_with_examples() {
     let dir = tempfile::tempdir().unwrap();
     let help = run(dir.path(), &["--help"]).good().out;

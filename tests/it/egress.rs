@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    scenes::{approval_of, provider, sh, workspace_text},
+    scenes::{approval_of, provider, sh, until, workspace_text},
     support::{
         daemon::Daemon,
         fake_llm::Turn,
@@ -197,4 +197,27 @@ async fn readiness_says_that_the_network_of_tools_is_held() {
     assert_eq!(ready["checks"]["egress"]["ok"], true, "{ready}");
     let detail = ready["checks"]["egress"]["detail"].as_str().unwrap();
     assert!(detail.contains("every way out"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_host_that_is_taken_off_the_list_is_cut_off_at_once() {
+    let (fake, site) = (provider(), FakeSite::start());
+    let daemon = daemon(&fake, &site).await;
+    let add = ["egress", "add", "late.example:80", "--allow-private", "--agent", "web"];
+    let added = daemon.cli(&add).await;
+    assert_eq!(added.code, Some(0), "{added:?}");
+    let call = sh("curl -sS -m 25 http://late.example/hang; echo code $?");
+    fake.script("late", [Turn::call("exec", &call), Turn::text("end")]);
+    let run = daemon.submit("web", "script:late").await;
+    until("the request", || (!site.asked_for("/hang").is_empty()).then_some(())).await;
+    let started = tokio::time::Instant::now();
+    let removed = daemon.cli(&["egress", "remove", "late.example:80 allow_private"]).await;
+    assert_eq!(removed.code, Some(0), "{removed:?}");
+    daemon.wait_for(&run, &["succeeded"]).await;
+    assert!(started.elapsed() < std::time::Duration::from_secs(15), "it was not cut");
+    let denied = events_of(&daemon, &run, "egress.denied").await;
+    assert!(denied.iter().any(|d| d["host"] == "late.example"), "{denied:#?}");
+    let later = [("http_request", get("http://late.example/page"))];
+    let later = play(&daemon, &fake, "web", "later", &later).await;
+    assert_eq!(events_of(&daemon, &later.id, "tool.denied").await.len(), 1);
 }

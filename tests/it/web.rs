@@ -27,7 +27,7 @@ tools = ["http_request"]
 roles = ["member", "operator", "admin", "overlord"]
 allowed_domains = [{{ host = "site.example", port = 80, allow_private = true }}]
 [egress]
-connect_to = {{ "site.example:80" = "{}" }}
+connect_to = {{ "site.example:80" = "{0}", "late.example:80" = "{0}" }}
 "#,
         site.addr()
     )

@@ -83,15 +83,31 @@ pub(crate) async fn start(
     processes_max: usize,
     stop: &Stop,
 ) -> Result<Sandbox, SandboxError> {
-    let options = Options {
+    start_with(data_dir, stop, |options| options.processes_max = processes_max).await
+}
+
+/// As [`start`], with other options.
+pub(crate) async fn start_with(
+    data_dir: &Path,
+    stop: &Stop,
+    change: impl FnOnce(&mut Options),
+) -> Result<Sandbox, SandboxError> {
+    let options = options(data_dir, change);
+    Sandbox::start_with_helper(options, HELPER.into(), &Tasks::new(stop.clone())).await
+}
+
+/// What these tests ask of a sandbox.
+pub(crate) fn options(data_dir: &Path, change: impl FnOnce(&mut Options)) -> Options {
+    let mut options = Options {
         enabled: true,
         min_level: Confinement::FullNoproc,
         data_dir: data_dir.to_owned(),
-        processes_max,
+        processes_max: 16,
         sessions_max: 64,
         backend: sandbox::Backend::Sandbox,
     };
-    Sandbox::start_with_helper(options, HELPER.into(), &Tasks::new(stop.clone())).await
+    change(&mut options);
+    options
 }
 
 impl Drop for Lab {

@@ -61,6 +61,9 @@ pub(crate) struct Daemon {
     http: reqwest::Client,
     base: String,
     env: Vec<(String, String)>,
+    program: PathBuf,
+    /// What starts the daemon, with its arguments; nothing when it starts by itself.
+    launcher: Vec<String>,
 }
 
 /// What a command of our program said.
@@ -149,7 +152,9 @@ impl Daemon {
             .timeout(Duration::from_secs(70))
             .build()
             .expect("a client");
-        Self { dir, child: None, http, base: String::new(), env: Vec::new() }
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_agent-runtime"));
+        let (base, env, launcher) = (String::new(), Vec::new(), Vec::new());
+        Self { dir, child: None, http, base, env, program, launcher }
     }
 
     /// A started daemon.
@@ -200,7 +205,14 @@ impl Daemon {
     /// A command of our program on this daemon's directory, with a clean environment.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the test starts the daemon, not a tool")]
-        let mut command = Command::new(env!("CARGO_BIN_EXE_agent-runtime"));
+        let mut command = match self.launcher.split_first() {
+            Some((launcher, more)) if args.first() == Some(&"serve") => {
+                let mut command = Command::new(launcher);
+                command.args(more).arg(&self.program);
+                command
+            }
+            _ => Command::new(&self.program),
+        };
         command
             .arg("--config")
             .arg(self.dir.path().join("test.toml"))
@@ -217,6 +229,13 @@ impl Daemon {
     /// Sets a variable of every process that is started from now on.
     pub(crate) fn set_env(&mut self, name: &str, value: &str) {
         self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Lets `serve` be started by another program, which gets this copy of ours as its last
+    /// argument but those of the daemon.
+    pub(crate) fn start_through(&mut self, program: &Path, launcher: &[&str]) {
+        program.clone_into(&mut self.program);
+        self.launcher = launcher.iter().map(|part| (*part).to_owned()).collect();
     }
 
     /// Runs a command of our program to its end.

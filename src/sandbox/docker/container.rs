@@ -16,7 +16,8 @@ use super::{
     Inner,
     api::{ApiError, in_query},
     exec::{self, Exec},
-    spec::{KEEPER_UID, KEEPERS, LABEL, Spec},
+    spec::{KEEPERS, LABEL, Spec},
+    tool_ids,
 };
 use crate::{
     domain::ToolLimits,
@@ -116,7 +117,8 @@ impl Container {
             argv,
             env: Vec::new(),
             cwd: "/".to_owned(),
-            user: (KEEPER_UID, KEEPER_UID),
+            // Whom the workspace belongs to, so that its protected names can be looked at.
+            user: tool_ids(),
             stdin: Vec::new(),
             wall: VERIFY_WALL,
             capture: Capture::new(64 << 10, None),

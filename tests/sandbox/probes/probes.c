@@ -82,6 +82,8 @@ int main(int argc, char **argv) {
   if (IS("utime")) { struct timeval t[2] = {{1, 0}, {1, 0}}; return say(utimes(arg, t)); }
   if (IS("link")) return say(link(arg, argv[3]));
   if (IS("rename")) return say(rename(arg, argv[3]));
+  if (IS("stat")) { struct stat st; return say(stat(arg, &st)); }
+  if (IS("move-out")) { close(open(arg, O_WRONLY | O_CREAT, 0644)); return say(rename(arg, argv[3])); }
   if (IS("symlink-read")) { unlink(argv[3]); if (symlink(arg, argv[3])) return say(-1); return show(argv[3]); }
   if (IS("dotdot-read")) {
     char p[8192] = "";
@@ -144,6 +146,26 @@ int main(int argc, char **argv) {
     DIR *d = opendir("/proc");
     for (struct dirent *e; d && (e = readdir(d));) if (atoi(e->d_name) > 0) n++;
     printf("seen %d\n", n);
+    return 0;
+  }
+  if (IS("signal-as-thread")) return say(syscall(SYS_tkill, num, SIGKILL));
+  if (IS("pidfd-kill")) { int p = syscall(SYS_pidfd_open, num, 0); return say(p < 0 ? -1 : syscall(SYS_pidfd_send_signal, p, SIGKILL, 0, 0)); }
+  if (IS("sched")) { unsigned long mask = 1; return say(syscall(SYS_sched_setaffinity, num, sizeof mask, &mask)); }
+  if (IS("prlimit")) { struct { unsigned long a, b; } l = {64, 64}; return say(syscall(SYS_prlimit64, num, 7, &l, 0)); }
+  if (IS("double-fork")) {
+    // A grandchild in a session of its own, that writes after its parents are gone.
+    if (fork() == 0) {
+      setsid();
+      if (fork() == 0) {
+        for (int fd = 0; fd < 64; fd++) close(fd);
+        usleep(atoi(argv[3]) * 1000);
+        int fd = open(arg, O_WRONLY | O_CREAT, 0666);
+        if (fd >= 0 && write(fd, "alive", 5) == 5) close(fd);
+        _exit(0);
+      }
+      _exit(0);
+    }
+    printf("started\n");
     return 0;
   }
   // Network.
