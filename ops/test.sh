@@ -34,6 +34,7 @@ install_packages() {
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     if [ "$quick" = false ]; then
+        command -v linux.uml >/dev/null || missing+=(user-mode-linux)
         command -v aarch64-linux-gnu-gcc >/dev/null ||
             missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
         for pair in dockerd:docker.io docker:docker.io mmdebstrap:mmdebstrap; do
@@ -116,6 +117,7 @@ check lints cargo clippy --locked --all-targets -- -D warnings
 check tests cargo test --locked --no-fail-fast
 if [ "$quick" = false ]; then
     check aarch64 check_aarch64
+    check control-groups ops/control-groups.sh
     check fuzzing ops/fuzz.sh 10
     check docker check_docker
     check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet

@@ -58,6 +58,9 @@ pub const APPROVAL_TTL: Duration = Duration::from_secs(600);
 pub const WAIT_FOR_PERSON_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Tool processes at once; more wait. Keeps the daemon responsive on two cores.
 pub const SANDBOXES_MAX: usize = 16;
+/// Bytes that tools must leave free on the file system of a workspace, which is often the store's:
+/// enough for the daemon to write on for a while and to say what happened.
+pub const DISK_FREE_BYTES_MIN: u64 = 256 << 20;
 /// Authentication failures within the window before an address or token id is locked.
 pub const AUTH_FAILURES_MAX: u32 = 5;
 /// The window, and the time of the lock.

@@ -53,7 +53,7 @@ pub(crate) fn placeholders(value: &str) -> Result<Vec<Placeholder<'_>>, Template
         let (name, tail) = after.split_once(CLOSE).ok_or(TemplateError::Malformed)?;
         let is_name = !name.is_empty()
             && name.len() <= NAME_BYTES_MAX
-            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if !is_name || is_mentioned(before.as_bytes()) {
             return Err(TemplateError::Malformed);
         }
@@ -181,14 +181,14 @@ mod tests {
         let long = format!("{{{{secret:{}}}}}", "A".repeat(65));
         for value in [
             "{{secret:}}",
-            "{{secret:a}}",
+            "{{secret:a.b}}",
             "{{secret:A",
             "{{secret:A}",
             "{{secret: A}}",
             "{{Secret:A}}",
             "{{secret:A}} {{SECRET:B}}",
             "%7b%7bsecret:A%7D%7D",
-            "{{secret:A}}{{secret:b}}",
+            "{{secret:A}}{{secret:b/c}}",
             &long,
         ] {
             assert_eq!(names(value), Err(TemplateError::Malformed), "{value}");

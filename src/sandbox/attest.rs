@@ -84,8 +84,8 @@ pub async fn attest_with_helper(
     };
     let unavailable = |reason: String| SandboxError::Unavailable { reason };
     let data_dir = &sandbox.inner.options.data_dir;
-    let confined =
-        Box::pin(levels::findings(helper, data_dir, status.level)).await.map_err(unavailable)?;
+    let findings = levels::findings(helper, &sandbox.inner.watch, data_dir, status.level);
+    let confined = Box::pin(findings).await.map_err(unavailable)?;
     let ground = Ground::new(data_dir).map_err(unavailable)?;
     let free = control(&program, &ground).await.map_err(unavailable)?;
     let known = canary::remainder(status.level);

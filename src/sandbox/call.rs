@@ -13,7 +13,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, Mode, OFlags, openat},
     io::Errno,
-    net::RecvFlags,
+    net::{RecvFlags, SendFlags},
     pipe::{PipeFlags, pipe_with},
     process::{Signal, pidfd_send_signal},
 };
@@ -25,14 +25,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    End, SandboxError,
+    End, SandboxError, mounts,
     output::{Capture, Flow},
     plan::CallPlan,
     session::Kept,
     sys,
-    wire::{self, AtStep, Failure, Message, Report},
+    watch::{Subject, Watch, Watched},
+    wire::{self, AtStep, Failure, GO, Message, Report},
 };
-use crate::domain::event::OutputStream;
+use crate::domain::{ToolLimits, event::OutputStream};
 
 /// How long a killed sandbox may take to be gone before the call is given up.
 const DEATH_WAIT: Duration = Duration::from_secs(10);
@@ -48,6 +49,7 @@ pub(super) struct Ended {
     pub(super) output: Vec<u8>,
     pub(super) is_truncated: bool,
     pub(super) duration: Duration,
+    pub(super) limits_reached: Vec<&'static str>,
 }
 
 /// Everything a call needs.
@@ -57,16 +59,20 @@ pub(super) struct Request {
     pub(super) stdin: Vec<u8>,
     pub(super) wall: Duration,
     pub(super) capture: Capture,
+    pub(super) limits: ToolLimits,
 }
 
 /// Runs one job to its end.
 pub(super) async fn run(
     kept: &Kept,
-    request: Request,
+    watch: &Watch,
+    mut request: Request,
     stop: &CancellationToken,
 ) -> Result<Ended, SandboxError> {
-    let Request { plan, stdin, wall, capture } = request;
     let started = Instant::now();
+    let begin = Begin::new(kept, watch, &request)?;
+    request.plan.waits = begin.subject.group.is_some();
+    let Request { plan, stdin, wall, capture, limits: _ } = request;
     let (status, theirs) = wire::pair().at("socketpair")?;
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
@@ -87,10 +93,16 @@ pub(super) async fn run(
         deadline: started + wall,
         forced: None,
         told: None,
+        begin: Some(begin),
+        watched: None,
     };
     call.follow(stop).await?;
     let (output, is_truncated) = call.capture.finish();
-    let end = match (call.forced, call.told) {
+    let watched = call.watched.take();
+    let mut limits_reached = watched.as_ref().map(Watched::reached).unwrap_or_default();
+    // The watchdog kills at once; its word may come later than the death.
+    let verdict = watched.and_then(|watched| watched.verdict()).map(End::Limit);
+    let end = match (call.forced.or(verdict), call.told) {
         // The program's own end came first, however close the kill was.
         (_, Some(Report::Exited(code))) => End::Exited(code),
         (None, Some(Report::Signaled(signal))) => signaled(signal),
@@ -104,7 +116,12 @@ pub(super) async fn run(
         }
         (None, _) => return Err(SandboxError::Lost),
     };
-    Ok(Ended { end, output, is_truncated, duration: started.elapsed() })
+    if let Some(limit) = end.limit()
+        && !limits_reached.contains(&limit)
+    {
+        limits_reached.push(limit);
+    }
+    Ok(Ended { end, output, is_truncated, duration: started.elapsed(), limits_reached })
 }
 
 /// Signals that the kernel sends for a limit mean the limit.
@@ -128,6 +145,8 @@ struct Call {
     deadline: Instant,
     forced: Option<End>,
     told: Option<Report>,
+    begin: Option<Begin>,
+    watched: Option<Watched>,
 }
 
 impl Call {
@@ -154,6 +173,9 @@ impl Call {
                     self.kill(End::TimedOut);
                 }
                 () = stop.cancelled(), if self.forced.is_none() => self.kill(End::Stopped),
+                limit = limited(self.watched.as_ref()), if self.forced.is_none() => {
+                    self.kill(End::Limit(limit));
+                }
             }
         }
         // What is still open belongs to somebody else: a tool may have passed its output on to
@@ -192,6 +214,9 @@ impl Call {
         };
         if report == Report::Started {
             if let Some(pidfd) = descriptors.pop() {
+                if let (Some(begin), Some(status)) = (self.begin.take(), &self.status) {
+                    self.watched = Some(begin.follow(&pidfd, status.get_ref())?);
+                }
                 self.pid_1 = Some(Victim::new(pidfd, self.has_namespaces)?);
             }
             if self.forced.is_some() {
@@ -233,6 +258,36 @@ impl Call {
     }
 }
 
+/// What the watchdog needs of a call, until the call has begun.
+struct Begin {
+    watch: Watch,
+    subject: Subject,
+}
+
+impl Begin {
+    fn new(kept: &Kept, watch: &Watch, request: &Request) -> Result<Self, Failure> {
+        let tmp = kept.tmp.as_ref().map(OwnedFd::try_clone).transpose().at("hold /tmp")?;
+        let subject = Subject {
+            limits: request.limits,
+            signal: Victim::signal(kept.plan.has_namespaces),
+            workspace: mounts::held(&kept.plan.home).ok(),
+            group: watch.group(&request.limits, tmp.as_ref())?,
+            tmp,
+        };
+        Ok(Self { watch: watch.clone(), subject })
+    }
+
+    /// Puts the call into its control group, if there are any, lets it go on and watches it.
+    fn follow(self, pidfd: &OwnedFd, status: &OwnedFd) -> Result<Watched, Failure> {
+        let has_group = self.subject.group.is_some();
+        let watched = self.watch.follow(pidfd.try_clone().at("hold a sandbox")?, self.subject)?;
+        if has_group {
+            wire::send(status, GO, &[], SendFlags::DONTWAIT).at("let the call go on")?;
+        }
+        Ok(watched)
+    }
+}
+
 /// A pid 1; dropping it ends it, and with it everything that it is responsible for.
 #[derive(Debug)]
 pub(super) struct Victim {
@@ -241,10 +296,14 @@ pub(super) struct Victim {
 }
 
 impl Victim {
-    /// With namespaces the kernel ends what is in them. Without, the process does it when it is
-    /// asked to end: killed, it could not.
+    /// What ends it: with namespaces the kernel ends what is in them. Without, the process does it
+    /// when it is asked to end: killed, it could not.
+    const fn signal(has_namespaces: bool) -> Signal {
+        if has_namespaces { Signal::KILL } else { Signal::TERM }
+    }
+
     pub(super) fn new(pidfd: OwnedFd, has_namespaces: bool) -> Result<Self, Failure> {
-        let signal = if has_namespaces { Signal::KILL } else { Signal::TERM };
+        let signal = Self::signal(has_namespaces);
         Ok(Self { pidfd: sys::watch(pidfd).at("watch a sandbox")?, signal })
     }
 
@@ -287,6 +346,13 @@ pub(super) async fn receive(socket: &AsyncFd<OwnedFd>) -> rustix::io::Result<Mes
             Err(Errno::AGAIN) => ready.clear_ready(),
             message => return message,
         }
+    }
+}
+
+async fn limited(watched: Option<&Watched>) -> &'static str {
+    match watched {
+        Some(watched) => watched.limit().await,
+        None => std::future::pending().await,
     }
 }
 

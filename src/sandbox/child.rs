@@ -31,7 +31,7 @@ use super::{
     plan::{CallPlan, Plan, Program},
     sys::{self, ExecStrings, Fenced, Forked},
     syscalls,
-    wire::{self, AtStep, Failure, Report},
+    wire::{self, AtStep, Failure, GO, Report},
     zygote::Shared,
 };
 
@@ -166,6 +166,13 @@ fn serve(common: Common<'_>, taken: OwnedFd, own: &OwnedFd, pid_1: OwnedFd) -> !
     }
     drop(pid_1);
     wire::report(&status, &Report::Started, &[own.as_fd()]);
+    if call.waits {
+        // Nothing of the tool runs before the daemon has bounded it.
+        let message = wire::receive(&status, RecvFlags::empty()).unwrap_or_default();
+        if message.bytes != GO {
+            sys::exit_now(NOT_RUN);
+        }
+    }
     // A canary goes on in this process, and must not find what a program would not.
     let Common { shared, plan, .. } = common;
     become_tool(shared, &status, [stdin, stdout, stderr], &plan, &call);

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{CWD, Mode, OFlags, openat},
     io::Errno,
     net::RecvFlags,
     pipe::{PipeFlags, pipe_with},
@@ -130,8 +131,10 @@ fn build(
     let has_doors = plan.has_namespaces && plan.has_network;
     let doors = if has_doors { Some(net::open()?) } else { None };
     let rules = fs_rules::ruleset(&plan, needs.as_ref())?;
-    let filter = syscalls::compile(sockets, plan.may_execute_files);
-    let sent = doors.as_ref().map(net::Doors::descriptors).unwrap_or_default();
+    let filter = syscalls::compile(sockets);
+    let tmp = if plan.has_namespaces { Some(tmp()?) } else { None };
+    let mut sent: Vec<_> = tmp.iter().map(AsFd::as_fd).collect();
+    sent.extend(doors.iter().flat_map(net::Doors::descriptors));
     wire::report(socket, &Report::Ready, &sent);
     Ok(Built { plan, rules, fence, filter })
 }
@@ -158,6 +161,11 @@ fn do_without(shared: &Shared) -> Result<(), Failure> {
     // A courtesy here: the machine may be one that lets nobody change it.
     std::fs::write("/proc/self/oom_score_adj", "1000").ok();
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("not dumpable")
+}
+
+/// A hold on `/tmp` by which nothing can be read or written, but told how full it is.
+fn tmp() -> Result<OwnedFd, Failure> {
+    openat(CWD, "/tmp", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at("hold /tmp")
 }
 
 /// Maps the one uid and gid onto themselves. The files belong to root while the process is not

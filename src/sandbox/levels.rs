@@ -17,6 +17,7 @@ use super::{
     plan::{self, Plan, Program},
     prepare_workspace,
     session::Kept,
+    watch::Watch,
 };
 use crate::domain::{CommandRule, Confinement, Grant};
 
@@ -41,6 +42,7 @@ enum Miss {
 /// Lets the canary loose at each level that will do, best first.
 pub(super) async fn measure(
     helper: &Helper,
+    watch: &Watch,
     data_dir: &Path,
     minimum: Confinement,
 ) -> Result<Measured, String> {
@@ -52,7 +54,7 @@ pub(super) async fn measure(
         if level == Confinement::Landlock && !level.reaches(minimum) {
             continue;
         }
-        match ground.try_level(helper, level).await {
+        match ground.try_level(helper, watch, level).await {
             Ok(_) => return Ok(Measured { level, shortfall }),
             Err(Miss::Untrusted(why)) => return Err(why),
             Err(Miss::Unavailable(why)) => {
@@ -66,11 +68,12 @@ pub(super) async fn measure(
 /// What the canary finds at a level that was measured before; nothing of it is judged.
 pub(super) async fn findings(
     helper: &Helper,
+    watch: &Watch,
     data_dir: &Path,
     level: Confinement,
 ) -> Result<Vec<Found>, String> {
     let ground = Ground::new(data_dir)?;
-    let ended = ground.run(helper, level).await.map_err(|e| e.to_string())?;
+    let ended = ground.run(helper, watch, level).await.map_err(|e| e.to_string())?;
     canary::findings(&ended.output).map_err(str::to_owned)
 }
 
@@ -93,8 +96,13 @@ impl Ground {
         Ok(Self { grant, plan, bait })
     }
 
-    async fn try_level(&self, helper: &Helper, level: Confinement) -> Result<Vec<Found>, Miss> {
-        let ended = match self.run(helper, level).await {
+    async fn try_level(
+        &self,
+        helper: &Helper,
+        watch: &Watch,
+        level: Confinement,
+    ) -> Result<Vec<Found>, Miss> {
+        let ended = match self.run(helper, watch, level).await {
             Ok(ended) => ended,
             Err(SandboxError::Setup { failure }) => {
                 return Err(Miss::Unavailable(failure.to_string()));
@@ -123,7 +131,12 @@ impl Ground {
     }
 
     /// Runs the canary beside a sibling that it must not reach.
-    async fn run(&self, helper: &Helper, level: Confinement) -> Result<Ended, SandboxError> {
+    async fn run(
+        &self,
+        helper: &Helper,
+        watch: &Watch,
+        level: Confinement,
+    ) -> Result<Ended, SandboxError> {
         let mut plan = self.plan.clone();
         shape(&mut plan, level);
         let attempts = self.bait.attempts().clone();
@@ -137,10 +150,11 @@ impl Ground {
                 stdin: Vec::new(),
                 wall: CANARY_WALL,
                 capture: Capture::new(FINDINGS_BYTES, live),
+                limits: self.grant.limits,
             })
         };
         let standing = request(&sibling, Program::Sibling(attempts.clone()), Some(told))?;
-        let standing = call::run(&sibling, standing, &stop);
+        let standing = call::run(&sibling, watch, standing, &stop);
         tokio::pin!(standing);
         let ended_early = || SandboxError::Unavailable {
             reason: "the canary's sibling ended before the canary".to_owned(),
@@ -151,7 +165,7 @@ impl Ground {
             ended = &mut standing => return Err(ended.err().unwrap_or_else(ended_early)),
         }
         let trying = request(&canary, Program::Canary(attempts), None)?;
-        let trying = Box::pin(call::run(&canary, trying, &stop));
+        let trying = Box::pin(call::run(&canary, watch, trying, &stop));
         tokio::select! {
             ended = trying => ended,
             ended = &mut standing => Err(ended.err().unwrap_or_else(ended_early)),

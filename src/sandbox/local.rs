@@ -121,7 +121,14 @@ pub(super) async fn run(
     let Running { group, capture, .. } = running;
     let end = forced.map_or_else(|| group.end(), Ok)?;
     let (output, truncated) = capture.finish();
-    Ok(Outcome { end, output, truncated, duration: started.elapsed(), level: Confinement::Local })
+    Ok(Outcome {
+        end,
+        output,
+        truncated,
+        duration: started.elapsed(),
+        level: Confinement::Local,
+        limits_reached: end.limit().into_iter().collect(),
+    })
 }
 
 /// A process group; dropping it kills it.

@@ -8,6 +8,7 @@ mod attest;
 mod backend;
 mod call;
 mod canary;
+mod cgroup;
 mod child;
 mod cover;
 pub mod dir;
@@ -28,11 +29,16 @@ mod parent;
 mod plan;
 mod programs;
 mod protected;
+mod quota;
 mod session;
+mod space;
+mod spaces;
 mod sys;
 mod syscall_lists;
 mod syscall_numbers;
 mod syscalls;
+mod usage;
+mod watch;
 mod wire;
 mod workspace;
 mod zygote;
@@ -63,6 +69,7 @@ use self::{
     output::Capture,
     parent::Helper,
     session::{Home, Kept},
+    watch::Watch,
 };
 use crate::{
     domain::{CommandRule, Confinement, Grant},
@@ -144,6 +151,16 @@ pub enum End {
     Limit(&'static str),
 }
 
+impl End {
+    /// The limit at which it was killed.
+    pub const fn limit(self) -> Option<&'static str> {
+        match self {
+            Self::Limit(name) => Some(name),
+            Self::Exited(_) | Self::Signaled(_) | Self::TimedOut | Self::Stopped => None,
+        }
+    }
+}
+
 /// What came of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -157,6 +174,8 @@ pub struct Outcome {
     pub duration: Duration,
     /// How it was confined.
     pub level: Confinement,
+    /// Names of the limits that it was seen to reach, the one that it was killed for among them.
+    pub limits_reached: Vec<&'static str>,
 }
 
 /// Why a job did not run or nobody knows how it ended.
@@ -218,6 +237,7 @@ struct Inner {
     options: Options,
     status: Status,
     helper: Option<Helper>,
+    watch: Watch,
     other: Option<Other>,
     permits: Semaphore,
     places: Arc<Semaphore>,
@@ -249,6 +269,7 @@ impl Sandbox {
             tracing::warn!(%error, "the daemon's memory stays readable for its own user");
         }
         let lock = Arc::new(Lock::acquire(&options.data_dir).await?);
+        let watch = Watch::start(&options.data_dir, tasks);
         let (mut helper_used, mut other) = (None, None);
         let status = if !options.enabled {
             unusable("it is turned off by configuration".to_owned())
@@ -258,7 +279,8 @@ impl Sandbox {
             other.insert(backend).status()
         } else {
             let helper = helper_used.insert(Helper::start(helper, Arc::clone(&lock), tasks));
-            let measured = Box::pin(measure(helper, &options.data_dir, options.min_level)).await;
+            let measured =
+                Box::pin(measure(helper, &watch, &options.data_dir, options.min_level)).await;
             judge(measured, options.min_level)
         };
         match &status.reason {
@@ -270,8 +292,16 @@ impl Sandbox {
         let permits = Semaphore::new(options.processes_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Semaphore::new(options.sessions_max.clamp(1, Semaphore::MAX_PERMITS));
         let places = Arc::new(places);
-        let inner =
-            Inner { options, status, helper: helper_used, other, permits, places, _lock: lock };
+        let inner = Inner {
+            options,
+            status,
+            helper: helper_used,
+            watch,
+            other,
+            permits,
+            places,
+            _lock: lock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -323,21 +353,20 @@ impl Sandbox {
         };
         let Ok(place) = place else { return Err(SandboxError::Stopped) };
         let mut listeners = None;
-        let home = match other {
-            Some(other) => Home::Other(other.open(grant, &options.data_dir)?),
-            None => {
-                let helper = self.usable()?;
-                let mut plan = plan::plan(grant, &options.data_dir)?;
-                levels::shape(&mut plan, status.level);
-                // Cancel-safe branches both: a build that is given up, and a token.
-                tokio::select! {
-                    built = Kept::build(helper, plan) => {
-                        let (kept, doors) = built?;
-                        listeners = doors;
-                        Home::Own(kept)
-                    }
-                    () = stop.cancelled() => return Err(SandboxError::Stopped),
+        let home = if let Some(other) = other {
+            Home::Other(other.open(grant, &options.data_dir)?)
+        } else {
+            let helper = self.usable()?;
+            let mut plan = plan::plan(grant, &options.data_dir)?;
+            levels::shape(&mut plan, status.level);
+            // Cancel-safe branches both: a build that is given up, and a token.
+            tokio::select! {
+                built = Kept::build(helper, plan) => {
+                    let (kept, doors) = built?;
+                    listeners = doors;
+                    Home::Own(kept)
                 }
+                () = stop.cancelled() => return Err(SandboxError::Stopped),
             }
         };
         Ok(Session::new(self.clone(), Profile::of(grant), home, listeners, place))
@@ -372,6 +401,11 @@ impl Sandbox {
         }
     }
 
+    /// What looks after calls while they run.
+    fn watch(&self) -> &Watch {
+        &self.inner.watch
+    }
+
     async fn run_in_own(
         &self,
         kept: &Kept,
@@ -383,19 +417,21 @@ impl Sandbox {
             stdin: job.stdin,
             wall: job.wall,
             capture: Capture::new(job.grant.limits.output_bytes, job.output),
+            limits: job.grant.limits,
         };
         // Both branches are cancel-safe: a semaphore permit and a token.
         let _permit = tokio::select! {
             permit = self.inner.permits.acquire() => permit,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
-        let ended = Box::pin(call::run(kept, request, &stop)).await?;
+        let ended = Box::pin(call::run(kept, &self.inner.watch, request, &stop)).await?;
         Ok(Outcome {
             end: ended.end,
             output: ended.output,
             truncated: ended.is_truncated,
             duration: ended.duration,
             level: self.inner.status.level,
+            limits_reached: ended.limits_reached,
         })
     }
 

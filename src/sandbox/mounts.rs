@@ -107,12 +107,17 @@ const fn noexec(may_execute: bool) -> u64 {
     if may_execute { 0 } else { NOEXEC }
 }
 
+/// Opens a path of the host without following any link; neither for reading nor for writing.
+pub(super) fn held(path: &Path) -> Result<OwnedFd, Failure> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+        .at(format!("open {}", path.display()))
+}
+
 /// As [`detach`], of any path.
 pub(super) fn detach_with(path: &Path, attributes: u64) -> Result<OwnedFd, Failure> {
     let step = || format!("open {}", path.display());
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let source =
-        openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).at(step())?;
+    let source = held(path)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH

@@ -20,6 +20,7 @@ use super::{
     output::Capture,
     plan::{self, Program},
     session::Kept,
+    watch::Watch,
 };
 use crate::domain::Grant;
 
@@ -37,10 +38,11 @@ const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const UNLISTED: &str = "unlisted.invalid";
 /// Ports of ordinary services that are no doors.
 const NO_DOORS: [u16; 6] = [21, 22, 25, 53, 8080, 8443];
-/// The record type of a TLS alert.
-const TLS_ALERT: u8 = 21;
 /// `REFUSED` in the answer of a name server (RFC 1035).
 const REFUSED: u8 = 5;
+/// The kind of a TLS record that holds an alert, and the bytes of such a record (RFC 8446).
+const ALERT: u8 = 21;
+const ALERT_BYTES: usize = 7;
 /// Bytes of an answer that are looked at.
 const ANSWER_BYTES_MAX: u64 = 4 << 10;
 
@@ -91,14 +93,14 @@ impl NetBait {
 
 /// Lets the canary loose in a sandbox whose doors are served; what got through, or why nobody
 /// knows.
-pub(super) async fn check(kept: &Kept, grant: &Grant) -> Result<(), String> {
+pub(super) async fn check(kept: &Kept, watch: &Watch, grant: &Grant) -> Result<(), String> {
     let bait = NetBait::new().map_err(|e| format!("the canary cannot be prepared: {e}"))?;
     let program = Program::NetCanary(bait.attempts().clone());
     let plan = plan::with_program(grant, &kept.plan, "", program).map_err(|e| e.to_string())?;
     let capture = Capture::new(FINDINGS_BYTES_MAX, None);
-    let request = Request { plan, stdin: Vec::new(), wall: WALL, capture };
+    let request = Request { plan, stdin: Vec::new(), wall: WALL, capture, limits: grant.limits };
     let stop = CancellationToken::new();
-    let ended = Box::pin(call::run(kept, request, &stop)).await;
+    let ended = Box::pin(call::run(kept, watch, request, &stop)).await;
     let ended = ended.map_err(|e: SandboxError| e.to_string())?;
     if ended.end != End::Exited(0) {
         return Err(format!("the canary ended with {:?}", ended.end));
@@ -187,11 +189,11 @@ fn is_refused(to: IpAddr, port: u16, request: &str) -> bool {
     text.starts_with("http/1.1 403") && text.contains("x-egress-reason:")
 }
 
-/// Whether port 443 answers something that is no TLS. A refusal there is an alert (RFC 8446
-/// section 6), or nothing at all.
+/// Whether port 443 serves something that is no TLS. An alert is how the door refuses.
 fn is_served(port: u16) -> bool {
+    let is_alert = |answer: &[u8]| answer.len() <= ALERT_BYTES && answer.first() == Some(&ALERT);
     asked(ELSEWHERE, port, &plain(UNLISTED))
-        .is_ok_and(|answer| !answer.is_empty() && answer.first() != Some(&TLS_ALERT))
+        .is_ok_and(|answer| !answer.is_empty() && !is_alert(&answer))
 }
 
 /// Whether the name server at this address refuses the unlisted name.
@@ -241,7 +243,9 @@ mod tests {
             #[expect(clippy::disallowed_methods, reason = "a server of one answer")]
             let thread = std::thread::spawn(move || {
                 let (mut stream, _) = server.accept().unwrap();
-                stream.read(&mut [0; 1024]).unwrap();
+                // The whole request, whatever pieces it comes in.
+                let mut request = vec![0; plain(UNLISTED).len()];
+                stream.read_exact(&mut request).unwrap();
                 stream.write_all(text.as_bytes()).unwrap();
             });
             let refused = is_refused(IpAddr::V4(Ipv4Addr::LOCALHOST), port, &plain(UNLISTED));

@@ -54,6 +54,8 @@ pub(super) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CallPlan {
     pub(super) limits: Rlimits,
+    /// Whether the call waits, before it begins, for the daemon to put it into a control group.
+    pub(super) waits: bool,
     /// Working directory, absolute.
     pub(super) cwd: PathBuf,
     pub(super) program: Program,
@@ -158,7 +160,7 @@ pub(super) fn with_program(
     if !is_inside || !is_plain(&cwd) {
         return Err(PlanError::BadCwd(cwd.display().to_string()));
     }
-    Ok(CallPlan { limits: Rlimits::from(&grant.limits), cwd, program })
+    Ok(CallPlan { limits: Rlimits::from(&grant.limits), waits: false, cwd, program })
 }
 
 /// The list that the view is narrowed to.

@@ -158,7 +158,7 @@ impl Session {
     /// What got through, or why nobody knows.
     pub async fn check_network(&self, grant: &Grant) -> Result<(), String> {
         match &self.home {
-            Home::Own(kept) => net_canary::check(kept, grant).await,
+            Home::Own(kept) => net_canary::check(kept, self.sandbox.watch(), grant).await,
             Home::Other(_) => Err("this backend has no doors to try".to_owned()),
         }
     }
@@ -180,6 +180,8 @@ impl Session {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) plan: Plan,
+    /// How full its `/tmp` is can be asked here, if it has one of its own.
+    pub(super) tmp: Option<OwnedFd>,
     pid_1: Victim,
     requests: OwnedFd,
 }
@@ -199,8 +201,8 @@ impl Kept {
                 _ => false,
             };
             match built {
-                Ok((pid_1, requests, listeners)) => {
-                    return Ok((Self { plan, pid_1, requests }, listeners));
+                Ok((Built { pid_1, tmp, listeners }, requests)) => {
+                    return Ok((Self { plan, tmp, pid_1, requests }, listeners));
                 }
                 Err(_) if is_worth_another && builds < BUILDS => builds += 1,
                 Err(SandboxError::Gone) => {
@@ -211,10 +213,7 @@ impl Kept {
         }
     }
 
-    async fn build_once(
-        helper: &Helper,
-        plan: &Plan,
-    ) -> Result<(Victim, OwnedFd, Option<Listeners>), SandboxError> {
+    async fn build_once(helper: &Helper, plan: &Plan) -> Result<(Built, OwnedFd), SandboxError> {
         let (socket, theirs) = wire::pair().at("socketpair")?;
         let trees = trees(plan)?;
         let request = wire::pack(&Open { plan: plan.clone(), identities: identities(plan)? })?;
@@ -228,10 +227,7 @@ impl Kept {
         let socket = sys::watch(socket).at("watch the sandbox")?;
         let ready = ready(&socket, plan.has_namespaces);
         match timeout_at(Instant::now() + BUILD_WAIT, ready).await {
-            Ok(built) => {
-                let (pid_1, listeners) = built?;
-                Ok((pid_1, socket.into_inner(), listeners))
-            }
+            Ok(built) => Ok((built?, socket.into_inner())),
             Err(_) => Err(SandboxError::Unavailable {
                 reason: format!("a sandbox was not ready after {BUILD_WAIT:?}"),
             }),
@@ -258,11 +254,15 @@ impl Kept {
     }
 }
 
+/// What comes with a sandbox's word that it takes calls.
+struct Built {
+    pid_1: Victim,
+    tmp: Option<OwnedFd>,
+    listeners: Option<Listeners>,
+}
+
 /// Waits for a sandbox's word that it takes calls.
-async fn ready(
-    socket: &AsyncFd<OwnedFd>,
-    has_namespaces: bool,
-) -> Result<(Victim, Option<Listeners>), SandboxError> {
+async fn ready(socket: &AsyncFd<OwnedFd>, has_namespaces: bool) -> Result<Built, SandboxError> {
     let mut pid_1 = None;
     loop {
         let Message { bytes, mut descriptors } = call::receive(socket).await.unwrap_or_default();
@@ -271,7 +271,16 @@ async fn ready(
                 let pidfd = descriptors.pop().ok_or(SandboxError::Gone)?;
                 pid_1 = Some(Victim::new(pidfd, has_namespaces)?);
             }
-            (Ok(Report::Ready), Some(pid_1)) => return Ok((pid_1, net::listeners(descriptors)?)),
+            (Ok(Report::Ready), Some(pid_1)) => {
+                let mut descriptors = descriptors.into_iter();
+                let tmp = if has_namespaces {
+                    Some(descriptors.next().ok_or(SandboxError::Gone)?)
+                } else {
+                    None
+                };
+                let listeners = net::listeners(descriptors.collect())?;
+                return Ok(Built { pid_1, tmp, listeners });
+            }
             (Ok(Report::Failed(failure)), _) => return Err(SandboxError::Setup { failure }),
             // Closed: it died, or the helper did.
             _ => return Err(SandboxError::Gone),

@@ -10,7 +10,9 @@ use seccompiler::{BpfProgram, sock_filter};
 use super::{
     syscall_lists::{ALLOWED, REFUSED},
     syscall_numbers::{
-        Architecture, CLONE, CLONE3, Call, IOCTL, MEMFD_CREATE, NATIVE, SOCKET, SOCKETPAIR,
+        Architecture, CLONE, CLONE3, Call, IOCTL, IOPRIO_SET, MEMFD_CREATE, NATIVE, PRLIMIT64,
+        SCHED_SETAFFINITY, SCHED_SETATTR, SCHED_SETPARAM, SCHED_SETSCHEDULER, SETPRIORITY, SHMGET,
+        SOCKET, SOCKETPAIR,
     },
     wire::Failure,
 };
@@ -23,12 +25,17 @@ const CLONE_REFUSED: u32 = 0x0002_0000 // NEWNS
 /// Puts characters into the terminal's input, and the console's equivalent (paste).
 const TTY_REFUSED: [u32; 2] = [0x5412, 0x541C];
 
+/// Bytes of one piece of System V shared memory: enough for the lock that database servers make.
+/// The memory belongs to no process, so it is bounded by the number of pieces, 4,096 (`shmmni`).
+const SHARED_BYTES_MAX: u32 = 4_096;
+
 // Offsets in `struct seccomp_data`; arguments are little-endian 64-bit, of which the low half is
 // what the kernel looks at for each call that is filtered by argument here.
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const OFFSET_ARG0_LOW: u32 = 16;
 const OFFSET_ARG1_LOW: u32 = 24;
+const OFFSET_ARG1_HIGH: u32 = 28;
 const OFFSET_ARG2_LOW: u32 = 32;
 /// A socket's type without the flags that `socket` takes beside it.
 const SOCKET_TYPE_MASK: u32 = 0xf;
@@ -59,19 +66,13 @@ pub(super) enum Sockets {
     Internet,
 }
 
-/// Compiles the lists into a program for `seccomp(2)`. `may_execute_files`: a file in memory is
-/// one more place from which a program could be executed, and no mount attribute or Landlock rule
-/// holds there.
-pub(super) fn compile(sockets: Sockets, may_execute_files: bool) -> BpfProgram {
-    compile_for(&NATIVE, sockets, may_execute_files)
+/// Compiles the lists into a program for `seccomp(2)`.
+pub(super) fn compile(sockets: Sockets) -> BpfProgram {
+    compile_for(&NATIVE, sockets)
 }
 
 /// As [`compile`], for any architecture.
-fn compile_for(
-    architecture: &Architecture,
-    sockets: Sockets,
-    may_execute_files: bool,
-) -> BpfProgram {
+fn compile_for(architecture: &Architecture, sockets: Sockets) -> BpfProgram {
     let mut p = Assembler { program: BpfProgram::new(), architecture };
     // Another architecture's numbers mean other calls.
     p.load(OFFSET_ARCH);
@@ -115,8 +116,23 @@ fn compile_for(
         Sockets::Unix => p.when_call(&SOCKET, &unix_only),
         Sockets::Internet => p.when_call(&SOCKET, &internet()),
     }
-    let in_memory = if may_execute_files { RETURN_ALLOW } else { errno(libc::ENOSYS) };
-    p.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, in_memory)]);
+    if sockets == Sockets::Pairs {
+        p.on_oneself();
+    }
+    // A file in memory belongs to no process that could be charged for it, and could be executed
+    // where files may not.
+    p.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
+    p.when_call(
+        &SHMGET,
+        &[
+            (LOAD, 0, 0, OFFSET_ARG1_HIGH),
+            (JUMP_EQUAL, 0, 2, 0),
+            (LOAD, 0, 0, OFFSET_ARG1_LOW),
+            (JUMP_AT_LEAST, 0, 1, SHARED_BYTES_MAX + 1),
+            (RETURN, 0, 0, errno(libc::EINVAL)),
+            (RETURN, 0, 0, RETURN_ALLOW),
+        ],
+    );
     for call in ALLOWED.iter().flat_map(|g| g.calls) {
         p.when_call(call, &[(RETURN, 0, 0, RETURN_ALLOW)]);
     }
@@ -153,7 +169,7 @@ const fn internet() -> [(u16, u8, u8, u32); 15] {
 /// other sandboxes take it (`bwrap --seccomp`): to look at it, and to compare like with like.
 pub fn seccomp_program() -> Vec<u8> {
     let mut bytes = Vec::new();
-    for step in compile(Sockets::Unix, true) {
+    for step in compile(Sockets::Unix) {
         bytes.extend_from_slice(&step.code.to_ne_bytes());
         bytes.extend_from_slice(&[step.jt, step.jf]);
         bytes.extend_from_slice(&step.k.to_ne_bytes());
@@ -194,6 +210,31 @@ impl Assembler<'_> {
     fn when(&mut self, comparison: u16, value: u32, result: u32) {
         self.emit(comparison, 0, 1, value);
         self.emit(RETURN, 0, 0, result);
+    }
+
+    /// Where no process namespace hides the user's other processes: what would change one of them is
+    /// allowed on the caller alone, which these calls name by a zero. Landlock has no right for them.
+    fn on_oneself(&mut self) {
+        let refused = (RETURN, 0, 0, errno(libc::EPERM));
+        let allowed = (RETURN, 0, 0, RETURN_ALLOW);
+        for call in
+            [PRLIMIT64, SCHED_SETAFFINITY, SCHED_SETATTR, SCHED_SETPARAM, SCHED_SETSCHEDULER]
+        {
+            let body = [(LOAD, 0, 0, OFFSET_ARG0_LOW), (JUMP_EQUAL, 0, 1, 0), allowed, refused];
+            self.when_call(&call, &body);
+        }
+        // One process, and that one (PRIO_PROCESS is 0, IOPRIO_WHO_PROCESS is 1); not all of a user.
+        for (call, which) in [(SETPRIORITY, 0), (IOPRIO_SET, 1)] {
+            let body = [
+                (LOAD, 0, 0, OFFSET_ARG0_LOW),
+                (JUMP_EQUAL, 0, 3, which),
+                (LOAD, 0, 0, OFFSET_ARG1_LOW),
+                (JUMP_EQUAL, 0, 1, 0),
+                allowed,
+                refused,
+            ];
+            self.when_call(&call, &body);
+        }
     }
 
     /// The body, which must return, for one call if the architecture has it. It may load: nothing

@@ -16,6 +16,7 @@ fn verdict(program: &BpfProgram, arch: u32, number: u32, args: [u64; 3]) -> u32 
                     OFFSET_ARCH => arch,
                     OFFSET_ARG0_LOW => low(args[0]),
                     OFFSET_ARG1_LOW => low(args[1]),
+                    OFFSET_ARG1_HIGH => u32::try_from(args[1] >> 32).unwrap(),
                     OFFSET_ARG2_LOW => low(args[2]),
                     other => panic!("loads offset {other}"),
                 };
@@ -46,7 +47,7 @@ const ARCHITECTURES: [Architecture; 2] = [X86_64, AARCH64];
 fn everywhere(call: &Call, args: [u64; 3]) -> u32 {
     let answers = ARCHITECTURES.map(|a| {
         verdict(
-            &compile_for(&a, Sockets::Unix, true),
+            &compile_for(&a, Sockets::Unix),
             a.audit,
             a.number(call).expect("a call of both"),
             args,
@@ -58,9 +59,9 @@ fn everywhere(call: &Call, args: [u64; 3]) -> u32 {
 
 #[test]
 fn every_listed_call_gets_its_lists_answer_and_every_other_is_unknown() {
-    let special = [CLONE, CLONE3, IOCTL, MEMFD_CREATE, SOCKET, SOCKETPAIR];
+    let special = [CLONE, CLONE3, IOCTL, MEMFD_CREATE, SHMGET, SOCKET, SOCKETPAIR];
     for architecture in ARCHITECTURES {
-        let program = compile_for(&architecture, Sockets::Unix, true);
+        let program = compile_for(&architecture, Sockets::Unix);
         assert!(program.len() < 4_096, "the kernel's bound");
         let listed = |number, calls: &[Call]| {
             calls.iter().any(|call| architecture.number(call) == Some(number))
@@ -122,14 +123,14 @@ fn aarch64_has_none_of_the_old_calls_and_every_modern_one() {
 #[test]
 fn x32_and_other_architectures_kill() {
     const X32_BIT: u32 = 0x4000_0000;
-    let program = compile_for(&X86_64, Sockets::Unix, true);
+    let program = compile_for(&X86_64, Sockets::Unix);
     assert_eq!(verdict(&program, X86_64.audit, X32_BIT | 1, [0; 3]), RETURN_KILL);
     assert_eq!(verdict(&program, X86_64.audit, 1, [0; 3]), RETURN_ALLOW);
     // i386, 32-bit ARM, and each other.
     for foreign in [0x4000_0003, 0x4000_0028, AARCH64.audit] {
         assert_eq!(verdict(&program, foreign, 1, [0; 3]), RETURN_KILL, "{foreign:#x}");
     }
-    let program = compile_for(&AARCH64, Sockets::Unix, true);
+    let program = compile_for(&AARCH64, Sockets::Unix);
     for foreign in [0x4000_0003, 0x4000_0028, X86_64.audit] {
         assert_eq!(verdict(&program, foreign, 64, [0; 3]), RETURN_KILL, "{foreign:#x}");
     }
@@ -166,7 +167,7 @@ fn with_listeners_tcp_and_udp_can_be_made_and_nothing_else() {
     let number = |n: i32| u64::from(n.cast_unsigned());
     let socket = |sockets, family: i32, kind: i32, protocol: i32| {
         let args = [number(family), number(kind), number(protocol)];
-        let program = compile_for(&X86_64, sockets, true);
+        let program = compile_for(&X86_64, sockets);
         verdict(&program, X86_64.audit, X86_64.number(&SOCKET).unwrap(), args)
     };
     let online = |family, kind, protocol| socket(Sockets::Internet, family, kind, protocol);
@@ -215,7 +216,7 @@ fn the_shipped_profile_lets_through_what_tools_may_call_and_what_builds_a_sandbo
     let mut listed: Vec<String> = ALLOWED.iter().flat_map(|g| g.calls).map(plain).collect();
     listed.sort();
     assert_eq!(names(0), listed);
-    let by_argument = [CLONE, CLONE3, IOCTL, MEMFD_CREATE, SOCKET, SOCKETPAIR];
+    let by_argument = [CLONE, CLONE3, IOCTL, MEMFD_CREATE, SHMGET, SOCKET, SOCKETPAIR];
     assert_eq!(names(1), by_argument.iter().map(plain).collect::<Vec<_>>());
     // The rest is refused to tools by name.
     let refused: Vec<String> = REFUSED.iter().flat_map(|r| r.calls).map(plain).collect();
@@ -223,4 +224,39 @@ fn the_shipped_profile_lets_through_what_tools_may_call_and_what_builds_a_sandbo
         assert!(refused.contains(&name), "{name}");
     }
     assert_eq!(profile["syscalls"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn shared_memory_comes_in_small_pieces_only() {
+    assert_eq!(everywhere(&SHMGET, [0, 56, 0]), RETURN_ALLOW);
+    assert_eq!(everywhere(&SHMGET, [0, 4_096, 0]), RETURN_ALLOW);
+    for size in [4_097, 1 << 30, 1 << 32, (1 << 32) + 56, u64::MAX] {
+        assert_eq!(everywhere(&SHMGET, [0, size, 0]), errno(libc::EINVAL), "{size}");
+    }
+}
+
+#[test]
+fn where_other_processes_can_be_named_only_oneself_may_be_changed() {
+    for architecture in ARCHITECTURES {
+        let program = compile_for(&architecture, Sockets::Pairs);
+        let answer = |call: &Call, args| {
+            verdict(&program, architecture.audit, architecture.number(call).unwrap(), args)
+        };
+        let refused = errno(libc::EPERM);
+        for call in
+            [PRLIMIT64, SCHED_SETAFFINITY, SCHED_SETATTR, SCHED_SETPARAM, SCHED_SETSCHEDULER]
+        {
+            assert_eq!(answer(&call, [0, 7, 0]), RETURN_ALLOW, "{}", call.name);
+            assert_eq!(answer(&call, [4711, 7, 0]), refused, "{}", call.name);
+        }
+        for (call, oneself) in [(SETPRIORITY, 0), (IOPRIO_SET, 1)] {
+            assert_eq!(answer(&call, [oneself, 0, 0]), RETURN_ALLOW, "{}", call.name);
+            assert_eq!(answer(&call, [oneself, 4711, 0]), refused, "{}", call.name);
+            assert_eq!(answer(&call, [2, 0, 0]), refused, "{}: of a group or user", call.name);
+        }
+        // With namespaces of their own, tools may do as they like among themselves.
+        let free = compile_for(&architecture, Sockets::Unix);
+        let number = architecture.number(&PRLIMIT64).unwrap();
+        assert_eq!(verdict(&free, architecture.audit, number, [4711, 7, 0]), RETURN_ALLOW);
+    }
 }

@@ -30,6 +30,9 @@ const IN_FILE: u8 = b'f';
 /// Longest request: arguments and variables, as JSON may have to write them, and paths.
 const REQUEST_BYTES_MAX: u64 = 16 << 20;
 
+/// What the daemon tells a call that waits to be put into its control group.
+pub(super) const GO: &[u8] = b"go";
+
 /// What the sandbox tells the daemon, one datagram each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -37,7 +40,8 @@ pub(super) enum Report {
     /// The request was taken; the datagram carries the pid file descriptor of the pid 1 that
     /// serves it.
     Started,
-    /// The kept sandbox takes calls; the datagram carries its listeners, if it has any.
+    /// The kept sandbox takes calls; the datagram carries its `/tmp` and then its listeners, if it
+    /// has any.
     Ready,
     /// A step of the sequence failed: nothing was run.
     Failed(Failure),

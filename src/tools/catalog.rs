@@ -126,30 +126,38 @@ fn arguments(name: ToolName) -> (Value, Value) {
 }
 
 fn process_arguments(name: ToolName) -> (Value, Value) {
-    let mut properties = json!({
-        "cwd": text("Working directory; the workspace unless given."),
-        "timeout_secs": number("Seconds before it is killed; at most what the agent is allowed.", 1),
-        "network": {
-            "type": "boolean",
-            "description": "false: needs no network. true: needs it, and a person may be asked \
-                            once the run has read content from outside. Leave it out otherwise.",
-        },
+    let cwd = text("Working directory; the workspace unless given.");
+    let timeout = number("Seconds before it is killed; at most what the agent is allowed.", 1);
+    let network = json!({
+        "type": "boolean",
+        "description": "false: needs no network. true: needs it, and a person may be asked once \
+                        the run has read content from outside. Leave it out otherwise.",
     });
     if name == ToolName::Shell {
-        properties["script"] = text("The script.");
+        let properties = json!({
+            "script": text("The script."),
+            "cwd": cwd,
+            "timeout_secs": timeout,
+            "network": network,
+        });
         return (properties, json!(["script"]));
     }
-    properties["argv"] = json!({
-        "type": "array",
-        "items": {"type": "string"},
-        "minItems": 1,
-        "description": "Program and arguments, one item each.",
-    });
-    properties["stdin"] = text("Standard input.");
-    properties["env"] = json!({
-        "type": "object",
-        "additionalProperties": {"type": "string"},
-        "description": "Further environment variables.",
+    let properties = json!({
+        "argv": {
+            "type": "array",
+            "items": {"type": "string"},
+            "minItems": 1,
+            "description": "Program and arguments, one item each.",
+        },
+        "cwd": cwd,
+        "stdin": text("Standard input."),
+        "timeout_secs": timeout,
+        "env": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "Further environment variables.",
+        },
+        "network": network,
     });
     (properties, json!(["argv"]))
 }

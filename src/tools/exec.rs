@@ -108,7 +108,11 @@ async fn attempt(
 ) -> Result<Outcome, SandboxError> {
     let lease = sessions.lease(place, &job.grant, &cx.stop).await?;
     let result = Box::pin(lease.housed.session.run(job, cx.stop.clone())).await;
-    sessions.give_back(lease);
+    match result {
+        // Dead or dying: the next call gets another.
+        Err(SandboxError::Gone | SandboxError::Lost) => drop(lease),
+        _ => sessions.give_back(lease),
+    }
     result
 }
 
@@ -214,6 +218,14 @@ fn told(outcome: Outcome, wall_secs: u64, programs: &Programs) -> ToolOutcome {
         }
         output.push_str(&text);
     };
+    let killed_for = outcome.end.limit();
+    // A program that succeeded has lived with its limits; of one that failed they may be the
+    // reason, which it seldom says itself.
+    if outcome.end != End::Exited(0) {
+        for limit in outcome.limits_reached.iter().filter(|limit| Some(**limit) != killed_for) {
+            note(format!("[the limit `{limit}` was reached]"));
+        }
+    }
     let (status, exit_code) = match outcome.end {
         End::Exited(0) => (ToolStatus::Ok, Some(0)),
         End::Exited(code) => {

@@ -162,7 +162,12 @@ fn add(outcome: &mut ToolOutcome, line: &str) {
 pub(super) fn note(outcome: &mut ToolOutcome, traffic: &Traffic) {
     let mut told: Vec<String> = Vec::new();
     for record in traffic.records.iter().filter(|r| is_refusal(r)) {
-        let line = format!("{}:{} ({})", record.host, record.port, record.reason);
+        let line = match record.via {
+            EgressVia::Dns => format!("the name {} ({})", record.host, record.reason),
+            EgressVia::Connect | EgressVia::Http | EgressVia::Tls | EgressVia::Fetch => {
+                format!("{}:{} ({})", record.host, record.port, record.reason)
+            }
+        };
         if !told.contains(&line) {
             told.push(line);
         }
@@ -179,4 +184,78 @@ pub(super) fn note(outcome: &mut ToolOutcome, traffic: &Traffic) {
     }
     line.push_str("; only the hosts that this agent is allowed can be reached]");
     add(outcome, &line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(via: EgressVia, host: &str, allowed: bool, reason: &str) -> EgressRecord {
+        EgressRecord {
+            call_id: None,
+            via,
+            host: host.to_owned(),
+            port: 443,
+            method: None,
+            allowed,
+            reason: reason.to_owned(),
+            address: None,
+            bytes_up: 0,
+            bytes_down: 10,
+            duration_ms: 0,
+            secrets: Vec::new(),
+        }
+    }
+
+    fn traffic(records: Vec<EgressRecord>) -> Traffic {
+        Traffic { records, more: 0 }
+    }
+
+    #[test]
+    fn a_failed_check_takes_the_network_away_only_where_it_is_enforced() {
+        let refused = |status| {
+            let network = Network::default();
+            network.set(status);
+            network.refusal()
+        };
+        let failed = |is_enforced| {
+            let reason = "a datagram arrived outside".to_owned();
+            refused(NetworkStatus::Failed { reason, is_enforced })
+        };
+        assert!(failed(true).unwrap().contains("a datagram arrived outside"));
+        assert_eq!(failed(false), None);
+        assert_eq!(refused(NetworkStatus::Held), None);
+        assert_eq!(Network::default().refusal(), None, "there is no network to take away");
+    }
+
+    #[test]
+    fn what_came_through_an_allowed_door_taints_and_nothing_else() {
+        assert!(brought_in(&record(EgressVia::Tls, "a.example", true, "a.example")));
+        assert!(!brought_in(&record(EgressVia::Tls, "a.example", false, "not_listed")));
+        assert!(!brought_in(&record(EgressVia::Dns, "a.example", true, "a.example")));
+        let silent = EgressRecord {
+            bytes_down: 0,
+            ..record(EgressVia::Connect, "a.example", true, "a.example")
+        };
+        assert!(!brought_in(&silent));
+    }
+
+    #[test]
+    fn refusals_are_told_once_each_and_bounded() {
+        let mut outcome = ToolOutcome::message(ToolStatus::Error, "curl: (35) reset");
+        let mut records: Vec<_> = (0..8)
+            .map(|n| record(EgressVia::Tls, &format!("h{n}.example"), false, "not_listed"))
+            .collect();
+        records.extend(records.clone());
+        records.push(record(EgressVia::Tls, "ok.example", true, "ok.example"));
+        records.push(record(EgressVia::Tls, "down.example", false, "connect_failed"));
+        note(&mut outcome, &traffic(records));
+        let told = &outcome.output;
+        assert_eq!(told.matches("h0.example").count(), 1, "{told}");
+        assert!(told.contains("h4.example:443 (not_listed) and 3 more;"), "{told}");
+        assert!(!told.contains("ok.example") && !told.contains("down.example"), "{told}");
+        let mut quiet = ToolOutcome::message(ToolStatus::Ok, "fine");
+        note(&mut quiet, &traffic(Vec::new()));
+        assert_eq!(quiet.output, "fine");
+    }
 }

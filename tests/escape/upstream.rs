@@ -54,6 +54,8 @@ impl Machines {
         let noted = tls.clone();
         let tls_port = serve(&is_over, move |stream| {
             let mut connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            // A connection that carries nothing is nothing that got through.
+            let Ok(1..) = stream.peek(&mut [0]) else { return };
             let mut stream = stream;
             let mut stream = rustls::Stream::new(&mut connection, &mut stream);
             let mut buffer = [0_u8; 4096];

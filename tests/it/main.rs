@@ -8,6 +8,7 @@ mod support;
 mod approvals;
 mod auth;
 mod bad_input;
+mod bombs;
 mod bundles;
 mod egress;
 mod faults;

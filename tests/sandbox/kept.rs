@@ -30,12 +30,12 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let tasks = Tasks::new(Stop::default());
         let options = Options {
-            backend: agent_runtime::sandbox::Backend::Sandbox,
             enabled: true,
             min_level: Confinement::FullNoproc,
             data_dir: dir.path().to_owned(),
             processes_max: 16,
             sessions_max,
+            backend: Backend::Sandbox,
         };
         let sandbox = Sandbox::start_with_helper(options, HELPER.into(), &tasks).await.unwrap();
         let egress = Egress::new(agent_runtime::egress::Options::default(), &tasks).unwrap();

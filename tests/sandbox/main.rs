@@ -20,6 +20,7 @@ mod escape_processes;
 mod kept;
 mod latency;
 mod levels;
+mod limits;
 mod local;
 mod network;
 mod protected;

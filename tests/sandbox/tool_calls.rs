@@ -177,7 +177,7 @@ async fn without_a_sandbox_nothing_runs_and_file_tools_still_work() {
             data_dir,
             processes_max: 1,
             sessions_max: 8,
-            backend: agent_runtime::sandbox::Backend::Sandbox,
+            backend: Backend::Sandbox,
         }
     };
     let minimum = Confinement::FullNoproc;

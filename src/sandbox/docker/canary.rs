@@ -81,12 +81,12 @@ mod tests {
 
     #[test]
     fn every_attempt_must_be_reported_and_fail() {
-        let good: String = ATTEMPTS.iter().map(|a| format!("{a} 0\n")).collect();
+        let good = ATTEMPTS.map(|a| format!("{a} 0\n")).concat();
         assert_eq!(judge(&good), Ok(()));
         for (at, attempt) in ATTEMPTS.iter().enumerate() {
             let escaped = good.replace(&format!("{attempt} 0"), &format!("{attempt} 1"));
             assert!(judge(&escaped).is_err(), "{attempt}");
-            let cut: String = good.lines().take(at).map(|l| format!("{l}\n")).collect();
+            let cut = good.split_inclusive('\n').take(at).collect::<String>();
             assert!(judge(&cut).unwrap_err().contains(attempt), "{attempt}");
         }
         assert!(judge("").is_err());
@@ -115,7 +115,7 @@ mod tests {
             let harmful = ["to-usr", "to-the-root", "proc-sys", "keeper", "device", "mount"];
             !line.starts_with("say ") || !harmful.iter().any(|word| line.contains(word))
         };
-        let script: String = SCRIPT.lines().filter(is_harmless).map(|l| format!("{l}\n")).collect();
+        let script: String = SCRIPT.split_inclusive('\n').filter(is_harmless).collect();
         #[expect(clippy::disallowed_methods, reason = "the control runs outside the sandbox")]
         let ran = std::process::Command::new("sh")
             .args(["-c", &script, "canary"])

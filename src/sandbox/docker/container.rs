@@ -16,7 +16,8 @@ use super::{
     Inner,
     api::{ApiError, in_query},
     exec::{self, Exec},
-    spec::{KEEPER_UID, KEEPERS, LABEL, Spec},
+    spec::{KEEPERS, LABEL, Spec},
+    tool_ids,
 };
 use crate::{
     domain::ToolLimits,
@@ -116,7 +117,8 @@ impl Container {
             argv,
             env: Vec::new(),
             cwd: "/".to_owned(),
-            user: (KEEPER_UID, KEEPER_UID),
+            // Whom the workspace belongs to, so that its protected names can be looked at.
+            user: tool_ids(),
             stdin: Vec::new(),
             wall: VERIFY_WALL,
             capture: Capture::new(64 << 10, None),
@@ -173,6 +175,8 @@ pub(super) async fn remove(inner: &Inner, name: &str) -> Result<(), ApiError> {
     loop {
         let last = match inner.api.act("remove a container", "DELETE", &path).await {
             Err(ApiError::Refused { status: 404, .. }) => return Ok(()),
+            // Nobody to ask: whoever wants it gone comes again.
+            Err(error @ ApiError::Unreachable { .. }) => return Err(error),
             // Being removed already; or just removed, which the next look will tell.
             Ok(()) | Err(ApiError::Refused { status: 409, .. }) => None,
             Err(error) => Some(error),

@@ -366,6 +366,7 @@ impl Kept {
             truncated: ended.is_truncated,
             duration: started.elapsed(),
             level: Confinement::Docker,
+            limits_reached: ended.end.limit().into_iter().collect(),
         })
     }
 
