@@ -170,14 +170,14 @@ fn kind(address: IpAddr) -> Option<AddressKind> {
 }
 
 fn kind_v6(v6: Ipv6Addr) -> Option<AddressKind> {
-    let [a, b, c, d, e, f, _, _] = v6.segments();
-    let is_mapped_or_compatible = [a, b, c, d, e] == [0; 5] && matches!(f, 0 | 0xffff);
+    let [first, .., fifth, sixth, _, _] = v6.segments();
+    let is_mapped_or_compatible = v6.segments().starts_with(&[0; 5]) && matches!(sixth, 0 | 0xffff);
     // An ISATAP interface: 0000:5efe or 0200:5efe, then an IPv4 address (RFC 5214 section 6.1).
-    let is_isatap = matches!(e, 0 | 0x0200) && f == 0x5efe;
+    let is_isatap = matches!(fifth, 0 | 0x0200) && sixth == 0x5efe;
     if is_mapped_or_compatible || is_isatap {
         return Some(AddressKind::Embedded);
     }
-    let is_global = a >> 13 == 0b001;
+    let is_global = first >> 13 == 0b001;
     listed(&V6, v6.into()).or((!is_global).then_some(AddressKind::Reserved))
 }
 

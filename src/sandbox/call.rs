@@ -111,7 +111,7 @@ pub(super) async fn run(
             return Err(SandboxError::NotExecuted { failure });
         }
         (None, Some(Report::Failed(failure))) => return Err(SandboxError::Setup { failure }),
-        (None, Some(Report::Started | Report::Ready)) | (None, None) if call.pid_1.is_none() => {
+        (None, Some(Report::Started | Report::Ready) | None) if call.pid_1.is_none() => {
             return Err(SandboxError::Gone);
         }
         (None, _) => return Err(SandboxError::Lost),
@@ -179,13 +179,16 @@ impl Call {
             }
         }
         // What is still open belongs to somebody else: a tool may have passed its output on to
-        // another call of the run. What was written before the end is there.
+        // another call of the run. What was written before the end is there. Read past the runtime,
+        // which answers "not ready" until it has been told of what is there.
         for (stream, pipe, buffer) in [
             (OutputStream::Stdout, self.stdout.take(), &mut out),
             (OutputStream::Stderr, self.stderr.take(), &mut err),
         ] {
             let mut left = PIPE_READS_MAX;
-            while let Some(Ok(count @ 1..)) = pipe.as_ref().map(|p| p.try_read(buffer)) {
+            while let Some(Ok(count @ 1..)) =
+                pipe.as_ref().map(|pipe| rustix::io::read(pipe, buffer.as_mut_slice()))
+            {
                 self.collect(stream, Ok(count), buffer);
                 left -= 1;
                 if left == 0 {

@@ -263,8 +263,8 @@ fn can_write_settings() -> bool {
 
 fn can_execute_own_file(alone: &SingleThread) -> bool {
     let made = std::fs::write(OWN_PROGRAM, "#!/bin/sh\nexit 0\n");
-    let mode = std::fs::Permissions::from_mode(0o755);
-    if made.and_then(|()| std::fs::set_permissions(OWN_PROGRAM, mode)).is_err() {
+    let executable = std::fs::Permissions::from_mode(0o755);
+    if made.and_then(|()| std::fs::set_permissions(OWN_PROGRAM, executable)).is_err() {
         return false;
     }
     let done = in_child(alone, || {

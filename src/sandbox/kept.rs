@@ -117,16 +117,13 @@ fn build(
     let own = pidfd_open(getpid(), PidfdFlags::empty()).at("hold itself")?;
     wire::report(socket, &Report::Started, &[own.as_fd()]);
     drop(own);
-    let (needs, fence, sockets) = match base {
-        Some(base) => {
-            let sockets = if plan.has_network { Sockets::Internet } else { Sockets::Unix };
-            (mounts::enter(base, &plan, trees, &identities)?, None, sockets)
-        }
-        None => {
-            do_without(shared)?;
-            let needs = plan.programs.as_ref().map(|names| programs::resolve(names, PATH));
-            (needs, Some(fs_rules::fence()?), Sockets::Pairs)
-        }
+    let (needs, fence, sockets) = if let Some(base) = base {
+        let sockets = if plan.has_network { Sockets::Internet } else { Sockets::Unix };
+        (mounts::enter(base, &plan, trees, &identities)?, None, sockets)
+    } else {
+        do_without(shared)?;
+        let needs = plan.programs.as_ref().map(|names| programs::resolve(names, PATH));
+        (needs, Some(fs_rules::fence()?), Sockets::Pairs)
     };
     let has_doors = plan.has_namespaces && plan.has_network;
     let doors = if has_doors { Some(net::open()?) } else { None };

@@ -221,20 +221,20 @@ pub(super) fn judge(measured: Result<Measured, String>, minimum: Confinement) ->
 mod tests {
     use super::*;
 
-    fn measured(level: Confinement) -> Result<Measured, String> {
-        Ok(Measured { level, shortfall: Some("mount proc: refused".to_owned()) })
+    fn measured(level: Confinement) -> Measured {
+        Measured { level, shortfall: Some("mount proc: refused".to_owned()) }
     }
 
     #[test]
     fn a_level_below_the_minimum_is_refused_and_says_both() {
-        let status = judge(measured(Confinement::FullNoproc), Confinement::Full);
+        let status = judge(Ok(measured(Confinement::FullNoproc)), Confinement::Full);
         assert!(!status.usable);
         let reason = status.reason.unwrap();
         assert!(reason.contains("full-noproc") && reason.contains("`full`"), "{reason}");
         assert!(reason.contains("mount proc: refused"), "{reason}");
-        assert!(judge(measured(Confinement::FullNoproc), Confinement::FullNoproc).usable);
-        assert!(judge(measured(Confinement::Landlock), Confinement::Landlock).usable);
-        assert!(!judge(measured(Confinement::Landlock), Confinement::FullNoproc).usable);
+        assert!(judge(Ok(measured(Confinement::FullNoproc)), Confinement::FullNoproc).usable);
+        assert!(judge(Ok(measured(Confinement::Landlock)), Confinement::Landlock).usable);
+        assert!(!judge(Ok(measured(Confinement::Landlock)), Confinement::FullNoproc).usable);
         assert!(!judge(Err("no namespaces".to_owned()), Confinement::None).usable);
     }
 }

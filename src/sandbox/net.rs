@@ -134,11 +134,13 @@ fn ask(kernel: &OwnedFd, message: &[u8]) -> rustix::io::Result<()> {
     let mut answer = [0_u8; 256];
     let (length, _) = recv(kernel, &mut answer[..], RecvFlags::empty())?;
     // The header, then `struct nlmsgerr`, which begins with the negative error number.
-    let word = |at: usize| answer.get(at..at + 2).filter(|_| at + 2 <= length);
-    let number = answer.get(16..20).filter(|_| length >= 20);
-    let (Some([a, b]), Some(&[e, f, g, h])) = (word(4), number) else { return Err(Errno::BADMSG) };
-    match i32::from_ne_bytes([e, f, g, h]) {
-        _ if u16::from_ne_bytes([*a, *b]) != NLMSG_ERROR => Err(Errno::BADMSG),
+    let answer = answer.get(..length).unwrap_or_default();
+    let kind = answer.get(4..).and_then(<[u8]>::first_chunk).map(|kind| u16::from_ne_bytes(*kind));
+    let number = answer.get(16..).and_then(<[u8]>::first_chunk);
+    let Some(number) = number.filter(|_| kind == Some(NLMSG_ERROR)) else {
+        return Err(Errno::BADMSG);
+    };
+    match i32::from_ne_bytes(*number) {
         0 => Ok(()),
         error => Err(Errno::from_raw_os_error(error.wrapping_neg())),
     }

@@ -29,6 +29,7 @@ const OWN_TREES: [&str; 6] = ["/", "/proc", "/dev", "/tmp", "/etc", "/usr"];
 
 /// What a kept sandbox looks like: the same for every call of its profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts that do not depend on each other")]
 pub(super) struct Plan {
     /// Trees shown at their own path, parents before children.
     pub(super) trees: Vec<Tree>,

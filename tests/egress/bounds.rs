@@ -2,8 +2,10 @@
 
 use std::{
     io::{Read, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use agent_runtime::domain::EgressLimits;
 
@@ -208,6 +210,7 @@ async fn a_flood_of_one_run_leaves_another_run_untouched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_and_bytes_are_cheap() {
+    const BYTES: usize = 64 << 20;
     let world = World::new();
     let server = Server::echo();
     let authority = format!("allowed.test:{}", server.port());
@@ -219,7 +222,7 @@ async fn refusals_and_bytes_are_cheap() {
         assert_refused(&answer, "not_listed");
     }
     println!("a refusal takes {:?}", begun.elapsed() / 200);
-    const BYTES: usize = 64 << 20;
+
     let (mut stream, _) = connect(world.proxy, &authority);
     let mut writer = stream.try_clone().unwrap();
     let begun = Instant::now();

@@ -97,11 +97,11 @@ async fn what_no_rule_allows_is_not_fetched() {
     assert_eq!(refused(format!("http://allowed.test:{port}/v2")).await, Reason::PathNotAllowed);
     assert_eq!(refused(format!("http://127.1:{port}/v1")).await, Reason::BadHost);
     assert_eq!(refused(format!("http://127.0.0.1:{port}/v1")).await, Reason::NotListed);
-    let post = FetchRequest {
+    let unlisted = FetchRequest {
         method: "POST".to_owned(),
         ..request(format!("http://allowed.test:{port}/v1"))
     };
-    assert_eq!(reason(fetch(&world, post).await), Reason::MethodNotAllowed);
+    assert_eq!(reason(fetch(&world, unlisted).await), Reason::MethodNotAllowed);
     assert_eq!(server.count(), 1);
     world.end();
     let url = format!("http://allowed.test:{port}/v1");

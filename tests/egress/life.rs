@@ -112,9 +112,9 @@ async fn closed_doors_are_closed() {
     tunnel(&world, &server);
     // The sandbox is gone: its sockets must be too, since they keep its network namespace.
     drop(world.serving.take());
-    let until = std::time::Instant::now() + Duration::from_secs(5);
+    let until = tokio::time::Instant::now() + Duration::from_secs(5);
     while TcpStream::connect(world.proxy).is_ok() {
-        assert!(std::time::Instant::now() < until);
+        assert!(tokio::time::Instant::now() < until);
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -135,9 +135,9 @@ async fn closing_the_channel_and_stopping_hard_cut_everything() {
             world.channel.close();
         }
         assert!(is_cut(&mut stream));
-        let until = std::time::Instant::now() + Duration::from_secs(5);
+        let until = tokio::time::Instant::now() + Duration::from_secs(5);
         while TcpStream::connect(world.proxy).is_ok() {
-            assert!(std::time::Instant::now() < until);
+            assert!(tokio::time::Instant::now() < until);
             std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(world.records().len(), 1);

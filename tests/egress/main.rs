@@ -9,8 +9,6 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::missing_panics_doc,
     reason = "a test's helpers fail by panicking"
 )]
 

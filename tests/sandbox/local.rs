@@ -100,11 +100,11 @@ async fn a_local_call_ends_with_its_process_group() {
 
     let stop = CancellationToken::new();
     let stopped = run("sleep 972003 & sleep 972003", long, stop.clone());
-    let stopper = async {
+    let watcher = async {
         eventually("it runs", || is_alive("972003")).await;
         stop.cancel();
     };
-    let (stopped, ()) = tokio::join!(stopped, stopper);
+    let (stopped, ()) = tokio::join!(stopped, watcher);
     assert_eq!(stopped.unwrap().end, End::Stopped);
     eventually("it is dead", || !is_alive("972003")).await;
 

@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -38,14 +38,14 @@ fn online(lab: &Lab) -> Grant {
 }
 
 /// Answers at the listeners until the session is gone.
-struct Doorman(Vec<JoinHandle<()>>);
+struct Doorman;
 
 impl Doorman {
     fn new(listeners: Listeners) -> Self {
         let Listeners { proxy, http, https, dns } = listeners;
         let web = |name: &'static str, listener: TcpListener| {
             listener.set_nonblocking(false).unwrap();
-            thread::spawn(move || {
+            spawn(move || {
                 while let Ok((mut stream, _)) = listener.accept() {
                     let asked = stream.local_addr().unwrap();
                     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -67,12 +67,21 @@ impl Doorman {
                     );
                     drop(stream.write_all(answer.as_bytes()));
                 }
-            })
+            });
         };
         dns.set_nonblocking(false).unwrap();
-        let names = thread::spawn(move || serve_names(&dns));
-        Self(vec![web("proxy", proxy), web("http", http), web("https", https), names])
+        spawn(move || serve_names(&dns));
+        web("proxy", proxy);
+        web("http", http);
+        web("https", https);
+        Self
     }
+}
+
+/// A thread of its own: what stands outside blocks.
+fn spawn(work: impl FnOnce() + Send + 'static) {
+    #[expect(clippy::disallowed_methods, reason = "a server outside of the daemon")]
+    drop(thread::spawn(work));
 }
 
 /// Answers every question for an address of IPv4 with the same one, and others with none.

@@ -162,12 +162,7 @@ async fn a_link_in_their_place_refuses_the_call_and_says_why() {
     let elsewhere = lab.base.path().join("elsewhere");
     std::fs::create_dir_all(elsewhere.join("hooks")).unwrap();
     let ws = &lab.workspace;
-    let undo: [(&str, fn(&PathBuf)); 3] = [
-        (".git", |p| std::fs::remove_file(p).unwrap()),
-        (".agent-runtime", |p| std::fs::remove_file(p).unwrap()),
-        (".git/hooks", |p| std::fs::remove_file(p).unwrap()),
-    ];
-    for (name, undo) in undo {
+    for name in [".git", ".agent-runtime", ".git/hooks"] {
         let path = ws.join(name);
         if name == ".git/hooks" {
             std::fs::create_dir_all(ws.join(".git")).unwrap();
@@ -181,7 +176,7 @@ async fn a_link_in_their_place_refuses_the_call_and_says_why() {
         assert_eq!(outcome.status, ToolStatus::Error);
         assert!(outcome.output.contains("not a link"), "{name}: {}", outcome.output);
         assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1, "nothing was made there");
-        undo(&path);
+        std::fs::remove_file(&path).unwrap();
         good(lab.run_job(lab.job(&["true"])).await.unwrap());
         assert_eq!(bench.call("write_file", write).await.status, ToolStatus::Ok);
     }

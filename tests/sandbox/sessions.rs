@@ -1,6 +1,8 @@
 //! Kept sandboxes: what stays between the calls of a run, what does not, and how they end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use agent_runtime::{
     domain::Grant,
@@ -326,9 +328,9 @@ async fn an_output_that_was_passed_on_does_not_hold_up_the_call() {
         stop.cancel();
         (outcome, begin.elapsed())
     };
-    let (kept, (given, took)) = tokio::join!(keep, give);
+    let (kept, (outcome, took)) = tokio::join!(keep, give);
     assert_eq!(kept.unwrap().end, End::Stopped);
-    assert_eq!(text(&given), "given\n");
+    assert_eq!(text(&outcome), "given\n");
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
