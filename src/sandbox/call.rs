@@ -179,17 +179,20 @@ impl Call {
             }
         }
         // What is still open belongs to somebody else: a tool may have passed its output on to
-        // another call of the run. What was written before the end is there.
+        // another call of the run. What was written before the end is there. Asked of the kernel,
+        // since the runtime may not have heard of it yet: pid 1's word can be read before.
         for (stream, pipe, buffer) in [
             (OutputStream::Stdout, self.stdout.take(), &mut out),
             (OutputStream::Stderr, self.stderr.take(), &mut err),
         ] {
-            let mut left = PIPE_READS_MAX;
-            while let Some(Ok(count @ 1..)) = pipe.as_ref().map(|p| p.try_read(buffer)) {
-                self.collect(stream, Ok(count), buffer);
-                left -= 1;
-                if left == 0 {
-                    break;
+            let Some(pipe) = pipe.and_then(|pipe| pipe.into_nonblocking_fd().ok()) else {
+                continue;
+            };
+            for _ in 0..PIPE_READS_MAX {
+                match rustix::io::read(&pipe, buffer.as_mut_slice()) {
+                    Ok(count @ 1..) => self.collect(stream, Ok(count), buffer),
+                    Err(Errno::INTR) => {}
+                    Ok(0) | Err(_) => break,
                 }
             }
         }
