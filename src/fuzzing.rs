@@ -29,9 +29,7 @@ mod tests {
     use super::TARGETS;
 
     fn corpus() -> Vec<(&'static str, fn(&[u8]), Vec<Vec<u8>>)> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root =
-            if root.ends_with("fuzz") { root.join("corpus") } else { root.join("fuzz/corpus") };
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
         let inputs = |name: &str| {
             let files = fs::read_dir(root.join(name)).unwrap();
             files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect::<Vec<_>>()
@@ -42,6 +40,21 @@ mod tests {
         let known: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert_eq!(found, known, "a corpus without a target, or a target without a corpus");
         TARGETS.iter().map(|(name, entry)| (*name, *entry, inputs(name))).collect()
+    }
+
+    #[test]
+    fn the_fuzzer_builds_with_the_same_outside_crates() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let ours = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+        let theirs = fs::read_to_string(root.join("fuzz/Cargo.toml")).unwrap();
+        let (_, rest) = theirs.split_once("[dependencies]\n").unwrap();
+        let (list, _) = rest.split_once("\n[").unwrap();
+        let is_own = |line: &&str| !line.is_empty() && !line.starts_with("libfuzzer-sys");
+        let lines: Vec<_> = list.lines().filter(is_own).collect();
+        assert!(lines.len() > 10, "only {} found", lines.len());
+        for line in lines {
+            assert!(ours.lines().any(|own| own == line), "fuzz/Cargo.toml: {line}");
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -94,7 +94,7 @@ pub(super) struct Log {
 #[derive(Default)]
 struct LogState {
     traffic: Traffic,
-    open: HashMap<u64, Weak<Inner>>,
+    open: HashMap<u64, Arc<Core>>,
     next: u64,
 }
 
@@ -114,7 +114,7 @@ impl Log {
         let mut state = lock(&self.state);
         let id = state.next;
         state.next += 1;
-        let inner = Arc::new(Inner {
+        let core = Arc::new(Core {
             id,
             log: Arc::clone(self),
             via,
@@ -122,22 +122,23 @@ impl Log {
             port,
             method: method.map(str::to_owned),
             begun: Instant::now(),
-            is_done: AtomicBool::new(false),
+            is_done: Mutex::new(false),
             rule: OnceLock::new(),
             address: OnceLock::new(),
             secrets: Mutex::default(),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
         });
-        state.open.insert(id, Arc::downgrade(&inner));
-        Attempt { inner }
+        state.open.insert(id, Arc::clone(&core));
+        Attempt { last: Arc::new(Last { core }) }
     }
 
     /// Ends every attempt and takes the records.
     pub(super) fn close(&self) -> Traffic {
-        let open: Vec<Weak<Inner>> = lock(&self.state).open.drain().map(|(_, weak)| weak).collect();
-        for inner in open.iter().filter_map(Weak::upgrade) {
-            inner.end();
+        let open: Vec<Arc<Core>> = lock(&self.state).open.values().cloned().collect();
+        for core in open {
+            // Waits for one that is writing its record just now.
+            core.end();
         }
         std::mem::take(&mut lock(&self.state).traffic)
     }
@@ -157,10 +158,22 @@ impl Log {
 /// One attempt to reach another machine. Clones share it.
 #[derive(Clone)]
 pub(super) struct Attempt {
-    inner: Arc<Inner>,
+    last: Arc<Last>,
 }
 
-struct Inner {
+/// Ends the attempt when its last clone drops.
+struct Last {
+    core: Arc<Core>,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.core.end();
+    }
+}
+
+/// The log holds it until the record is written, so that closing the log misses none.
+struct Core {
     id: u64,
     log: Arc<Log>,
     via: EgressVia,
@@ -168,7 +181,8 @@ struct Inner {
     port: u16,
     method: Option<String>,
     begun: Instant,
-    is_done: AtomicBool,
+    /// Held while the record is written.
+    is_done: Mutex<bool>,
     rule: OnceLock<String>,
     address: OnceLock<IpAddr>,
     secrets: Mutex<Vec<String>>,
@@ -179,46 +193,47 @@ struct Inner {
 impl Attempt {
     /// It is let through by this rule; the record comes when it is over.
     pub(super) fn allow(&self, rule: String) {
-        self.inner.rule.set(rule).ok();
+        self.last.core.rule.set(rule).ok();
     }
 
     /// This address was dialled.
     pub(super) fn dialled(&self, address: IpAddr) {
-        self.inner.address.set(address).ok();
+        self.last.core.address.set(address).ok();
     }
 
     /// This secret was put in, or meant to be.
     pub(super) fn secret(&self, name: &str) {
-        lock(&self.inner.secrets).push(name.to_owned());
+        lock(&self.last.core.secrets).push(name.to_owned());
     }
 
     pub(super) fn count_up(&self, bytes: u64) {
-        self.inner.up.fetch_add(bytes, Ordering::Relaxed);
+        self.last.core.up.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn count_down(&self, bytes: u64) {
-        self.inner.down.fetch_add(bytes, Ordering::Relaxed);
+        self.last.core.down.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Refused, failed or cut: the record is made now.
     pub(super) fn deny(&self, reason: Reason) {
-        self.inner.finish(Some(reason));
+        self.last.core.finish(Some(reason));
     }
 
     /// It is over: the record is made now.
     pub(super) fn end(&self) {
-        self.inner.end();
+        self.last.core.end();
     }
 }
 
-impl Inner {
+impl Core {
     fn end(&self) {
         let is_allowed = self.rule.get().is_some();
         self.finish((!is_allowed).then_some(Reason::Closed));
     }
 
     fn finish(&self, refused: Option<Reason>) {
-        if self.is_done.swap(true, Ordering::AcqRel) {
+        let mut is_done = lock(&self.is_done);
+        if std::mem::replace(&mut *is_done, true) {
             return;
         }
         let (bytes_up, bytes_down) =
@@ -253,12 +268,6 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -282,6 +291,7 @@ pub(super) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::Tasks;
 
     fn log(on_record: OnRecord) -> Arc<Log> {
         let recorder = Recorder::new("a".parse().unwrap(), "run_1".to_owned(), on_record);
@@ -324,6 +334,20 @@ mod tests {
         assert_eq!(traffic.records[0].bytes_down, 7);
         attempt.deny(Reason::NotListed);
         assert_eq!(log.close(), Traffic::default());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_record_that_is_being_written_is_not_missed() {
+        for _ in 0..500 {
+            let log = log(Arc::new(|_, _, _| std::thread::yield_now()));
+            let attempt = log.attempt(EgressVia::Http, "a.example", 80, None);
+            let ending = Tasks::spawn_blocking(move || drop(attempt));
+            let closing = log.close();
+            ending.await.unwrap();
+            let late = log.close();
+            assert_eq!(closing.records.len() + late.records.len(), 1);
+            assert_eq!(closing.records.len(), 1);
+        }
     }
 
     #[tokio::test(start_paused = true)]

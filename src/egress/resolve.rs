@@ -89,7 +89,7 @@ impl Resolver {
             match made(&self.name_servers) {
                 Ok(resolver) => dns.resolver = resolver,
                 Err(error) => {
-                    tracing::warn!(%error, "the DNS configuration has changed and cannot be used")
+                    tracing::warn!(%error, "the DNS configuration has changed and cannot be used");
                 }
             }
         }

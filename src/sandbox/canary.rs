@@ -199,7 +199,7 @@ pub(super) fn try_everything(attempts: &Attempts, alone: &SingleThread) -> std::
         found("write to the root", can_create(Path::new("/agent-runtime-canary"))),
         found("write to /proc/sys", can_write_settings()),
         found("execute a file of the workspace", can_execute_own_file(alone)),
-        found("make a file in memory", is_let_through(Probe::MemoryFile)),
+        found("make a file in memory", is_let_through(Probe::MemoryFile, alone)),
         found("connect over TCP", can_connect(attempts.tcp_port)),
         found("send over UDP", can_send(attempts.udp_port)),
         found("open a raw socket", can_open(AddressFamily::INET, SocketType::RAW)),
@@ -220,7 +220,7 @@ pub(super) fn try_everything(attempts: &Attempts, alone: &SingleThread) -> std::
         ("keyring", Probe::Keyring),
         ("type into a terminal", Probe::Terminal),
     ] {
-        findings.push(found(name, is_let_through(probe)));
+        findings.push(found(name, is_let_through(probe, alone)));
     }
     if sys::HAS_OTHER_TABLE {
         findings.push(found("use the x32 table", survives_other_table(alone)));
@@ -340,11 +340,14 @@ fn beyond_own(pid: i32) -> Option<Pid> {
     Pid::from_raw(pid).filter(|_| pid > own)
 }
 
-/// Only the filter's own answers count as refused; any other error came from beyond it.
-fn is_let_through(probe: Probe) -> bool {
-    let result = sys::probe(probe);
-    let errno = result.as_ref().err().and_then(std::io::Error::raw_os_error);
-    !matches!(errno, Some(libc::EPERM | libc::ENOSYS))
+/// Only the filter's own answers count as refused; any other error came from beyond it. In a child,
+/// since what succeeds changes the process: the next attempts would be made by a traced one.
+fn is_let_through(probe: Probe, alone: &SingleThread) -> bool {
+    in_child(alone, || {
+        let result = sys::probe(probe);
+        let errno = result.as_ref().err().and_then(std::io::Error::raw_os_error);
+        !matches!(errno, Some(libc::EPERM | libc::ENOSYS))
+    })
 }
 
 /// The findings, or why they cannot be trusted.

@@ -353,21 +353,20 @@ impl Sandbox {
         };
         let Ok(place) = place else { return Err(SandboxError::Stopped) };
         let mut listeners = None;
-        let home = match other {
-            Some(other) => Home::Other(other.open(grant, &options.data_dir)?),
-            None => {
-                let helper = self.usable()?;
-                let mut plan = plan::plan(grant, &options.data_dir)?;
-                levels::shape(&mut plan, status.level);
-                // Cancel-safe branches both: a build that is given up, and a token.
-                tokio::select! {
-                    built = Kept::build(helper, plan) => {
-                        let (kept, doors) = built?;
-                        listeners = doors;
-                        Home::Own(kept)
-                    }
-                    () = stop.cancelled() => return Err(SandboxError::Stopped),
+        let home = if let Some(other) = other {
+            Home::Other(other.open(grant, &options.data_dir)?)
+        } else {
+            let helper = self.usable()?;
+            let mut plan = plan::plan(grant, &options.data_dir)?;
+            levels::shape(&mut plan, status.level);
+            // Cancel-safe branches both: a build that is given up, and a token.
+            tokio::select! {
+                built = Kept::build(helper, plan) => {
+                    let (kept, doors) = built?;
+                    listeners = doors;
+                    Home::Own(kept)
                 }
+                () = stop.cancelled() => return Err(SandboxError::Stopped),
             }
         };
         Ok(Session::new(self.clone(), Profile::of(grant), home, listeners, place))

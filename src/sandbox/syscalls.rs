@@ -10,7 +10,9 @@ use seccompiler::{BpfProgram, sock_filter};
 use super::{
     syscall_lists::{ALLOWED, REFUSED},
     syscall_numbers::{
-        Architecture, CLONE, CLONE3, Call, IOCTL, MEMFD_CREATE, NATIVE, SHMGET, SOCKET, SOCKETPAIR,
+        Architecture, CLONE, CLONE3, Call, IOCTL, IOPRIO_SET, MEMFD_CREATE, NATIVE, PRLIMIT64,
+        SCHED_SETAFFINITY, SCHED_SETATTR, SCHED_SETPARAM, SCHED_SETSCHEDULER, SETPRIORITY, SHMGET,
+        SOCKET, SOCKETPAIR,
     },
     wire::Failure,
 };
@@ -114,6 +116,9 @@ fn compile_for(architecture: &Architecture, sockets: Sockets) -> BpfProgram {
         Sockets::Unix => p.when_call(&SOCKET, &unix_only),
         Sockets::Internet => p.when_call(&SOCKET, &internet()),
     }
+    if sockets == Sockets::Pairs {
+        p.on_oneself();
+    }
     // A file in memory belongs to no process that could be charged for it, and could be executed
     // where files may not.
     p.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
@@ -205,6 +210,31 @@ impl Assembler<'_> {
     fn when(&mut self, comparison: u16, value: u32, result: u32) {
         self.emit(comparison, 0, 1, value);
         self.emit(RETURN, 0, 0, result);
+    }
+
+    /// Where no process namespace hides the user's other processes: what would change one of them is
+    /// allowed on the caller alone, which these calls name by a zero. Landlock has no right for them.
+    fn on_oneself(&mut self) {
+        let refused = (RETURN, 0, 0, errno(libc::EPERM));
+        let allowed = (RETURN, 0, 0, RETURN_ALLOW);
+        for call in
+            [PRLIMIT64, SCHED_SETAFFINITY, SCHED_SETATTR, SCHED_SETPARAM, SCHED_SETSCHEDULER]
+        {
+            let body = [(LOAD, 0, 0, OFFSET_ARG0_LOW), (JUMP_EQUAL, 0, 1, 0), allowed, refused];
+            self.when_call(&call, &body);
+        }
+        // One process, and that one (PRIO_PROCESS is 0, IOPRIO_WHO_PROCESS is 1); not all of a user.
+        for (call, which) in [(SETPRIORITY, 0), (IOPRIO_SET, 1)] {
+            let body = [
+                (LOAD, 0, 0, OFFSET_ARG0_LOW),
+                (JUMP_EQUAL, 0, 3, which),
+                (LOAD, 0, 0, OFFSET_ARG1_LOW),
+                (JUMP_EQUAL, 0, 1, 0),
+                allowed,
+                refused,
+            ];
+            self.when_call(&call, &body);
+        }
     }
 
     /// The body, which must return, for one call if the architecture has it. It may load: nothing

@@ -234,3 +234,29 @@ fn shared_memory_comes_in_small_pieces_only() {
         assert_eq!(everywhere(&SHMGET, [0, size, 0]), errno(libc::EINVAL), "{size}");
     }
 }
+
+#[test]
+fn where_other_processes_can_be_named_only_oneself_may_be_changed() {
+    for architecture in ARCHITECTURES {
+        let program = compile_for(&architecture, Sockets::Pairs);
+        let answer = |call: &Call, args| {
+            verdict(&program, architecture.audit, architecture.number(call).unwrap(), args)
+        };
+        let refused = errno(libc::EPERM);
+        for call in
+            [PRLIMIT64, SCHED_SETAFFINITY, SCHED_SETATTR, SCHED_SETPARAM, SCHED_SETSCHEDULER]
+        {
+            assert_eq!(answer(&call, [0, 7, 0]), RETURN_ALLOW, "{}", call.name);
+            assert_eq!(answer(&call, [4711, 7, 0]), refused, "{}", call.name);
+        }
+        for (call, oneself) in [(SETPRIORITY, 0), (IOPRIO_SET, 1)] {
+            assert_eq!(answer(&call, [oneself, 0, 0]), RETURN_ALLOW, "{}", call.name);
+            assert_eq!(answer(&call, [oneself, 4711, 0]), refused, "{}", call.name);
+            assert_eq!(answer(&call, [2, 0, 0]), refused, "{}: of a group or user", call.name);
+        }
+        // With namespaces of their own, tools may do as they like among themselves.
+        let free = compile_for(&architecture, Sockets::Unix);
+        let number = architecture.number(&PRLIMIT64).unwrap();
+        assert_eq!(verdict(&free, architecture.audit, number, [4711, 7, 0]), RETURN_ALLOW);
+    }
+}

@@ -118,8 +118,10 @@ async fn holds(base: &Path, level: Confinement) {
     let weak = |o: &mut sandbox::Options| o.min_level = Confinement::Landlock;
     if level == Confinement::Landlock {
         // Nobody asked for it: nothing runs, and the reason says what is missing.
+        let stop = Stop::default();
         let refused = start_with(&data_dir, &stop, |_| {}).await.unwrap().status();
         assert!(!refused.usable && refused.reason.unwrap().contains("namespaces"));
+        stop.hard();
     }
     let sandbox = start_with(&data_dir, &stop, weak).await.unwrap();
     let status = sandbox.status();

@@ -175,6 +175,8 @@ pub(super) async fn remove(inner: &Inner, name: &str) -> Result<(), ApiError> {
     loop {
         let last = match inner.api.act("remove a container", "DELETE", &path).await {
             Err(ApiError::Refused { status: 404, .. }) => return Ok(()),
+            // Nobody to ask: whoever wants it gone comes again.
+            Err(error @ ApiError::Unreachable { .. }) => return Err(error),
             // Being removed already; or just removed, which the next look will tell.
             Ok(()) | Err(ApiError::Refused { status: 409, .. }) => None,
             Err(error) => Some(error),
