@@ -134,8 +134,11 @@ async fn a_sandbox_that_died_between_two_calls_is_replaced() {
     let bench = Bench::new(4, LONG).await;
     let run = bench.run();
     bench.sh(run, "echo mine > /tmp/kept").await;
-    let helper = i32::try_from(bench.sandbox.helper_pid().unwrap()).unwrap();
-    let helper = rustix::process::Pid::from_raw(helper).unwrap();
+    let before = bench.sandbox.helper_pid().unwrap();
+    let helper = rustix::process::Pid::from_raw(i32::try_from(before).unwrap()).unwrap();
     rustix::process::kill_process(helper, rustix::process::Signal::KILL).unwrap();
+    // Its sandboxes are told to die before anybody hears of its end.
+    eventually("another helper", || bench.sandbox.helper_pid().is_some_and(|pid| pid != before))
+        .await;
     assert_eq!(bench.sh(run, LOOK).await, "nothing\n");
 }
