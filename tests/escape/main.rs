@@ -3,6 +3,11 @@
 //! sandbox, to show that it would work there. All of it in each room: the levels of confinement,
 //! as root and as a user without any capability.
 #![cfg(test)]
+#![expect(
+    clippy::future_not_send,
+    clippy::disallowed_methods,
+    reason = "each test runs on one thread; the machines outside are plain threads and processes"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -78,9 +78,9 @@ const EVIL: [&str; 5] = [
 ];
 
 fn script(world: &World, args: &[&str]) -> Value {
-    let mut argv = vec!["/usr/bin/python3".to_owned(), world.at("bin/net_probe.py")];
-    argv.extend(args.iter().map(|a| (*a).to_owned()));
-    json!({"argv": argv})
+    let mut line = vec!["/usr/bin/python3".to_owned(), world.at("bin/net_probe.py")];
+    line.extend(args.iter().map(|a| (*a).to_owned()));
+    json!({"argv": line})
 }
 
 /// Counts as escaped when anything reached the machine that may not be reached.

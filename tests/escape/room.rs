@@ -163,9 +163,9 @@ impl Room {
         name: &str,
         args: &[String],
     ) -> Seen {
-        let mut argv = vec![world.at("bin/probes")];
-        argv.extend(args.iter().cloned());
-        let mut seen = self.play(agent, name, &[("exec", json!({"argv": argv}))]).await;
+        let mut line = vec![world.at("bin/probes")];
+        line.extend(args.iter().cloned());
+        let mut seen = self.play(agent, name, &[("exec", json!({"argv": line}))]).await;
         seen.remove(0)
     }
 }

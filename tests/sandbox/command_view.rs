@@ -105,7 +105,7 @@ async fn the_view_holds_the_listed_names_and_what_they_need() {
     let bin = alone.lines().next().unwrap();
     let is_python = |name: &&str| name.contains("'python3");
     let names: Vec<_> = bin.split(' ').skip(1).collect();
-    assert!(names.len() <= 2 && names.iter().all(|n| is_python(n)), "{alone}");
+    assert!(names.len() <= 2 && names.iter().all(is_python), "{alone}");
     assert!(alone.contains("/usr/sbin []"), "{alone}");
     let more = listing(&["python3", "npm"]).await;
     for name in ["'npm'", "'node'", "'env'", "'dash'"] {

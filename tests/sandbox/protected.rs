@@ -5,7 +5,7 @@ use std::{
         fs::{MetadataExt, PermissionsExt, symlink},
         process::CommandExt,
     },
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use agent_runtime::{
