@@ -141,7 +141,7 @@ fn a_real_group_counts_and_kills_and_leaves_nothing() {
     assert!(!path.exists());
     // A daemon dies without a word: its successor finds the group with a process in it.
     let left = groups.make(&ToolLimits::default(), 0).unwrap();
-    let mut orphan = shell("sleep 1000");
+    let mut orphan = shell("exec sleep 1000");
     left.take_in(orphan.id().cast_signed()).unwrap();
     let left_at = left.path.clone();
     std::mem::forget(left);
