@@ -123,8 +123,10 @@ fn a_real_group_counts_and_kills_and_leaves_nothing() {
     make(&tools).unwrap();
     let groups = Groups::below(tools.clone());
     let group = groups.make(&ToolLimits::default(), 0).unwrap();
-    let mut hog = shell("while :; do :; done & while :; do :; done");
+    // It begins when it is in the group: a child from before would stay outside, for ever.
+    let mut hog = shell("read begin; while :; do :; done & while :; do :; done");
     group.take_in(hog.id().cast_signed()).unwrap();
+    drop(hog.stdin.take());
     let deadline = Instant::now() + Duration::from_secs(20);
     while group.cpu().unwrap() < Duration::from_millis(200) {
         assert!(Instant::now() < deadline, "{:?}", group.cpu());
