@@ -148,7 +148,23 @@ async fn what_is_not_listed_cannot_be_run_in_any_way() {
     // The controls: all of it works where everything is allowed, and what concerns files in
     // writable places is refused by that alone.
     let loose = lab.grant();
-    assert_eq!(ran(loose, "/usr/bin/id").await.1, none);
+    // A file in memory cannot be had at all; that it could be run is for the machine to show.
+    let in_memory = [
+        "a copy in memory",
+        "a copy in memory, by its name in /proc",
+        "a copy in memory, through the loader",
+    ];
+    assert_eq!(ran(loose, "/usr/bin/id").await.1, in_memory);
+    let [python, rest @ ..] = argv("/usr/bin/id");
+    #[expect(clippy::disallowed_methods, reason = "the control runs without the sandbox")]
+    let free = std::process::Command::new(python).args(rest).current_dir(&lab.workspace).output();
+    let free = String::from_utf8(free.unwrap().stdout).unwrap();
+    for place in ["/tmp/placed", "/dev/shm/placed"] {
+        std::fs::remove_file(place).ok();
+    }
+    for name in in_memory {
+        assert!(free.lines().any(|line| line == format!("{name} ran")), "{free}");
+    }
     let any = Grant { may_execute_files: false, ..lab.grant() };
     let by_name = ["by its path", "by its path, through the loader", "through a link"];
     assert_eq!(ran(any, "/usr/bin/id").await.0, by_name);
