@@ -18,8 +18,8 @@ use rustix::{
     process::{Signal, pidfd_send_signal},
 };
 use tokio::{
-    io::{AsyncReadExt, unix::AsyncFd},
-    net::unix::pipe::Receiver,
+    io::{AsyncReadExt, AsyncWriteExt, unix::AsyncFd},
+    net::unix::pipe::{Receiver, Sender},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -76,7 +76,7 @@ pub(super) async fn run(
     let (status, theirs) = wire::pair().at("socketpair")?;
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
-    let input = input(&stdin)?;
+    let (input, feed) = input(stdin)?;
     let request = wire::pack(&plan)?;
     let descriptors = [theirs.as_fd(), input.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
     kept.ask(&request, &descriptors).await?;
@@ -87,6 +87,7 @@ pub(super) async fn run(
         has_namespaces: kept.plan.has_namespaces,
         pid_1: None,
         is_dead: false,
+        stdin: feed,
         stdout: Some(stdout),
         stderr: Some(stderr),
         capture,
@@ -96,7 +97,20 @@ pub(super) async fn run(
         begin: Some(begin),
         watched: None,
     };
-    call.follow(stop).await?;
+    if let Err(error) = call.follow(stop).await {
+        // Nobody knows how far it came: the sandbox ends, and with it whatever still runs.
+        kept.pid_1.kill();
+        return Err(match error {
+            SandboxError::Setup { .. } => SandboxError::Lost,
+            other => other,
+        });
+    }
+    if call.forced.is_some() && call.pid_1.is_none() {
+        // Ended before it was known to have begun: its request must not be taken up later.
+        kept.pid_1.kill();
+        let gone = tokio::time::timeout(DEATH_WAIT, kept.pid_1.dead()).await;
+        gone.map_err(|_elapsed| SandboxError::Lost)?;
+    }
     let (output, is_truncated) = call.capture.finish();
     let watched = call.watched.take();
     let mut limits_reached = watched.as_ref().map(Watched::reached).unwrap_or_default();
@@ -138,6 +152,7 @@ struct Call {
     has_namespaces: bool,
     pid_1: Option<Victim>,
     is_dead: bool,
+    stdin: Option<Feed>,
     stdout: Option<Receiver>,
     stderr: Option<Receiver>,
     capture: Capture,
@@ -165,6 +180,7 @@ impl Call {
                 count = read(self.stderr.as_mut(), &mut err) => {
                     self.collect(OutputStream::Stderr, count, &err);
                 }
+                written = feed(self.stdin.as_mut()) => self.fed(written),
                 () = dead(self.pid_1.as_ref(), self.is_dead) => self.is_dead = true,
                 () = sleep_until(self.deadline) => {
                     if self.forced.is_some() {
@@ -230,6 +246,16 @@ impl Call {
         // The first word counts: pid 1 also tells the end of a process that could not execute.
         self.told.get_or_insert(report);
         Ok(())
+    }
+
+    /// A tool that reads no more, or not to the end, is none the worse for it.
+    fn fed(&mut self, written: std::io::Result<usize>) {
+        let Some(feed) = &mut self.stdin else { return };
+        let written = written.unwrap_or(0);
+        feed.written += written;
+        if written == 0 || feed.written >= feed.content.len() {
+            self.stdin = None;
+        }
     }
 
     fn collect(&mut self, stream: OutputStream, count: std::io::Result<usize>, buffer: &[u8]) {
@@ -378,11 +404,32 @@ fn pipe() -> Result<(Receiver, OwnedFd), Failure> {
     Ok((Receiver::from_owned_fd(reader).at("watch a pipe")?, writer))
 }
 
-/// Standard input.
-fn input(content: &[u8]) -> Result<OwnedFd, Failure> {
+/// What a tool reads from its standard input, on the way.
+#[derive(Debug)]
+struct Feed {
+    pipe: Sender,
+    content: Vec<u8>,
+    written: usize,
+}
+
+/// Standard input: a pipe, since a file in memory could be executed, whatever else may not.
+fn input(content: Vec<u8>) -> Result<(OwnedFd, Option<Feed>), Failure> {
     if content.is_empty() {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        return openat(CWD, "/dev/null", flags, Mode::empty()).at("open /dev/null");
+        let null = openat(CWD, "/dev/null", flags, Mode::empty()).at("open /dev/null")?;
+        return Ok((null, None));
     }
-    wire::memory_file("stdin", content)
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).at("pipe")?;
+    let pipe = Sender::from_owned_fd(writer).at("watch a pipe")?;
+    Ok((reader, Some(Feed { pipe, content, written: 0 })))
+}
+
+/// Writes a piece. Cancel-safe: what is not told as written was not.
+async fn feed(feed: Option<&mut Feed>) -> std::io::Result<usize> {
+    match feed {
+        Some(Feed { pipe, content, written }) => {
+            pipe.write(content.get(*written..).unwrap_or_default()).await
+        }
+        None => std::future::pending().await,
+    }
 }

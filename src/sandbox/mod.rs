@@ -46,7 +46,7 @@ mod zygote;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use attest::{Attestation, Finding, Shown, attest, attest_with_helper};
@@ -226,6 +226,10 @@ pub enum SandboxError {
     Lock(#[from] LockError),
 }
 
+/// A place for one session.
+#[derive(Debug)]
+pub struct Room(OwnedSemaphorePermit);
+
 /// The sandbox. Clones share the helper.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
@@ -337,6 +341,30 @@ impl Sandbox {
         grant: &Grant,
         stop: &CancellationToken,
     ) -> Result<Session, SandboxError> {
+        let room = self.room(stop).await?;
+        self.open_in(room, grant, stop).await
+    }
+
+    /// Waits for a place for one more session, in order of asking. Cancel-safe.
+    ///
+    /// # Errors
+    /// `Stopped` when the token came first.
+    pub async fn room(&self, stop: &CancellationToken) -> Result<Room, SandboxError> {
+        // Both branches are cancel-safe: a semaphore permit and a token.
+        let place = tokio::select! {
+            place = Arc::clone(&self.inner.places).acquire_owned() => place,
+            () = stop.cancelled() => return Err(SandboxError::Stopped),
+        };
+        place.map(Room).map_err(|_closed| SandboxError::Stopped)
+    }
+
+    /// As [`Sandbox::open`], in a place that was waited for before.
+    pub async fn open_in(
+        &self,
+        Room(place): Room,
+        grant: &Grant,
+        stop: &CancellationToken,
+    ) -> Result<Session, SandboxError> {
         let Inner { options, status, other, .. } = &*self.inner;
         // Another backend may become usable again: it is asked how it is now.
         if other.is_none() {
@@ -346,12 +374,6 @@ impl Sandbox {
             CommandRule::None => return Err(SandboxError::NotGranted),
             CommandRule::Only(_) | CommandRule::Any => {}
         }
-        // Both branches are cancel-safe: a semaphore permit and a token.
-        let place = tokio::select! {
-            place = Arc::clone(&self.inner.places).acquire_owned() => place,
-            () = stop.cancelled() => return Err(SandboxError::Stopped),
-        };
-        let Ok(place) = place else { return Err(SandboxError::Stopped) };
         let mut listeners = None;
         let home = if let Some(other) = other {
             Home::Other(other.open(grant, &options.data_dir)?)
@@ -359,6 +381,7 @@ impl Sandbox {
             let helper = self.usable()?;
             let mut plan = plan::plan(grant, &options.data_dir)?;
             levels::shape(&mut plan, status.level);
+            plan.holds_without_mounts()?;
             // Cancel-safe branches both: a build that is given up, and a token.
             tokio::select! {
                 built = Kept::build(helper, plan) => {

@@ -51,6 +51,26 @@ pub(super) struct Plan {
     pub(super) home: PathBuf,
 }
 
+impl Plan {
+    /// Landlock adds rights up along a path. A tree that may do less than one above it needs mounts.
+    ///
+    /// # Errors
+    /// [`PlanError::CannotBeLess`] names such a tree.
+    pub(super) fn holds_without_mounts(&self) -> Result<(), PlanError> {
+        let is_less = |tree: &Tree, above: &Tree| {
+            tree.target != above.target
+                && tree.target.starts_with(&above.target)
+                && ((tree.access == Access::Ro && above.access == Access::Rw)
+                    || (!tree.may_execute && above.may_execute))
+        };
+        let less = self.trees.iter().find(|tree| self.trees.iter().any(|a| is_less(tree, a)));
+        match less {
+            Some(tree) if !self.has_namespaces => Err(PlanError::CannotBeLess(tree.target.clone())),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What one call does in a kept sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CallPlan {
@@ -110,6 +130,12 @@ pub enum PlanError {
     /// A granted tree would show the daemon's own data.
     #[error("path {0} of the grant would show the daemon's data directory to tools")]
     ShowsDataDir(PathBuf),
+    /// Without mounts of its own, rights to a tree hold for everything below it.
+    #[error(
+        "path {0} of the grant lies in a tree with more rights, which cannot be taken back at the \
+         level `landlock`; name it elsewhere or allow namespaces"
+    )]
+    CannotBeLess(PathBuf),
     /// Too many trees.
     #[error("the grant names more than {TREES_MAX} paths")]
     TooManyPaths,

@@ -182,7 +182,7 @@ pub(super) struct Kept {
     pub(super) plan: Plan,
     /// How full its `/tmp` is can be asked here, if it has one of its own.
     pub(super) tmp: Option<OwnedFd>,
-    pid_1: Victim,
+    pub(super) pid_1: Victim,
     requests: OwnedFd,
 }
 

@@ -59,7 +59,7 @@ pub(super) fn read(first: i32) -> io::Result<(Usage, Vec<i32>)> {
         }
         let process = match stat(pid) {
             // Orphans go to pid 1; any other parent means that the number has a new owner.
-            Ok(p) if pid == first || p.parent == parent || p.parent == first => p,
+            Ok(p) if pid == first || p.parent == parent || p.parent == first => whole(pid, p),
             Err(error) if pid == first => return Err(error),
             Ok(_) | Err(_) => continue,
         };
@@ -69,7 +69,7 @@ pub(super) fn read(first: i32) -> io::Result<(Usage, Vec<i32>)> {
         let resident = process.resident_pages.saturating_mul(page_size() as u64);
         usage.resident_bytes = usage.resident_bytes.saturating_add(resident);
         usage.address_bytes_max = usage.address_bytes_max.max(process.address_bytes);
-        usage.open_files_max = usage.open_files_max.max(open_files(pid));
+        usage.open_files_max = usage.open_files_max.max(open_files(with_memory(pid)));
         children(pid, process.threads, |child| waiting.push((child, pid)));
     }
     let millis = ticks.saturating_mul(1_000) / clock_ticks_per_second().max(1);
@@ -90,13 +90,37 @@ pub(super) fn memory(processes: &[i32], bytes_max: u64) -> u64 {
     processes.iter().map(exact).fold(0, u64::saturating_add)
 }
 
+/// A process whose first thread has ended shows the memory and the descriptors of that thread:
+/// none. Its other threads still have them, and `/proc` knows each thread by its own number.
+fn with_memory(pid: i32) -> i32 {
+    let has_memory =
+        |of: i32| text(format!("/proc/{of}/status")).is_ok_and(|status| status.contains("VmRSS:"));
+    if has_memory(pid) {
+        return pid;
+    }
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let numbers = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    numbers.into_iter().find(|thread| *thread != pid && has_memory(*thread)).unwrap_or(pid)
+}
+
+/// Its memory as a living thread has it, if the first one has ended.
+fn whole(pid: i32, process: Process) -> Process {
+    if process.address_bytes > 0 || process.threads <= 1 {
+        return process;
+    }
+    let Ok(other) = stat(with_memory(pid)) else { return process };
+    Process { address_bytes: other.address_bytes, resident_pages: other.resident_pages, ..process }
+}
+
 fn quick_bytes(pid: i32) -> u64 {
+    let pid = with_memory(pid);
     let text = text(format!("/proc/{pid}/status")).unwrap_or_default();
     sum_of_kib(&text, &["RssAnon:", "RssShmem:", "VmPTE:", "VmSwap:"])
 }
 
 /// `None` where the kernel does not let us look, or does not know these fields.
 fn shared_out_bytes(pid: i32) -> Option<u64> {
+    let pid = with_memory(pid);
     let text = text(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let fields = ["Pss_Anon:", "Pss_Shmem:", "SwapPss:"];
     text.contains("Pss_Anon:").then(|| sum_of_kib(&text, &fields))

@@ -17,7 +17,7 @@ use crate::{
     domain::{AgentName, Grant, RunId},
     egress::{Channel, Doors, Egress, Serving},
     runtime::{TaskKind, Tasks, tasks::lock},
-    sandbox::{Listeners, Profile, Sandbox, SandboxError, Session},
+    sandbox::{Listeners, Profile, Room, Sandbox, SandboxError, Session},
 };
 
 /// Idle sandboxes of one run: one for each way in which its calls differ, such as with and without
@@ -199,16 +199,25 @@ impl Inner {
     }
 
     async fn open(&self, grant: &Grant, stop: &CancellationToken) -> Result<Session, SandboxError> {
+        let room = self.room(stop).await?;
+        self.sandbox.open_in(room, grant, stop).await
+    }
+
+    /// A place for one more sandbox. What is idle is given up only while there is none.
+    async fn room(&self, stop: &CancellationToken) -> Result<Room, SandboxError> {
         let _waiting = Waiting::new(self);
-        let opened = self.sandbox.open(grant, stop);
-        tokio::pin!(opened);
+        let room = self.sandbox.room(stop);
+        tokio::pin!(room);
         loop {
-            if self.sandbox.sessions_free() == 0 {
-                drop(self.oldest_idle());
-            }
-            // `open` is only polled here; the timer is cancel-safe.
+            // `room` is only polled here; the timers are cancel-safe. First it is only asked.
             tokio::select! {
-                session = &mut opened => return session,
+                biased;
+                room = &mut room => return room,
+                () = std::future::ready(()) => {}
+            }
+            drop(self.oldest_idle());
+            tokio::select! {
+                room = &mut room => return room,
                 () = tokio::time::sleep(GIVE_UP_EVERY) => {}
             }
         }

@@ -122,7 +122,15 @@ impl Mount {
 
     fn set_read_only(&self, is_read_only: bool) {
         let flags = if is_read_only { MountFlags::RDONLY } else { MountFlags::empty() };
-        mount_remount(&self.at, flags, "").expect("a remount");
+        // A helper that has lost its daemon ends a moment later, and holds a file open until then.
+        let is_done = (0..2_000).any(|_| {
+            let done = mount_remount(&self.at, flags, "");
+            if done.is_err() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            done.is_ok()
+        });
+        assert!(is_done, "a remount");
     }
 }
 

@@ -265,3 +265,28 @@ async fn limits_end_what_exceeds_them() {
     assert_eq!(outcome.end, End::Limit("file_bytes"));
     assert_eq!(std::fs::metadata(lab.workspace.join("big")).unwrap().len(), 1 << 20);
 }
+
+#[tokio::test]
+async fn standard_input_arrives_whole_and_cannot_be_executed() {
+    let lab = Lab::new().await;
+    let with = |stdin: Vec<u8>, argv: &[&str]| {
+        let mut job = lab.job(argv);
+        job.stdin = stdin;
+        lab.run_job(job)
+    };
+    let large = vec![b'x'; 3 << 20];
+    assert_eq!(good(with(large.clone(), &["wc", "-c"]).await.unwrap()).trim(), "3145728");
+    // Who reads a part, or nothing at all, is not kept waiting.
+    assert_eq!(good(with(large.clone(), &["head", "-c", "3"]).await.unwrap()), "xxx");
+    assert_eq!(good(with(large, &["echo", "done"]).await.unwrap()), "done\n");
+    let program = b"#!/bin/sh\necho ran\n".to_vec();
+    let run = "import os; os.execve('/proc/self/fd/0', ['x'], {})";
+    let tried = with(program, &["/usr/bin/python3", "-c", run]).await.unwrap();
+    assert!(text(&tried).contains("Permission") && !text(&tried).contains("ran"), "{tried:?}");
+    // What it was before, a file in memory, can be: that is what the control shows.
+    let control = "import os; f = os.memfd_create('x', 0); os.write(f, b'#!/bin/sh\\necho ran\\n'); \
+                   os.execve(f'/proc/self/fd/{f}', ['x'], {})";
+    #[expect(clippy::disallowed_methods, reason = "the control runs without the sandbox")]
+    let free = std::process::Command::new("/usr/bin/python3").args(["-c", control]).output();
+    assert_eq!(String::from_utf8_lossy(&free.unwrap().stdout), "ran\n");
+}
