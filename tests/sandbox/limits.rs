@@ -214,7 +214,7 @@ async fn a_workspace_that_grows_beyond_its_quota_ends_the_call() {
         range.lab.run_job(job(grant, &["sh", "-c", script]))
     };
     good(sh("sleep 0.3; rm f1 f2 f3; sleep 0.3; ls >/dev/null").await.unwrap());
-    let script = "sleep 0.3; mkdir new; i=0; while [ $i -lt 99 ]; do dd if=/dev/zero of=new/$i bs=64k count=8 2>/dev/null; i=$((i+1)); done";
+    let script = "sleep 0.3; mkdir new; i=0; while [ $i -lt 99 ]; do dd if=/dev/zero of=new/$i bs=64k count=8 2>/dev/null; sleep 0.05; i=$((i+1)); done";
     let more = sh(script).await.unwrap();
     assert_eq!(more.end, End::Limit("workspace_bytes"), "{more:?}");
     // The control: the same work under a quota that it fits into.
