@@ -5,7 +5,6 @@ use std::{
     fs::File,
     io::{Seek, Write},
     os::fd::AsRawFd,
-    path::Path,
     process::Command,
 };
 
@@ -15,10 +14,12 @@ use anyhow::Context as _;
 pub(crate) struct Bubblewrap {
     filter: File,
     arguments: Vec<String>,
+    /// Its own: under root, without capabilities, it could not enter one that belongs to tools.
+    _workspace: tempfile::TempDir,
 }
 
 impl Bubblewrap {
-    pub(crate) fn new(workspace: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         Command::new("bwrap")
             .arg("--version")
             .output()
@@ -27,7 +28,8 @@ impl Bubblewrap {
         filter.write_all(&agent_runtime::sandbox::seccomp_program())?;
         // Read by the program that is started, so it must not be closed on the way.
         rustix::io::fcntl_setfd(&filter, rustix::io::FdFlags::empty())?;
-        let workspace = workspace.display().to_string();
+        let own = tempfile::Builder::new().prefix("art-bench-").tempdir()?;
+        let workspace = own.path().display().to_string();
         let fixed = "--unshare-all --die-with-parent --new-session --ro-bind /usr /usr \
                      --ro-bind /etc/ld.so.cache /etc/ld.so.cache --proc /proc --dev /dev \
                      --tmpfs /tmp --clearenv --setenv PATH /usr/local/bin:/usr/bin:/bin \
@@ -39,7 +41,7 @@ impl Bubblewrap {
         arguments.extend(["--bind".to_owned(), workspace.clone(), workspace.clone()]);
         arguments.extend(["--chdir".to_owned(), workspace, "--seccomp".to_owned()]);
         arguments.extend([filter.as_raw_fd().to_string(), "/bin/true".to_owned()]);
-        Ok(Self { filter, arguments })
+        Ok(Self { filter, arguments, _workspace: own })
     }
 
     /// Starts `/bin/true` in it and waits for the end. One at a time: the filter is one open file.

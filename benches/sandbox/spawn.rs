@@ -21,7 +21,7 @@ const CALLS_PER_RUN: usize = 10;
 
 pub(crate) async fn measure(report: &mut Report, lab: &Lab, plan: Plan) -> anyhow::Result<()> {
     let grant = lab.grant();
-    let mut bubblewrap = Bubblewrap::new(&lab.workspace)?;
+    let mut bubblewrap = Bubblewrap::new()?;
     let kept = lab.open(&grant).await?;
     let (mut bare, mut first, mut later, mut other) = (vec![], vec![], vec![], vec![]);
     for round in 0..plan.pick(400, 120) + WARM_UP {
@@ -89,8 +89,7 @@ async fn throughput(report: &mut Report, lab: &Lab, plan: Plan) -> anyhow::Resul
         ensure!(Command::new("/bin/true").status()?.success(), "/bin/true failed");
         Ok(())
     })?;
-    let workspace = lab.workspace.clone();
-    let other = in_threads_with(each / 2, move || Bubblewrap::new(&workspace), Bubblewrap::run)?;
+    let other = in_threads_with(each / 2, Bubblewrap::new, Bubblewrap::run)?;
     let kept = sandboxed(lab, each, each).await?;
     let mixed = sandboxed(lab, each, CALLS_PER_RUN).await?;
     let floor = format!("plain {bare:.0}/s; bubblewrap {other:.0}/s");
