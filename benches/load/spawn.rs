@@ -42,6 +42,7 @@ pub(crate) async fn measure(report: &mut Report, plan: Plan) -> anyhow::Result<(
         commands: CommandRule::Any,
         may_execute_files: true,
         hosts: std::sync::Arc::default(),
+        same_host_only: false,
         egress: agent_runtime::domain::EgressLimits::default(),
         limits: ToolLimits::default(),
     });

@@ -110,6 +110,9 @@ pub struct Grant {
     pub may_execute_files: bool,
     /// Other machines. Without any rule that allows, the call has no network at all.
     pub hosts: Arc<HostPolicy>,
+    /// Whether a request may follow a redirect to its own host and port only: the run holds what
+    /// must not be carried away, and policy has looked at one destination.
+    pub same_host_only: bool,
     /// Bounds of the run's traffic.
     pub egress: EgressLimits,
     /// Bounds.
@@ -125,6 +128,7 @@ impl Grant {
             commands,
             may_execute_files: false,
             hosts: Arc::default(),
+            same_host_only: false,
             egress: EgressLimits::default(),
             limits: ToolLimits::default(),
         }

@@ -44,6 +44,9 @@ pub struct FetchRequest {
     pub timeout: Duration,
     /// Body of the response, in bytes; the rest is cut off and flagged.
     pub response_bytes_max: usize,
+    /// Whether a redirect to another host or port is the answer instead of being followed. It
+    /// always is for methods other than `GET` and `HEAD`: who agreed to those saw one destination.
+    pub same_host_only: bool,
 }
 
 /// What came back from the last hop.
@@ -61,6 +64,8 @@ pub struct FetchResponse {
     pub truncated: bool,
     /// Redirects that were followed.
     pub hops: u32,
+    /// Whether it is a redirect to another host or port that was not followed.
+    pub unfollowed: bool,
 }
 
 impl FetchResponse {
@@ -172,12 +177,15 @@ async fn one(visit: &Visit, hop: &Hop, bytes_max: usize, hops: u32) -> Result<An
     let meter = Arc::clone(&connected.meter);
     let work = async {
         let (response, connection) = fetch_client::send(visit, hop, connected, request).await?;
-        if let Some(next) = hop.next(response.status().as_u16(), response.headers())? {
-            return Ok(Answer::Redirect(Box::new(next)));
-        }
+        let next = hop.next(response.status().as_u16(), response.headers())?;
+        let unfollowed = match next {
+            Some(next) if hop.may_go_to(&next) => return Ok(Answer::Redirect(Box::new(next))),
+            Some(_) => true,
+            None => false,
+        };
         let response = received(hop, response, bytes_max, hops).await?;
         drop(connection);
-        Ok(Answer::Response(response))
+        Ok(Answer::Response(FetchResponse { unfollowed, ..response }))
     };
     let ended = visit.while_allowed(&to, &meter, Box::pin(work)).await;
     finish(visit, &attempt, &meter, &to, ended)
@@ -238,5 +246,5 @@ async fn received(
     let mut url = hop.url.clone();
     url.set_fragment(None);
     let (status, final_url) = (head.status.as_u16(), url.to_string());
-    Ok(FetchResponse { status, final_url, headers, body, truncated, hops })
+    Ok(FetchResponse { status, final_url, headers, body, truncated, hops, unfollowed: false })
 }

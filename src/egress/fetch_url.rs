@@ -42,6 +42,8 @@ pub(super) struct Hop {
     /// Names in lower case; placeholders are not filled in yet.
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
+    /// Whether redirects are followed within the first host and port only.
+    same_host_only: bool,
 }
 
 impl Hop {
@@ -62,7 +64,10 @@ impl Hop {
         }
         let (url, host, port) = target(&request.url)?;
         let headers = headers(request.headers)?;
-        Ok(Self { method, url, host, port, headers, body: request.body })
+        // Decided once: a redirect can turn a POST into a GET.
+        let same_host_only =
+            request.same_host_only || !matches!(method, Method::GET | Method::HEAD);
+        Ok(Self { method, url, host, port, headers, body: request.body, same_host_only })
     }
 
     /// The path with its query, as it is sent.
@@ -85,7 +90,12 @@ impl Hop {
         }
     }
 
-    /// Where an answer leads, if it is a redirect that is followed (RFC 9110 section 15.4).
+    /// Whether a redirect to there is followed.
+    pub(super) fn may_go_to(&self, next: &Self) -> bool {
+        !self.same_host_only || (&next.host, next.port) == (&self.host, self.port)
+    }
+
+    /// Where an answer leads, if it is a redirect (RFC 9110 section 15.4).
     pub(super) fn next(&self, status: u16, answer: &HeaderMap) -> Result<Option<Self>, FetchError> {
         let refuse = |what| Err(FetchError::Redirect { what });
         if !matches!(status, 301 | 302 | 303 | 307 | 308) {
@@ -208,6 +218,7 @@ mod tests {
             body: b"body".to_vec(),
             timeout: Duration::from_secs(1),
             response_bytes_max: 1,
+            same_host_only: false,
         }
     }
 
@@ -303,6 +314,33 @@ mod tests {
             let hop = next("GET", "https://a.example/x", 302, elsewhere).unwrap().unwrap();
             assert_eq!(names(hop), ["content-type", "accept"], "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn a_redirect_elsewhere_is_not_followed_if_only_one_destination_was_looked_at() {
+        let follows = |method: &str, same_host_only, location: &str| {
+            let asked = FetchRequest { same_host_only, ..request(method, "https://a.example/x") };
+            let hop = Hop::first(asked).unwrap();
+            let mut answer = HeaderMap::new();
+            answer.insert(header::LOCATION, location.parse().unwrap());
+            // A second hop is a GET whatever the first was; what was agreed to stays the same.
+            let here = HeaderMap::from_iter([(header::LOCATION, "/y".parse().unwrap())]);
+            let second = hop.next(303, &here).unwrap().unwrap();
+            assert!(hop.may_go_to(&second), "{method}");
+            let may = |hop: &Hop| hop.may_go_to(&hop.next(303, &answer).unwrap().unwrap());
+            assert_eq!(may(&hop), may(&second), "{method} {location}");
+            may(&hop)
+        };
+        for elsewhere in ["https://b.example/", "https://a.example:444/", "//b.example/"] {
+            assert!(follows("GET", false, elsewhere), "{elsewhere}");
+            assert!(follows("HEAD", false, elsewhere), "{elsewhere}");
+            assert!(!follows("GET", true, elsewhere), "{elsewhere}");
+            assert!(!follows("HEAD", true, elsewhere), "{elsewhere}");
+            for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+                assert!(!follows(method, false, elsewhere), "{method} {elsewhere}");
+            }
+        }
+        assert!(follows("POST", true, "https://a.example:443/z"));
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl Desk {
             commands: CommandRule::None,
             may_execute_files: true,
             hosts: std::sync::Arc::default(),
+            same_host_only: false,
             egress: crate::domain::EgressLimits::default(),
             limits: ToolLimits::default(),
         };

@@ -4,8 +4,13 @@
 //! here, strictly, and put together again from its parts. What comes back is text for a model,
 //! bounded; what is no text is told by its size.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    time::Duration,
+};
 
+use jiff::fmt::rfc2822;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -29,11 +34,12 @@ const HEADERS_MAX: usize = 64;
 /// Bytes of a path that may pass as the address of a page once a run has read untrusted content:
 /// long enough for documentation and files in repositories, short for anything else.
 const QUIET_PATH_BYTES_MAX: usize = 128;
-/// Headers that only say which form of a page is wanted.
-const QUIET_HEADERS: [&str; 5] =
-    ["accept", "accept-language", "if-modified-since", "if-none-match", "range"];
-/// Bytes of such a header's value.
-const QUIET_HEADER_BYTES_MAX: usize = 64;
+/// Bytes of an `Accept` that may pass then.
+const QUIET_ACCEPT_BYTES_MAX: usize = 128;
+/// Digits of a number in a `Range` that may pass then.
+const QUIET_RANGE_DIGITS_MAX: usize = 15;
+/// What a media type may begin with there.
+const MEDIA: [&str; 8] = ["*", "application", "audio", "font", "image", "model", "text", "video"];
 /// Headers of a response that tell a model something.
 const SHOWN_HEADERS: [&str; 11] = [
     "content-type",
@@ -163,6 +169,11 @@ pub(super) fn parse(args: &Value) -> Result<HttpRequest, ParseError> {
     if headers.len() > HEADERS_MAX {
         return Err(bad(format!("at most {HEADERS_MAX} `headers`")));
     }
+    let mut names = BTreeSet::new();
+    if let Some(twice) = headers.keys().find(|name| !names.insert(name.to_ascii_lowercase())) {
+        let problem = "is there twice: case makes no difference in the name of a header";
+        return Err(bad(format!("`headers`: {twice:?} {problem}")));
+    }
     if body.len() > limits::TOOL_ARGS_BYTES_MAX {
         return Err(bad("`body` is too long".to_owned()));
     }
@@ -198,9 +209,44 @@ impl HttpRequest {
     }
 }
 
+/// Whether a header only says which form of a page is wanted. The grammars are narrower than the
+/// standard's: they have no room for words, nor for the placeholder of a secret.
 fn is_quiet(name: &str, value: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    QUIET_HEADERS.contains(&name.as_str()) && value.len() <= QUIET_HEADER_BYTES_MAX
+    match name.to_ascii_lowercase().as_str() {
+        "accept" => value.len() <= QUIET_ACCEPT_BYTES_MAX && value.split(',').all(is_media_type),
+        "range" => is_byte_range(value),
+        "if-modified-since" => is_http_date(value),
+        _ => false,
+    }
+}
+
+/// `text/html` or `*/*;q=0.8`, after a space or none.
+fn is_media_type(text: &str) -> bool {
+    let text = text.strip_prefix(' ').unwrap_or(text);
+    let (kind, quality) = text.split_once(";q=").unwrap_or((text, "1"));
+    let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"*+-.".contains(&b);
+    let is_kind = kind.split_once('/').is_some_and(|(media, form)| {
+        MEDIA.contains(&media) && !form.is_empty() && form.bytes().all(is_part)
+    });
+    let is_quality =
+        matches!(quality.len(), 1..=5) && quality.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    is_kind && is_quality
+}
+
+/// `bytes=0-99`; either number may be left out.
+fn is_byte_range(text: &str) -> bool {
+    let is_number = |text: &str| {
+        text.len() <= QUIET_RANGE_DIGITS_MAX && text.bytes().all(|b| b.is_ascii_digit())
+    };
+    let range = text.strip_prefix("bytes=").and_then(|range| range.split_once('-'));
+    range.is_some_and(|(from, to)| is_number(from) && is_number(to))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, in this one spelling.
+fn is_http_date(text: &str) -> bool {
+    let read = rfc2822::DateTimeParser::new().parse_timestamp(text);
+    let spelt = |at| rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at);
+    read.and_then(spelt).is_ok_and(|spelling| spelling == text)
 }
 
 /// Sends it as part of the call under way on this channel. The outcome, and whether something came
@@ -219,6 +265,7 @@ pub(super) async fn send(
         body: request.body.clone().into_bytes(),
         timeout: grant.limits.wall(),
         response_bytes_max: grant.limits.output_bytes,
+        same_host_only: grant.same_host_only,
     };
     let (outcome, came_back) = match Box::pin(channel.fetch(fetch, cx.stop.clone())).await {
         Ok(response) => (told(&request.address, &response), true),
@@ -239,6 +286,12 @@ fn told(asked: &Address, response: &FetchResponse) -> ToolOutcome {
         // Writing to a string cannot fail.
         writeln!(text, "[{} redirects from {}]", response.hops, asked.host.as_str()).ok();
         writeln!(text, "[final address: {}]", printable(&response.final_url)).ok();
+    }
+    if response.unfollowed {
+        text.push_str(
+            "[this redirect leads to another host or port and was not followed; to go there, make \
+             a new call with its location]\n",
+        );
     }
     let mut content_type = "";
     for (name, value) in &response.headers {
@@ -369,9 +422,50 @@ mod tests {
         };
         assert!(!with("Accept", "text/html"));
         assert!(with("Accept", &"x".repeat(100)));
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (name, value) in [
+            ("accept", "text/html, application/vnd.github+json;q=0.9,*/*;q=0.8"),
+            ("RANGE", "bytes=0-99"),
+            ("Range", "bytes=-500"),
+            ("If-Modified-Since", date),
+        ] {
+            assert!(!with(name, value), "{name}: {value}");
+        }
+        for (name, value) in [
+            ("Accept", "words and words"),
+            ("Accept", "words/words"),
+            ("Accept", "text/html;q=words"),
+            ("Accept", "text/html;words=0.1"),
+            ("Accept", "text/TmF"),
+            ("Accept", "text/html,  text/plain"),
+            ("Accept", "{{secret:KEY}}"),
+            ("Accept", "text/{{secret:KEY}}"),
+            ("Accept", &format!("text/{}", "x".repeat(128))),
+            ("Range", "bytes=words"),
+            ("Range", "bytes=0-99,200-299"),
+            ("Range", &format!("bytes={}-", "1".repeat(16))),
+            ("If-Modified-Since", "words"),
+            ("If-Modified-Since", &format!("{date} (words)")),
+            ("If-Modified-Since", &date.replace("GMT", "+0001")),
+            ("If-None-Match", "\"words\""),
+            ("Accept-Language", "words"),
+            ("Authorization", "{{secret:KEY}}"),
+        ] {
+            assert!(with(name, value), "{name}: {value}");
+        }
         assert!(with("X-Note", "words"));
         assert!(with("Cookie", "words"));
         assert!(carries(json!({"method": "GET", "url": "https://example.org/", "body": "words"})));
+    }
+
+    #[test]
+    fn a_header_is_given_once_in_whatever_case() {
+        let with = |headers: Value| {
+            parse(&json!({"method": "GET", "url": "https://example.org/", "headers": headers}))
+        };
+        assert!(with(json!({"Accept": "text/html", "Range": "bytes=0-"})).is_ok());
+        let twice = with(json!({"accept": "text/a", "X": "b", "aCcept": "text/c"})).unwrap_err();
+        assert!(twice.to_string().contains("\"accept\" is there twice"), "{twice}");
     }
 
     #[test]
@@ -387,6 +481,7 @@ mod tests {
             body: body.to_vec(),
             truncated,
             hops: 0,
+            unfollowed: false,
         };
         let outcome = told(&asked, &response("grüße".as_bytes(), false));
         assert_eq!(outcome.output, "HTTP 200\ncontent-type: text/plain\n\ngrüße");
@@ -398,6 +493,10 @@ mod tests {
             let outcome = told(&asked, &response(binary, false));
             assert!(outcome.output.contains("bytes of text/plain; it is not shown"));
         }
+        let elsewhere =
+            FetchResponse { status: 307, unfollowed: true, ..response(b"moved", false) };
+        let outcome = told(&asked, &elsewhere);
+        assert!(outcome.output.contains("was not followed; to go there"), "{}", outcome.output);
         let outcome = told(&asked, &FetchResponse { status: 404, ..response(b"no", false) });
         assert_eq!(outcome.status, ToolStatus::Error);
     }

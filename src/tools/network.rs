@@ -132,9 +132,10 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Whether something came in that others have written. Answers to name lookups are ours.
+/// Whether something came in that others have written, also where the connection was cut after it:
+/// what is refused at once brings no byte. Answers to name lookups are ours.
 pub(super) fn brought_in(record: &EgressRecord) -> bool {
-    record.allowed && record.bytes_down > 0 && record.via != EgressVia::Dns
+    record.bytes_down > 0 && record.via != EgressVia::Dns
 }
 
 /// Whether policy refused it; what could not be reached is no refusal.
@@ -229,15 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn what_came_through_an_allowed_door_taints_and_nothing_else() {
+    fn what_came_in_taints_also_if_it_was_cut_and_nothing_else() {
         assert!(brought_in(&record(EgressVia::Tls, "a.example", true, "a.example")));
-        assert!(!brought_in(&record(EgressVia::Tls, "a.example", false, "not_listed")));
+        assert!(brought_in(&record(EgressVia::Tls, "a.example", false, "quota_bytes_down")));
         assert!(!brought_in(&record(EgressVia::Dns, "a.example", true, "a.example")));
-        let silent = EgressRecord {
-            bytes_down: 0,
-            ..record(EgressVia::Connect, "a.example", true, "a.example")
-        };
-        assert!(!brought_in(&silent));
+        for (allowed, reason) in [(true, "a.example"), (false, "not_listed")] {
+            let silent = record(EgressVia::Connect, "a.example", allowed, reason);
+            assert!(!brought_in(&EgressRecord { bytes_down: 0, ..silent }), "{reason}");
+        }
     }
 
     #[test]

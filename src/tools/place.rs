@@ -104,6 +104,7 @@ mod tests {
             commands: CommandRule::Any,
             may_execute_files: true,
             hosts: std::sync::Arc::default(),
+            same_host_only: false,
             egress: crate::domain::EgressLimits::default(),
             limits: ToolLimits::default(),
         }

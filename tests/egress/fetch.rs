@@ -21,6 +21,7 @@ pub(crate) fn request(url: impl Into<String>) -> FetchRequest {
         body: Vec::new(),
         timeout: Duration::from_secs(10),
         response_bytes_max: 1 << 20,
+        same_host_only: false,
     }
 }
 
@@ -145,6 +146,26 @@ async fn each_redirect_is_decided_again() {
     assert_eq!(target.count(), 1);
     // Every hop has its record.
     assert_eq!(world.told().len(), 2 + 3 * 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_elsewhere_is_the_answer_where_one_destination_was_agreed_to() {
+    let world = World::new();
+    let target = Server::http(answer("200 OK", "", "there"));
+    let location = format!("Location: http://other.test:{}/x\r\n", target.port());
+    let first = Server::http(answer("307 Temporary Redirect", &location, "moved"));
+    let rule = |host: &str, server: &Server| format!("{host}:{} allow_private", server.port());
+    world.allow(&[rule("allowed.test", &first), rule("other.test", &target)]);
+    let plain = || request(format!("http://allowed.test:{}/", first.port()));
+    let post = FetchRequest { method: "POST".to_owned(), body: b"private".to_vec(), ..plain() };
+    for asked in [post, FetchRequest { same_host_only: true, ..plain() }] {
+        let got = fetch(&world, asked).await.unwrap();
+        assert_eq!((got.status, got.text().as_ref(), got.hops), (307, "moved", 0));
+        assert!(got.unfollowed);
+        assert_eq!(target.count(), 0);
+    }
+    let got = fetch(&world, plain()).await.unwrap();
+    assert_eq!((got.text().as_ref(), got.hops, got.unfollowed), ("there", 1, false));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -110,7 +110,7 @@ async fn a_redirect_is_decided_again() {
         ("http_request", get("http://site.example/away")),
         ("http_request", get("http://site.example/inside")),
     ];
-    let played = play(&daemon, &fake, "web", "away", &calls).await;
+    let played = play(&daemon, &fake, "blind", "away", &calls).await;
     assert!(site.asked_for("/page").is_empty(), "{:#?}", site.asked());
     let denied = events_of(&daemon, &played.id, "egress.denied").await;
     assert_eq!(denied[0]["host"], "elsewhere.example", "{denied:#?}");
@@ -119,6 +119,17 @@ async fn a_redirect_is_decided_again() {
     assert!(played.told[0].contains("not_listed"), "{}", played.told[0]);
     // The redirect itself came from outside.
     assert_eq!(played.run["tainted"], true);
+    // Who could give something away by now does not get as far as that.
+    let calls = [
+        ("http_request", get("http://site.example/page")),
+        ("http_request", get("http://site.example/away")),
+        ("http_request", get("http://site.example/moved")),
+    ];
+    let played = play(&daemon, &fake, "web", "exposed", &calls).await;
+    assert!(events_of(&daemon, &played.id, "egress.denied").await.is_empty());
+    assert!(played.told[1].contains("was not followed; to go there"), "{}", played.told[1]);
+    assert!(played.told[1].contains("location: http://elsewhere.example/page"));
+    assert!(played.told[2].contains(PAGE), "its own host is followed: {}", played.told[2]);
 }
 
 #[tokio::test]

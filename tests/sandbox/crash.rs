@@ -30,6 +30,7 @@ async fn old_daemon() {
         commands: agent_runtime::domain::CommandRule::Any,
         may_execute_files: true,
         hosts: std::sync::Arc::default(),
+        same_host_only: false,
         egress: agent_runtime::domain::EgressLimits::default(),
         limits: agent_runtime::domain::ToolLimits::default(),
     };

@@ -55,6 +55,7 @@ impl Lab {
             commands: CommandRule::Any,
             may_execute_files: true,
             hosts: std::sync::Arc::default(),
+            same_host_only: false,
             egress: agent_runtime::domain::EgressLimits::default(),
             limits: ToolLimits { wall_secs: 20, ..ToolLimits::default() },
         }

@@ -156,6 +156,7 @@ async fn the_file_tools_never_read_or_write_outside() {
         commands: CommandRule::None,
         may_execute_files: true,
         hosts: std::sync::Arc::default(),
+        same_host_only: false,
         egress: agent_runtime::domain::EgressLimits::default(),
         limits: ToolLimits::default(),
     });

@@ -165,6 +165,7 @@ async fn without_a_sandbox_nothing_runs_and_file_tools_still_work() {
         commands: agent_runtime::domain::CommandRule::Any,
         may_execute_files: true,
         hosts: std::sync::Arc::default(),
+        same_host_only: false,
         egress: agent_runtime::domain::EgressLimits::default(),
         limits: agent_runtime::domain::ToolLimits::default(),
     };

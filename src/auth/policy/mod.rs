@@ -195,7 +195,11 @@ impl Situation<'_> {
             Ok(named_exactly) => named_exactly,
             Err(reason) => return Verdict::Deny { reason, rule: "host.not_allowed" },
         };
-        let grant = Grant { hosts: Arc::clone(self.hosts), ..self.grant(CommandRule::None) };
+        let grant = Grant {
+            hosts: Arc::clone(self.hosts),
+            same_host_only: self.is_exposed(),
+            ..self.grant(CommandRule::None)
+        };
         let reads = matches!(request.method.as_str(), "GET" | "HEAD");
         let egress = vec![format!("{}:{}", request.host.as_str(), request.port)];
         if !reads {
@@ -235,6 +239,7 @@ impl Situation<'_> {
             commands,
             may_execute_files: self.agent.may_execute_files,
             hosts: Arc::default(),
+            same_host_only: false,
             egress: self.agent.egress,
             limits: self.agent.tool_limits,
         }

@@ -169,6 +169,22 @@ mod tests {
     }
 
     #[test]
+    fn after_untrusted_content_a_request_keeps_to_its_host() {
+        let keeps = |agent: &AgentDef, call: &CallFacts, tainted| match decide(agent, call, tainted)
+        {
+            Verdict::Allow { grant, .. } | Verdict::Ask { grant, .. } => grant.same_host_only,
+            Verdict::Deny { reason, .. } => panic!("{reason}"),
+        };
+        let blind = AgentDef { tools: vec![ToolName::HttpRequest], ..online() };
+        // Unasked, and after a person has seen one destination.
+        for call in [request("GET", "docs.example", false), request("GET", "docs.example", true)] {
+            assert!(keeps(&online(), &call, true));
+            assert!(!keeps(&online(), &call, false));
+            assert!(!keeps(&blind, &call, true), "it has nothing to give away");
+        }
+    }
+
+    #[test]
     fn after_untrusted_content_what_runs_unasked_runs_without_network() {
         let listed = exec(&["git", "status"]);
         let clean = decide(&online(), &listed, false);
