@@ -31,7 +31,7 @@ const HEADER_BYTES_MAX: usize = 32 << 10;
 /// One request. Its parts come from a model: everything is checked here.
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
-    /// HTTP method in upper case; not `CONNECT` and not `TRACE`.
+    /// HTTP method in upper case; not `CONNECT`, `TRACE` or `TRACK`.
     pub method: String,
     /// `http` or `https`.
     pub url: String,
@@ -174,7 +174,7 @@ async fn one(visit: &Visit, hop: &Hop, bytes_max: usize, hops: u32) -> Result<An
         attempt.deny(refusal.reason);
         FetchError::Refused { reason: refusal.reason, sentence: refusal.text }
     })?;
-    let meter = Arc::clone(&connected.meter);
+    let (meter, needs) = (Arc::clone(&connected.meter), connected.needs);
     let work = async {
         let (response, connection) = fetch_client::send(visit, hop, connected, request).await?;
         let next = hop.next(response.status().as_u16(), response.headers())?;
@@ -187,7 +187,7 @@ async fn one(visit: &Visit, hop: &Hop, bytes_max: usize, hops: u32) -> Result<An
         drop(connection);
         Ok(Answer::Response(FetchResponse { unfollowed, ..response }))
     };
-    let ended = visit.while_allowed(&to, &meter, Box::pin(work)).await;
+    let ended = visit.while_allowed(&to, (&*meter, needs), Box::pin(work)).await;
     finish(visit, &attempt, &meter, &to, ended)
 }
 
