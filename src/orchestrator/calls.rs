@@ -387,7 +387,7 @@ pub(super) async fn ask_unknown(
         ],
         egress,
         required_role: policy::required_role(risk),
-        cwd: invocation.as_ref().map_or("", |invocation| invocation.cwd()),
+        cwd: invocation.as_ref().map_or("", Invocation::cwd),
     };
     let approval = Approval {
         risk,
