@@ -139,11 +139,11 @@ fn take_over(settings: &Settings, daemon: &Daemon, telemetry: &Telemetry, tasks:
         "reloaded the log level, the secrets and the hosts that agents may reach"
     );
     let store = daemon.store.clone();
-    let orchestrator = daemon.orchestrator.clone();
     let hosts = settings.agents.iter().map(|a| (a.name.clone(), a.hosts.clone())).collect();
+    let hosts_recorded = daemon.orchestrator.reconfigure_egress(hosts);
     tasks.spawn(TaskKind::Helper, |_| async move {
         let entry = entry(AuditKind::Config, "reloaded");
-        let hosts = orchestrator.reconfigure_egress(hosts).await;
+        let hosts = hosts_recorded.await;
         if let Err(error) = hosts.and(store.audit(entry).await) {
             tracing::error!(%error, "the reload could not be recorded");
         }

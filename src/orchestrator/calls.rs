@@ -14,7 +14,7 @@ use crate::{
     domain::{
         AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallInput,
         CallState, DecisionScope, Effect, EventBody, Grant, Risk, Role, RunInput, ToolCall,
-        ToolCallId, ToolOutcome, ToolStatus, UnknownOutcome, WaitReason,
+        ToolCallId, ToolOutcome, ToolStatus, UnknownOutcome, WaitReason, approval::DecisionRecord,
     },
     store::{RunCore, StoreError, Tx},
     tools::{self, Invocation, Invoked},
@@ -268,7 +268,8 @@ async fn is_approved(
         && own.is_some_and(|a| match a.kind {
             ApprovalKind::Tool => binds(a) && saw(a),
             ApprovalKind::UnknownEffect => {
-                binds(a) && a.decisions.iter().any(|d| d.outcome == Some(UnknownOutcome::Run))
+                let is_run = |d: &DecisionRecord| d.outcome == Some(UnknownOutcome::Run);
+                binds(a) && saw(a) && a.decisions.iter().any(is_run)
             }
             ApprovalKind::Budget => false,
         });
@@ -367,15 +368,29 @@ pub(super) async fn ask_unknown(
     agent: &AgentDef,
     call: &ToolCall,
 ) -> Result<(), StoreError> {
+    // One of the answers runs it: the card says what policy would let it do now.
+    let invocation = tools::parse(&call.tool, &call.args).ok();
+    let verdict = invocation.as_ref().map(|invocation| {
+        let hosts = inner.hosts.effective(&agent.name);
+        policy::decide(agent, &hosts, &invocation.facts(), run.tainted)
+    });
+    let (risk, egress) = match verdict {
+        Some(Verdict::Ask { risk, egress, .. }) => (risk.max(call.risk), egress),
+        Some(Verdict::Allow { risk, grant, .. }) => {
+            (risk.max(call.risk), policy::texts(&grant.hosts))
+        }
+        Some(Verdict::Deny { .. }) | None => (call.risk, Vec::new()),
+    };
     let question = Question {
         reasons: vec![
             "the daemon stopped while this ran; nobody knows whether it happened".to_owned(),
         ],
-        egress: Vec::new(),
-        required_role: if call.risk == Risk::High { Role::Admin } else { Role::Operator },
-        cwd: "",
+        egress,
+        required_role: policy::required_role(risk),
+        cwd: invocation.as_ref().map_or("", Invocation::cwd),
     };
     let approval = Approval {
+        risk,
         expires_at: tx.now().plus(inner.options.wait_max),
         ..card(tx, run, agent, call, question, ApprovalKind::UnknownEffect)
     };

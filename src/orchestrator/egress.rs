@@ -229,23 +229,30 @@ impl Orchestrator {
         Ok(self.inner.explain(question).await)
     }
 
-    /// Puts other rules of the configuration in force, also for calls under way, and records what
-    /// changed. The list stays as it is.
+    /// Puts other rules of the configuration in force, also for calls under way. The list stays as
+    /// it is. They are in force when this returns, so that of two reloads the later one wins; the
+    /// future records what changed.
     ///
     /// # Errors
     /// When the change cannot be recorded; it is in force all the same.
-    pub async fn reconfigure_egress(&self, configured: Configured) -> Result<(), StoreError> {
-        for change in self.inner.reconfigure_hosts(configured) {
-            let actor = Actor::system();
-            let data = json!({
-                "what": "reloaded",
-                "agent": change.agent,
-                "before": change.before,
-                "after": change.after,
-            });
-            self.inner.store.audit(entry(actor, data)).await?;
+    pub fn reconfigure_egress(
+        &self,
+        configured: Configured,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let changes = self.inner.reconfigure_hosts(configured);
+        let store = self.inner.store.clone();
+        async move {
+            for change in changes {
+                let data = json!({
+                    "what": "reloaded",
+                    "agent": change.agent,
+                    "before": change.before,
+                    "after": change.after,
+                });
+                store.audit(entry(Actor::system(), data)).await?;
+            }
+            Ok(())
         }
-        Ok(())
     }
 }
 

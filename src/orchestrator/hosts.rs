@@ -37,7 +37,8 @@ pub(super) struct Layers {
 
 #[derive(Debug, Default)]
 struct State {
-    configured: Configured,
+    /// None: the agent is gone from the configuration, and the list is not for it either.
+    configured: BTreeMap<AgentName, Option<HostPolicy>>,
     rules: Arc<Vec<EgressRule>>,
     reading: u64,
 }
@@ -54,14 +55,18 @@ pub(super) enum Source<'r> {
 impl Layers {
     pub(super) fn new(configured: Configured) -> Self {
         let layers = Self::default();
-        lock(&layers.state).configured = configured;
+        lock(&layers.state).configured =
+            configured.into_iter().map(|(agent, policy)| (agent, Some(policy))).collect();
         layers
     }
 
-    /// The layers as they are.
+    /// The layers as they are, without the agents that are gone.
     pub(super) fn now(&self) -> (Configured, Arc<Vec<EgressRule>>) {
         let state = lock(&self.state);
-        (state.configured.clone(), Arc::clone(&state.rules))
+        let with_policy = |(agent, policy): (&AgentName, &Option<HostPolicy>)| {
+            policy.clone().map(|policy| (agent.clone(), policy))
+        };
+        (state.configured.iter().filter_map(with_policy).collect(), Arc::clone(&state.rules))
     }
 }
 
@@ -115,7 +120,7 @@ impl Inner {
         let mut changes = Vec::new();
         for (agent, own) in &mut state.configured {
             // A new agent needs a restart; one that is gone goes on in its runs, with nothing.
-            let policy = new.remove(agent).unwrap_or_default();
+            let policy = new.remove(agent);
             if *own != policy {
                 let before = std::mem::replace(own, policy.clone());
                 changes.push(Change { agent: agent.clone(), before, after: policy });
@@ -132,7 +137,10 @@ impl Inner {
         let effective: Configured = state
             .configured
             .iter()
-            .map(|(agent, policy)| (agent.clone(), effective(policy, agent, &state.rules)))
+            .map(|(agent, policy)| {
+                let policy = policy.as_ref().map(|own| effective(own, agent, &state.rules));
+                (agent.clone(), policy.unwrap_or_default())
+            })
             .collect();
         self.hosts.replace(effective.clone());
         for agent in effective.keys() {
@@ -141,12 +149,12 @@ impl Inner {
     }
 }
 
-/// What a reload changed for one agent.
+/// What a reload changed for one agent; none where the configuration does not have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) agent: AgentName,
-    pub(super) before: HostPolicy,
-    pub(super) after: HostPolicy,
+    pub(super) before: Option<HostPolicy>,
+    pub(super) after: Option<HostPolicy>,
 }
 
 fn effective(configured: &HostPolicy, agent: &AgentName, rules: &[EgressRule]) -> HostPolicy {

@@ -11,10 +11,10 @@ use crate::{
     auth::{AuditSink, CallContext, Verb, authn::principal_id_of, authorize},
     domain::{
         AgentDef, AgentName, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditEntry,
-        ConversationId, Decision, DecisionScope, EventBody, IdSource, InterruptMode, OnBusy,
-        Principal, Risk, Role, Run, RunId, RunLimits, RunState, Surface, SystemClock, Timestamp,
-        ToolCallId, ToolLimits, ToolName, UnknownOutcome, UserInput, WaitReason,
-        event::EphemeralBody,
+        CallState, ConversationId, Decision, DecisionScope, Effect, EgressVerdict, EventBody,
+        HostPolicy, IdSource, InterruptMode, OnBusy, Principal, Risk, Role, Run, RunId, RunLimits,
+        RunState, Surface, SystemClock, Timestamp, ToolCall, ToolCallId, ToolLimits, ToolName,
+        UnknownOutcome, UserInput, WaitReason, event::EphemeralBody,
     },
     llm::{ModelOptions, Options as LlmOptions},
     runtime::Stop,
@@ -332,6 +332,103 @@ async fn a_no_that_says_run_it_is_refused() {
         matches!(answer, Err(CommandError::Invalid { code: "approval.outcome", .. })),
         "{answer:?}"
     );
+}
+
+/// What becomes of a shell call of which a person said after a crash that it shall run, when the
+/// agent may reach `then` by that time.
+async fn run_again(then: &str) -> calls::Decided {
+    let policy = |host: &str| HostPolicy { allow: vec![host.parse().unwrap()], deny: Vec::new() };
+    let f = idle().await;
+    let id = f.create(None).await.id;
+    let (name, def) = agent(&[Role::Member]);
+    let def = AgentDef { tools: vec![ToolName::Shell], ..AgentDef::clone(&def) };
+    let inner = Arc::clone(&f.orchestrator.inner);
+    inner.hosts.replace([(name.clone(), policy("shown.example"))].into());
+    let then = policy(then);
+    let mut call = ToolCall {
+        id: ToolCallId::new(&ids()),
+        run_id: id,
+        step: 1,
+        index: 0,
+        tool: "shell".to_owned(),
+        args: json!({"script": "true"}),
+        args_hash: "h".to_owned(),
+        effect: Effect::Unsafe,
+        risk: Risk::Low,
+        state: CallState::Unknown,
+        attempts: 1,
+        outcome: None,
+    };
+    let store = inner.store.clone();
+    let decided: Result<calls::Decided, StoreError> = store
+        .write(Durability::Normal, move |tx| {
+            Box::pin(async move {
+                let mut run = tx.runs().core(id).await?.unwrap();
+                run.state = RunState::Running;
+                tx.calls().insert(&call);
+                calls::ask_unknown(tx, &inner, &mut run, &def, &call).await?;
+                let mut card = tx.approvals().of_run(id).await?.pop().unwrap();
+                assert_eq!(card.egress[0], "shown.example");
+                assert_eq!((card.risk, card.required_role), (Risk::High, Role::Admin));
+                card.state = ApprovalState::Approved;
+                card.decisions.push(crate::domain::approval::DecisionRecord {
+                    principal: principal_id_of("ann"),
+                    decision: Decision::Approve,
+                    reason: None,
+                    at: Timestamp::from_micros(0),
+                    surface: Surface::Api,
+                    scope: DecisionScope::Once,
+                    outcome: Some(UnknownOutcome::Run),
+                });
+                tx.approvals().save(&card).await?;
+                call.state = CallState::Approved;
+                inner.hosts.replace([(name, then)].into());
+                calls::decide(tx, &inner, &mut run, &def, &mut call).await
+            })
+        })
+        .await;
+    decided.unwrap()
+}
+
+#[tokio::test]
+async fn a_call_runs_again_only_with_the_hosts_that_its_card_showed() {
+    let same = run_again("shown.example").await;
+    assert!(matches!(same, calls::Decided::Start { .. }), "{same:?}");
+    let other = run_again("new.example").await;
+    assert!(matches!(other, calls::Decided::Gated), "{other:?}");
+}
+
+#[tokio::test]
+async fn an_agent_that_the_configuration_lost_reaches_nothing_and_the_last_reload_counts() {
+    let f = idle().await;
+    let (name, _) = agent(&[]);
+    let effective = || {
+        let policy = f.orchestrator.inner.hosts.effective(&name);
+        policy.allow.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let with = |host: &str| -> Configured {
+        let allow = vec![host.parse().unwrap()];
+        [(name.clone(), HostPolicy { allow, deny: Vec::new() })].into()
+    };
+    let permit = f.orchestrator.authorizer().manage_egress(&cx_of("ann", Role::Admin)).unwrap();
+    let listed = NewEgressRule {
+        agent: None,
+        verdict: EgressVerdict::Allow,
+        rule: "listed.example".parse().unwrap(),
+        note: None,
+    };
+    f.orchestrator.add_egress_rule(permit, listed, None).await.unwrap();
+    assert_eq!(effective(), ["listed.example"]);
+    f.orchestrator.reconfigure_egress(Configured::new()).await.unwrap();
+    assert_eq!(effective(), Vec::<String>::new());
+    // A change of the list does not bring it back.
+    f.orchestrator.inner.refresh_hosts().await.unwrap();
+    assert_eq!(effective(), Vec::<String>::new());
+    let older = f.orchestrator.reconfigure_egress(with("older.example"));
+    let newer = f.orchestrator.reconfigure_egress(with("newer.example"));
+    newer.await.unwrap();
+    older.await.unwrap();
+    assert_eq!(effective(), ["newer.example", "listed.example"]);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::domain::{
 };
 
 use network::Network;
-pub use network::OFFLINE;
+pub use network::{OFFLINE, texts};
 
 use path::Place;
 

@@ -4,6 +4,8 @@
 //! data, nothing that could carry this data away happens without a person. What needs no way out
 //! goes on without one.
 
+use sha2::{Digest, Sha256};
+
 use super::Situation;
 use crate::domain::{
     AgentDef, HostPattern, HostPolicy, ToolName,
@@ -74,15 +76,31 @@ pub(super) fn check_request(hosts: &HostPolicy, request: &RequestUse) -> Result<
     }
 }
 
-/// The rules that allow something, as a person reads them; bounded.
-pub(super) fn texts(hosts: &HostPolicy) -> Vec<String> {
+/// What a card says a program may reach: the rules that allow something, as a person reads them,
+/// bounded; last a mark of every rule, so that an answer holds for this very policy. Nothing for
+/// an agent that reaches nothing.
+pub fn texts(hosts: &HostPolicy) -> Vec<String> {
+    if hosts.is_empty() {
+        return Vec::new();
+    }
     let mut texts: Vec<String> =
         hosts.allow.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
     let more = hosts.allow.len().saturating_sub(SHOWN_MAX);
     if more > 0 {
         texts.push(format!("and {more} more rules"));
     }
+    texts.push(format!("policy {:.16}", fingerprint(hosts)));
     texts
+}
+
+/// SHA-256 over every rule, allowing or denying; a rule's text holds no line break.
+fn fingerprint(hosts: &HostPolicy) -> String {
+    let mut hash = Sha256::new();
+    let allow = hosts.allow.iter().map(|rule| ("allow", rule));
+    for (verdict, rule) in allow.chain(hosts.deny.iter().map(|rule| ("deny", rule))) {
+        hash.update(format!("{verdict} {rule}\n"));
+    }
+    data_encoding::HEXLOWER.encode(&hash.finalize())
 }
 
 #[cfg(test)]
@@ -196,7 +214,7 @@ mod tests {
         assert_eq!(brief(&wanted), ("ask", WAY_OUT));
         assert!(grants_hosts(&wanted));
         let Verdict::Ask { egress, .. } = wanted else { panic!("it asks") };
-        assert_eq!(egress, ["docs.example", "*.wild.example"]);
+        assert_eq!(egress[..2], ["docs.example", "*.wild.example"]);
         let without = decide(&online(), &with_network(listed, Some(false)), false);
         assert!(brief(&without).0 == "allow low" && !grants_hosts(&without));
         // Whoever is asked anyway decides about the network too.
@@ -232,7 +250,23 @@ mod tests {
         let rule = |n: u32| format!("h{n}.example").parse().unwrap();
         let hosts = HostPolicy { allow: (0..100).map(rule).collect(), deny: Vec::new() };
         let texts = texts(&hosts);
-        assert_eq!(texts.len(), SHOWN_MAX + 1);
-        assert_eq!(texts.last().unwrap(), "and 68 more rules");
+        assert_eq!(texts.len(), SHOWN_MAX + 2);
+        assert_eq!(texts[SHOWN_MAX], "and 68 more rules");
+    }
+
+    #[test]
+    fn a_card_changes_with_every_rule_shown_or_not() {
+        let rule = |n: u32| format!("h{n}.example").parse().unwrap();
+        let hosts = HostPolicy { allow: (0..100).map(rule).collect(), deny: vec![rule(100)] };
+        let mut hidden = hosts.clone();
+        hidden.allow[99] = rule(101);
+        let open = HostPolicy { deny: Vec::new(), ..hosts.clone() };
+        let moved = HostPolicy { allow: (0..101).map(rule).collect(), deny: Vec::new() };
+        for other in [hidden, open, moved] {
+            assert_ne!(texts(&hosts).last(), texts(&other).last());
+        }
+        assert_eq!(texts(&hosts), texts(&hosts.clone()));
+        let nothing = HostPolicy { allow: Vec::new(), ..hosts };
+        assert_eq!(texts(&nothing), Vec::<String>::new());
     }
 }
