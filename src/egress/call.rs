@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Live, Shared,
-    decide::{Allowed, Permitted, Policies, Refusal},
+    decide::{Allowed, Needs, Permitted, Policies, Refusal},
     dial::{Carries, dial},
     meter::{Meter, Metered},
     quota::Quotas,
@@ -41,6 +41,7 @@ pub(super) struct Connected {
     pub(super) meter: Arc<Meter>,
     /// An upstream proxy is at the other end.
     pub(super) is_proxied: bool,
+    pub(super) needs: Needs,
 }
 
 /// Why a connection was cut.
@@ -68,10 +69,19 @@ impl Visit {
         Refusal { reason, text }
     }
 
-    /// The decision.
+    /// The decision: rules, then addresses. The name is looked up only if rules allow it and the
+    /// run's bound on names leaves room, since whoever answers for a name learns it.
     pub(super) async fn decide(&self, to: &Destination<'_>) -> Result<Allowed, Refusal> {
         let live = self.call.live.borrow().clone();
-        self.policies(live.as_deref()).decide(&self.shared.resolver, to).await
+        let policies = self.policies(live.as_deref());
+        let permitted = policies.judge(to)?;
+        let resolver = &self.shared.resolver;
+        if resolver.asks_for(to.host, to.port) {
+            let counted = self.quotas.name(to.host);
+            counted
+                .map_err(|quota| self.refusal(Reason::Quota(quota), to.host.as_str(), to.port))?;
+        }
+        policies.with_addresses(resolver, permitted, to.host, to.port).await
     }
 
     /// The decision about a name, for any port: rules alone.
@@ -119,31 +129,37 @@ impl Visit {
         }
         let meter = Meter::new(Arc::clone(&self.quotas), attempt.clone(), place);
         let stream = Metered::new(dialled.stream, Arc::clone(&meter));
-        Ok(Connected { stream, meter, is_proxied: dialled.address.is_none() })
+        let needs = Needs { private: allowed.is_private, opaque: false };
+        Ok(Connected { stream, meter, is_proxied: dialled.address.is_none(), needs })
     }
 
     /// Does the work of a connection until it ends or must not go on.
     pub(super) async fn while_allowed<T>(
         &self,
         to: &Destination<'_>,
-        meter: &Meter,
+        (meter, needs): (&Meter, Needs),
         work: impl Future<Output = T>,
     ) -> Result<T, Cut> {
         // Cancel-safe: what is dropped closes, which is what a cut is.
         tokio::select! {
             done = work => Ok(done),
-            reason = self.revoked(to) => Err(Cut::Revoked(reason)),
+            reason = self.revoked(to, needs) => Err(Cut::Revoked(reason)),
             () = meter.idle(self.shared.timeouts.idle) => Err(Cut::Idle),
         }
     }
 
-    /// Waits until the live policy refuses what it allowed. Cancel-safe.
-    async fn revoked(&self, to: &Destination<'_>) -> Reason {
+    /// Waits until the live policy refuses what it allowed, or grants less than is needed.
+    /// Cancel-safe.
+    async fn revoked(&self, to: &Destination<'_>, needs: Needs) -> Reason {
         let mut live = self.call.live.clone();
         loop {
             let now = live.borrow_and_update().clone();
-            if let Err(refusal) = self.policies(now.as_deref()).judge(to) {
-                return refusal.reason;
+            let lacking = match self.policies(now.as_deref()).judge(to) {
+                Ok(permitted) => needs.lacking(&permitted),
+                Err(refusal) => Some(refusal.reason),
+            };
+            if let Some(reason) = lacking {
+                return reason;
             }
             if live.changed().await.is_err() {
                 return Reason::Closed;

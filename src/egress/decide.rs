@@ -44,11 +44,35 @@ pub(super) struct Permitted {
 pub(super) struct Allowed {
     pub(super) rule: String,
     pub(super) is_opaque: bool,
+    /// One of the addresses may be dialled only because the rules say `allow_private`.
+    pub(super) is_private: bool,
     /// Checked; the only ones that may be dialled. Never empty.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) ttl: Duration,
     /// The operator said where to dial: not through an upstream proxy.
     pub(super) is_override: bool,
+}
+
+/// What a connection lives on, beside rules that allow its host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// `allow_private`: one of its addresses is not a public one.
+    pub(super) private: bool,
+    /// `opaque`: nobody has looked at what it carries.
+    pub(super) opaque: bool,
+}
+
+impl Needs {
+    /// Why rules that permit this no longer let the connection live.
+    pub(super) fn lacking(self, permitted: &Permitted) -> Option<Reason> {
+        if self.private && !permitted.allow_private {
+            Some(Reason::AddressRefused)
+        } else if self.opaque && !permitted.is_opaque {
+            Some(Reason::NotTls)
+        } else {
+            None
+        }
+    }
 }
 
 /// Not let through.
@@ -125,16 +149,6 @@ impl Policies<'_> {
         Refusal { reason, text: reason.sentence(self.agent.as_str(), host, port) }
     }
 
-    /// Rules, then addresses: looks the name up only if rules allow it.
-    pub(super) async fn decide(
-        &self,
-        resolver: &Resolver,
-        to: &Destination<'_>,
-    ) -> Result<Allowed, Refusal> {
-        let permitted = self.judge(to)?;
-        self.with_addresses(resolver, permitted, to.host, to.port).await
-    }
-
     /// Adds the checked addresses to what rules permit.
     pub(super) async fn with_addresses(
         &self,
@@ -152,6 +166,7 @@ impl Policies<'_> {
         Ok(Allowed {
             rule: permitted.rule,
             is_opaque: permitted.is_opaque,
+            is_private: permitted.allow_private && first_refused(&found, false).is_some(),
             addresses: found.addresses,
             ttl: found.ttl,
             is_override: found.is_override,

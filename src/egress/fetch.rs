@@ -31,7 +31,7 @@ const HEADER_BYTES_MAX: usize = 32 << 10;
 /// One request. Its parts come from a model: everything is checked here.
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
-    /// HTTP method in upper case; not `CONNECT` and not `TRACE`.
+    /// HTTP method in upper case; not `CONNECT`, `TRACE` or `TRACK`.
     pub method: String,
     /// `http` or `https`.
     pub url: String,
@@ -169,7 +169,7 @@ async fn one(visit: &Visit, hop: &Hop, bytes_max: usize, hops: u32) -> Result<An
         attempt.deny(refusal.reason);
         FetchError::Refused { reason: refusal.reason, sentence: refusal.text }
     })?;
-    let meter = Arc::clone(&connected.meter);
+    let (meter, needs) = (Arc::clone(&connected.meter), connected.needs);
     let work = async {
         let (response, connection) = fetch_client::send(visit, hop, connected, request).await?;
         if let Some(next) = hop.next(response.status().as_u16(), response.headers())? {
@@ -179,7 +179,7 @@ async fn one(visit: &Visit, hop: &Hop, bytes_max: usize, hops: u32) -> Result<An
         drop(connection);
         Ok(Answer::Response(response))
     };
-    let ended = visit.while_allowed(&to, &meter, Box::pin(work)).await;
+    let ended = visit.while_allowed(&to, (&*meter, needs), Box::pin(work)).await;
     finish(visit, &attempt, &meter, &to, ended)
 }
 

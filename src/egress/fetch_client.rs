@@ -23,6 +23,7 @@ use super::{
     options::EgressError,
     reason::Reason,
     record::Attempt,
+    secrets::Place,
 };
 use crate::{domain::host::Destination, runtime::TaskKind};
 
@@ -60,7 +61,7 @@ pub(super) async fn prepare(
 ) -> Result<(Connected, Request<Full<Bytes>>), Refusal> {
     let refuse = |reason| visit.refusal(reason, to.host.as_str(), to.port);
     visit.quotas.request().map_err(|quota| refuse(Reason::Quota(quota)))?;
-    let place = (to.host, to.port, target);
+    let place = Place { host: to.host, port: to.port, is_tls: hop.is_tls(), path: target };
     let headers = visit.shared.secrets.fill(&hop.headers, place, attempt);
     let headers = headers.map_err(|_misused| refuse(Reason::SecretMisused))?;
     let allowed = visit.decide(to).await?;

@@ -15,13 +15,14 @@ const HEADERS_MAX: usize = 64;
 /// Bytes of a URL.
 const URL_BYTES_MAX: usize = 8 << 10;
 /// What frames or routes a request is ours; a tool that sets it means something that is not done.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "connection",
     "content-length",
     "expect",
     "host",
     "http2-settings",
     "keep-alive",
+    "max-forwards",
     "proxy-authorization",
     "proxy-connection",
     "te",
@@ -51,7 +52,7 @@ impl Hop {
         let method = Method::from_bytes(request.method.as_bytes())
             .map_err(|_no_token| invalid("the method is none"))?;
         let is_upper = request.method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
-        if !is_upper || method == Method::CONNECT || method == Method::TRACE {
+        if !is_upper || matches!(method.as_str(), "CONNECT" | "TRACE" | "TRACK") {
             return Err(invalid("the method is none that is sent from here"));
         }
         if template::refuse_in(request.url.as_bytes()).is_err() {
@@ -256,7 +257,7 @@ mod tests {
 
     #[test]
     fn methods_and_headers_that_are_ours_are_refused() {
-        for method in ["CONNECT", "TRACE", "get", "G T", ""] {
+        for method in ["CONNECT", "TRACE", "TRACK", "get", "G T", ""] {
             assert!(Hop::first(request(method, "https://a.example/")).is_err(), "{method}");
         }
         for (name, value) in

@@ -87,7 +87,7 @@ enum Look {
 fn first_look(visit: &Visit, question: &Question) -> Look {
     let host = question.host.as_ref();
     let shown = host.map_or(question.shown.as_str(), HostName::as_str);
-    if let Err(first) = visit.quotas.name() {
+    if let Err(first) = visit.quotas.question(host.ok()) {
         if first.0 {
             visit.attempt(EgressVia::Dns, shown, PORT, None).deny(Reason::Quota(Quota::Names));
         }

@@ -92,6 +92,8 @@ pub struct BoundSecret {
     pub port: u16,
     /// The path must be this or lie below it; `/` is every path.
     pub path_prefix: String,
+    /// It may be sent without TLS, which at port 80 it may in any case.
+    pub plain_http: bool,
 }
 
 /// An HTTP proxy that tunnels are made through.

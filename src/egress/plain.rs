@@ -18,6 +18,7 @@ use super::{
     reason::Reason,
     record::Attempt,
     response::{self, ResponseError},
+    secrets::Place,
 };
 use crate::domain::{EgressVia, host::Destination};
 
@@ -53,7 +54,8 @@ pub(super) async fn forward(
     };
     let has_begun = AtomicBool::new(false);
     let work = exchange(&mut client, connected.stream, &request, (&head, &rest), &has_begun);
-    let ended = visit.while_allowed(&to, &connected.meter, Box::pin(work)).await;
+    let living = (&*connected.meter, connected.needs);
+    let ended = visit.while_allowed(&to, living, Box::pin(work)).await;
     let failed = match &ended {
         Ok(Ended::Failed(reason)) => connected.meter.exceeded().or(Some(*reason)),
         _ => None,
@@ -79,7 +81,7 @@ async fn prepared(
     let refuse = |reason| visit.refusal(reason, to.host.as_str(), to.port);
     visit.quotas.request().map_err(|quota| refuse(Reason::Quota(quota)))?;
     let secrets = &visit.shared.secrets;
-    let place = (to.host, to.port, request.target.as_str());
+    let place = Place { host: to.host, port: to.port, is_tls: false, path: &request.target };
     let filled = secrets.fill(&request.headers, place, attempt);
     request.headers = filled.map_err(|_misused| refuse(Reason::SecretMisused))?;
     let allowed = visit.decide(to).await?;

@@ -1,14 +1,20 @@
 //! The bounds of one run's traffic, counted over all its calls and doors.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::time::{Duration, Instant};
 
 use super::reason::Quota;
-use crate::{domain::EgressLimits, runtime::tasks::lock};
+use crate::{
+    domain::{EgressLimits, HostName},
+    runtime::tasks::lock,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -21,7 +27,22 @@ pub(super) struct Quotas {
     open: AtomicU64,
     up: AtomicU64,
     down: AtomicU64,
-    names: Mutex<(Instant, u64)>,
+    names: Mutex<Names>,
+}
+
+/// The names of the minute under way.
+#[derive(Debug)]
+struct Names {
+    since: Instant,
+    count: u64,
+    /// Those among them that may be looked up: never more than were counted within the bound.
+    known: BTreeSet<HostName>,
+}
+
+impl Names {
+    fn new() -> Self {
+        Self { since: Instant::now(), count: 0, known: BTreeSet::new() }
+    }
 }
 
 /// A place among the connections that are open at once; dropping it gives it back.
@@ -45,7 +66,7 @@ impl Quotas {
             open: AtomicU64::new(0),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
-            names: Mutex::new((Instant::now(), 0)),
+            names: Mutex::new(Names::new()),
         })
     }
 
@@ -67,18 +88,33 @@ impl Quotas {
         take(&self.requests, 1, self.limits.requests).then_some(()).ok_or(Quota::Requests)
     }
 
-    /// Counts one name, within a minute that begins with the first one. Says in the error whether
-    /// it is the first one too many in this minute: the others are not worth a record each.
-    pub(super) fn name(&self) -> Result<(), FirstTooMany> {
+    /// Counts one question of a tool, whatever it asks for, within a minute that begins with the
+    /// first one. Says in the error whether it is the first one too many in this minute: the others
+    /// are not worth a record each.
+    pub(super) fn question(&self, host: Option<&HostName>) -> Result<(), FirstTooMany> {
+        self.count(&mut lock(&self.names), host)
+    }
+
+    /// Counts a name that is about to be looked up for a connection, once in a minute, and not at
+    /// all if the tool has asked for it in that minute.
+    pub(super) fn name(&self, host: &HostName) -> Result<(), Quota> {
         let mut names = lock(&self.names);
-        if names.0.elapsed() >= MINUTE {
-            *names = (Instant::now(), 0);
+        if names.since.elapsed() < MINUTE && names.known.contains(host) {
+            return Ok(());
         }
-        names.1 = names.1.saturating_add(1);
-        if names.1 <= self.limits.names_per_minute {
+        self.count(&mut names, Some(host)).map_err(|_too_many| Quota::Names)
+    }
+
+    fn count(&self, names: &mut Names, host: Option<&HostName>) -> Result<(), FirstTooMany> {
+        if names.since.elapsed() >= MINUTE {
+            *names = Names::new();
+        }
+        names.count = names.count.saturating_add(1);
+        if names.count <= self.limits.names_per_minute {
+            names.known.extend(host.cloned());
             Ok(())
         } else {
-            Err(FirstTooMany(names.1 == self.limits.names_per_minute.saturating_add(1)))
+            Err(FirstTooMany(names.count == self.limits.names_per_minute.saturating_add(1)))
         }
     }
 
@@ -163,10 +199,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn names_are_counted_per_minute() {
         let quotas = small();
-        assert!(quotas.name().is_ok() && quotas.name().is_ok());
-        assert_eq!(quotas.name(), Err(FirstTooMany(true)));
-        assert_eq!(quotas.name(), Err(FirstTooMany(false)));
+        assert!(quotas.question(None).is_ok() && quotas.question(None).is_ok());
+        assert_eq!(quotas.question(None), Err(FirstTooMany(true)));
+        assert_eq!(quotas.question(None), Err(FirstTooMany(false)));
         tokio::time::advance(MINUTE).await;
-        assert!(quotas.name().is_ok());
+        assert!(quotas.question(None).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_counts_once_in_a_minute_whatever_door_it_came_through() {
+        let quotas = small();
+        let host = |name: &str| HostName::parse(name).unwrap();
+        assert!(quotas.question(Some(&host("a.test"))).is_ok());
+        for _ in 0..5 {
+            assert!(quotas.name(&host("a.test")).is_ok() && quotas.name(&host("b.test")).is_ok());
+        }
+        assert_eq!(quotas.name(&host("c.test")), Err(Quota::Names));
+        assert_eq!(quotas.name(&host("c.test")), Err(Quota::Names), "it was not let in");
+        assert!(quotas.name(&host("a.test")).is_ok());
+        tokio::time::advance(MINUTE).await;
+        assert!(quotas.name(&host("c.test")).is_ok() && quotas.name(&host("a.test")).is_ok());
+        assert_eq!(quotas.name(&host("b.test")), Err(Quota::Names), "the minute is over for all");
     }
 }

@@ -96,6 +96,11 @@ impl Resolver {
         dns.resolver.clone()
     }
 
+    /// Whether finding a host's addresses may tell a name server its name.
+    pub(super) fn asks_for(&self, host: &HostName, port: u16) -> bool {
+        host.ip().is_none() && !self.connect_to.contains_key(&(host.clone(), port))
+    }
+
     /// The addresses of a host that rules allow.
     pub(super) async fn resolve(&self, host: &HostName, port: u16) -> Result<Resolved, Reason> {
         if let Some(address) = self.connect_to.get(&(host.clone(), port)) {

@@ -14,8 +14,16 @@ pub(super) struct Secrets(Vec<BoundSecret>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Misused;
 
-/// Where a request goes: host, port, path with or without its query.
-pub(super) type Place<'p> = (&'p HostName, u16, &'p str);
+/// Where a request goes, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'p> {
+    pub(super) host: &'p HostName,
+    pub(super) port: u16,
+    /// Nobody on the way can read it.
+    pub(super) is_tls: bool,
+    /// With or without its query.
+    pub(super) path: &'p str,
+}
 
 impl Secrets {
     /// # Errors
@@ -46,7 +54,7 @@ impl Secrets {
         place: Place<'_>,
         attempt: &Attempt,
     ) -> Result<Vec<(String, String)>, Misused> {
-        template::refuse_in(place.2.as_bytes()).map_err(|_misplaced| Misused)?;
+        template::refuse_in(place.path.as_bytes()).map_err(|_misplaced| Misused)?;
         let fill = |(name, value): &(String, String)| {
             template::refuse_in(name.as_bytes()).map_err(|_misplaced| Misused)?;
             let found = template::placeholders(value).map_err(|_malformed| Misused)?;
@@ -64,13 +72,14 @@ impl Secrets {
     }
 
     /// The value of a secret, if it is bound to this place.
-    fn bound(&self, name: &str, (host, port, path): Place<'_>) -> Option<&str> {
+    fn bound(&self, name: &str, place: Place<'_>) -> Option<&str> {
         // What servers could read in two ways lies below no prefix.
-        let path = canonical_path(path).ok()?;
+        let path = canonical_path(place.path).ok()?;
         let is_bound = |secret: &&BoundSecret| {
             secret.name == name
-                && secret.host == *host
-                && secret.port == port
+                && secret.host == *place.host
+                && secret.port == place.port
+                && (place.is_tls || secret.plain_http || secret.port == 80)
                 && is_below(&path, &secret.path_prefix)
         };
         self.0.iter().find(is_bound).map(|secret| secret.value.expose().as_str())
@@ -99,6 +108,7 @@ mod tests {
             host: HostName::parse("api.example").unwrap(),
             port: 443,
             path_prefix: path.to_owned(),
+            plain_http: false,
         }
     }
 
@@ -114,7 +124,8 @@ mod tests {
         let attempt = log.attempt(EgressVia::Fetch, host, port, None);
         let headers = [("authorization".to_owned(), value.to_owned())];
         let host = HostName::parse(host).unwrap();
-        let filled = secrets.fill(&headers, (&host, port, path), &attempt);
+        let place = Place { host: &host, port, is_tls: true, path };
+        let filled = secrets.fill(&headers, place, &attempt);
         drop(attempt);
         let names = log.close().records.remove(0).secrets;
         (filled.map(|mut headers| headers.remove(0).1), names)
@@ -139,6 +150,24 @@ mod tests {
         ] {
             let wanted = (Err(Misused), names.clone());
             assert_eq!(fill(host, port, path, value), wanted, "{host}:{port}{path}");
+        }
+    }
+
+    #[test]
+    fn a_secret_goes_out_in_clear_text_only_where_its_binding_says_so() {
+        let host = HostName::parse("api.example").unwrap();
+        for (port, plain_http, is_tls, wanted) in [
+            (443, false, true, true),
+            (443, false, false, false),
+            (8443, false, false, false),
+            (8080, true, false, true),
+            (8080, true, true, true),
+            (80, false, false, true),
+        ] {
+            let secret = BoundSecret { port, plain_http, ..bound("TOKEN", "s3cret", "/") };
+            let place = Place { host: &host, port, is_tls, path: "/" };
+            let is_bound = Secrets(vec![secret]).bound("TOKEN", place).is_some();
+            assert_eq!(is_bound, wanted, "{port} {plain_http} {is_tls}");
         }
     }
 

@@ -34,19 +34,19 @@ const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 pub(super) async fn connect(visit: &Visit, mut client: TcpStream, request: Request, rest: Vec<u8>) {
     let to = Destination::tunnel(&request.host, request.port);
     let attempt = visit.attempt(EgressVia::Connect, to.host.as_str(), to.port, None);
-    let (connected, is_opaque) = match prepared(visit, &attempt, &request, &to).await {
+    let connected = match prepared(visit, &attempt, &request, &to).await {
         Ok(prepared) => prepared,
         Err(refusal) => {
             attempt.deny(refusal.reason);
             return refuse(&mut client, &refusal).await;
         }
     };
-    let mut first = rest;
+    let (mut first, needs) = (rest, connected.needs);
     let work = async {
         if client.write_all(ESTABLISHED).await.is_err() {
             return Ok(());
         }
-        if !is_opaque {
+        if !needs.opaque {
             let named = client_hello(visit, &mut client, &mut first).await?;
             if named != *to.host {
                 return Err(Reason::SniMismatch);
@@ -55,7 +55,7 @@ pub(super) async fn connect(visit: &Visit, mut client: TcpStream, request: Reque
         splice(&mut client, connected.stream, &first).await;
         Ok(())
     };
-    let ended = visit.while_allowed(&to, &connected.meter, Box::pin(work)).await;
+    let ended = visit.while_allowed(&to, (&*connected.meter, needs), Box::pin(work)).await;
     if let Ok(Err(reason)) = ended {
         attempt.deny(reason);
         alert(&mut client).await;
@@ -70,7 +70,7 @@ async fn prepared(
     attempt: &Attempt,
     request: &Request,
     to: &Destination<'_>,
-) -> Result<(Connected, bool), Refusal> {
+) -> Result<Connected, Refusal> {
     let has_placeholder = |(name, value): &(String, String)| {
         [name, value].into_iter().any(|part| template::refuse_in(part.as_bytes()).is_err())
     };
@@ -78,9 +78,10 @@ async fn prepared(
         return Err(visit.refusal(Reason::SecretMisused, to.host.as_str(), to.port));
     }
     let allowed = visit.decide(to).await?;
-    let connected = visit.connect(attempt, &allowed, to, Carries::Tunnel).await?;
+    let mut connected = visit.connect(attempt, &allowed, to, Carries::Tunnel).await?;
+    connected.needs.opaque = allowed.is_opaque;
     attempt.allow(allowed.rule);
-    Ok((connected, allowed.is_opaque))
+    Ok(connected)
 }
 
 /// Serves a connection to port 443 of any address: the name in its ClientHello says where to.
@@ -106,7 +107,8 @@ pub(super) async fn transparent(visit: &Visit, mut client: TcpStream) {
     match connected.await {
         Ok(connected) => {
             let work = Box::pin(splice(&mut client, connected.stream, &first));
-            let ended = visit.while_allowed(&to, &connected.meter, work).await;
+            let living = (&*connected.meter, connected.needs);
+            let ended = visit.while_allowed(&to, living, work).await;
             call::settle(&attempt, &connected.meter, &ended);
         }
         Err(refusal) => {

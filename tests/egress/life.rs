@@ -52,6 +52,23 @@ async fn a_changed_policy_cuts_what_it_no_longer_allows_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_is_cut_when_the_rule_that_is_left_grants_less_than_it_needs() {
+    let world = World::new();
+    let server = Server::echo();
+    let host = format!("allowed.test:{}", server.port());
+    let rules = [format!("{host} allow_private opaque")];
+    for left in ["opaque", "allow_private"] {
+        world.egress.set_policy(&agent(), policy(&rules, &[]));
+        world.channel.begin(call_id(1), policy(&rules, &[]));
+        let mut stream = tunnel(&world, &server);
+        world.egress.set_policy(&agent(), policy(&[format!("{host} {left}")], &[]));
+        assert!(is_cut(&mut stream), "{left}");
+        let reason = if left == "opaque" { "address_refused" } else { "not_tls" };
+        assert_eq!(world.told(), [format!("connect {host} {reason}")]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rule_added_while_a_call_runs_does_not_widen_that_call() {
     let world = World::new();
     let server = Server::echo();

@@ -2,7 +2,7 @@
 //! name server.
 
 use agent_runtime::{
-    domain::EgressLimits,
+    domain::{EgressLimits, HostName},
     egress::{Destination, Reason},
 };
 use hickory_proto::{op::ResponseCode, rr::RecordType};
@@ -216,6 +216,37 @@ async fn names_are_bounded_per_minute() {
     }
     let allowed = "dns allowed.test:53 allowed";
     assert_eq!(world.told(), [allowed, allowed, allowed, "dns allowed.test:53 quota_names"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_bounded_at_the_doors_that_look_them_up_too() {
+    let server = Server::echo();
+    let port = server.port();
+    let limits = EgressLimits { names_per_minute: 3, ..EgressLimits::default() };
+    let world = World::with(limits, |options| {
+        let pinned = (HostName::parse("pinned.wild.test").unwrap(), port);
+        options.connect_to.insert(pinned, ([127, 0, 0, 1], port).into());
+    });
+    let rule = "*.wild.test allow_private opaque";
+    world.allow(&[rule, &rule.replace(" a", &format!(":{port} a"))]);
+    // As a tool does it: it asks the name server, then connects, again and again.
+    look_up(world.dns_door, "0.wild.test.", RecordType::A);
+    for (name, wanted) in [
+        ("0", "no_address"),
+        ("0", "no_address"),
+        ("1", "no_address"),
+        ("2", "no_address"),
+        ("c2VjcmV0", "quota_names"),
+        ("2", "no_address"),
+    ] {
+        let (_, answer) = connect(world.proxy, &format!("{name}.wild.test:443"));
+        assert!(answer.contains(&format!("x-egress-reason: {wanted}\r\n")), "{name}: {answer}");
+    }
+    let asked = world.dns.asked();
+    assert!(asked.iter().all(|question| !question.contains("c2vjcmv0")), "{asked:?}");
+    // Where the operator said where to dial, nothing is asked.
+    let (mut stream, _) = connect(world.proxy, &format!("pinned.wild.test:{port}"));
+    assert!(says(&mut stream, "x").unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

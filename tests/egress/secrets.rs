@@ -14,6 +14,10 @@ use super::{
 const VALUE: &str = "s3cret-value-1234";
 
 fn world(server: &Server) -> World {
+    world_with(server, true)
+}
+
+fn world_with(server: &Server, plain_http: bool) -> World {
     let port = server.port();
     World::with(EgressLimits::default(), |options| {
         options.secrets = vec![BoundSecret {
@@ -22,6 +26,7 @@ fn world(server: &Server) -> World {
             host: HostName::parse("allowed.test").unwrap(),
             port,
             path_prefix: "/v1".to_owned(),
+            plain_http,
         }];
     })
 }
@@ -92,6 +97,21 @@ async fn a_fetch_fills_placeholders_by_the_same_rule() {
     in_body.body = b"{{secret:TOKEN}}".to_vec();
     assert_eq!(reason(fetch(&world, in_body).await), Reason::SecretMisused);
     assert_eq!(server.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_not_sent_in_clear_text_unless_its_binding_says_so() {
+    let server = Server::http(answer("200 OK", "", "hi"));
+    let to = format!("allowed.test:{}", server.port());
+    let world = world_with(&server, false);
+    world.allow(&[format!("{to} allow_private")]);
+    let head =
+        format!("GET http://{to}/v1 HTTP/1.1\r\nHost: {to}\r\nX: {{{{secret:TOKEN}}}}\r\n\r\n");
+    assert_refused(&talk(world.proxy, head.as_bytes()), "secret_misused");
+    let mut request = request(format!("http://{to}/v1"));
+    request.headers = vec![("X-Key".to_owned(), "{{secret:TOKEN}}".to_owned())];
+    assert_eq!(reason(fetch(&world, request).await), Reason::SecretMisused);
+    assert_eq!(server.count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use crate::domain::{HostName, host::split_port};
 /// Characters of a method.
 const METHOD_BYTES_MAX: usize = 32;
 /// Fields that are between the client and us (RFC 9110 section 7.6.1) or rewritten by us.
-const DROPPED: [&str; 14] = [
+const DROPPED: [&str; 15] = [
     // Reserved (RFC 9110 section 18.4): our own `connection: close` would take it away later.
     "close",
     "connection",
@@ -14,6 +14,8 @@ const DROPPED: [&str; 14] = [
     "expect",
     "host",
     "keep-alive",
+    // A count of proxies, which the tool sees none of.
+    "max-forwards",
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-connection",
@@ -121,6 +123,10 @@ fn request(
         && method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
     if !is_method {
         return Err(HeadError::Malformed("a method is written in capital letters"));
+    }
+    // The answer would repeat the request, with the secrets that were put in.
+    if matches!(method, "TRACE" | "TRACK") {
+        return Err(HeadError::Malformed("a request is not echoed"));
     }
     if target.contains('#') {
         return Err(HeadError::Malformed("a target has no fragment"));

@@ -30,7 +30,7 @@ fn a_request_to_the_proxy_is_written_anew_for_the_server() {
         "POST http://API.test:8080/v1/a?q=1 HTTP/1.1\r\nHost: api.test:8080\r\nUser-Agent: x/1\r\n\
          Content-Length: 5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\n\
          Connection: X-Mine, keep-alive\r\nX-Mine: 1\r\nClose: 1\r\nTE: trailers\r\nUpgrade: h2c\r\n\
-         Expect: 100-continue\r\nAccept:\t*/* \r\nCookie: a=b\r\n\r\n",
+         Expect: 100-continue\r\nMax-Forwards: 0\r\nAccept:\t*/* \r\nCookie: a=b\r\n\r\n",
     );
     assert_eq!((request.form, request.port), (TargetForm::Absolute, 8080));
     assert_eq!((request.host.as_str(), request.path()), ("api.test", "/v1/a"));
@@ -171,6 +171,14 @@ fn what_two_programs_could_read_in_two_ways_is_refused() {
         code("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\n"),
         "bad_request"
     );
+}
+
+#[test]
+fn a_request_that_asks_for_an_echo_is_refused() {
+    for method in ["TRACE", "TRACK"] {
+        let head = format!("{method} http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(code(&head), "bad_request", "{method}");
+    }
 }
 
 #[test]

@@ -106,6 +106,7 @@ fn the_ways_out_are_read_and_their_secrets_are_never_shown() {
     let [secret] = egress.secrets.as_slice() else { panic!("one secret") };
     assert_eq!((secret.name.as_str(), secret.host.as_str()), ("api-key", "api.example.com"));
     assert_eq!((secret.port, secret.path_prefix.as_str()), (443, "/v1/"));
+    assert!(!secret.plain_http);
     assert_eq!(secret.value.expose(), "bound-secret-value");
     let to = egress.connect_to.iter().next().map(|(from, to)| (from.0.to_string(), to.to_string()));
     assert_eq!(to, Some(("api.example.com".to_owned(), "192.0.2.7:8443".to_owned())));

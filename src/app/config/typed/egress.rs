@@ -118,8 +118,9 @@ impl Reader<'_> {
             if !path_prefix.starts_with('/') {
                 self.bad(&key("path_prefix"), format!("= `{path_prefix}` must begin with `/`"));
             }
+            let plain_http = self.bool(&key("plain_http"));
             if let (Some(value), Some(host), Some(port)) = (value, host, port) {
-                out.push(BoundSecret { name, value, host, port, path_prefix });
+                out.push(BoundSecret { name, value, host, port, path_prefix, plain_http });
             }
         }
         out
