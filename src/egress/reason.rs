@@ -154,7 +154,8 @@ impl Reason {
             ),
             Self::SecretMisused => {
                 "A secret's placeholder was used where it is not bound to: it works in a header, \
-                 for its own host, port and path only."
+                 for its own host, port and path only, and in clear text only to port 80 or \
+                 where its binding says `plain_http`."
                     .to_owned()
             }
             Self::NoPolicy => format!(
