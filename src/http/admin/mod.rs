@@ -22,9 +22,8 @@ use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::kit::{
-    Problem,
     door::{self, Door},
-    problem::code,
+    fallback::{no_method, no_route, panicked},
     serve::serve,
     unix::{LocalListener, SocketError},
 };
@@ -140,21 +139,6 @@ pub fn start(
 
 fn as_json(text: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
-}
-
-async fn no_route() -> Problem {
-    Problem::new(&code::NO_ROUTE, "GET /openapi.json lists the paths")
-}
-
-async fn no_method() -> Problem {
-    Problem::new(&code::METHOD, "the `Allow` header lists the methods of this path")
-}
-
-fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    // The panic itself is logged by the process-wide hook.
-    tracing::error!("a handler panicked");
-    Problem::new(&code::INTERNAL, "the failure is in the log, under this request id")
-        .into_response()
 }
 
 #[cfg(test)]

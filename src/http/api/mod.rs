@@ -34,10 +34,10 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use super::{
     Options, Parts,
     kit::{
-        Caller, Problem,
+        Caller,
         edge::{self, Access, Edge},
+        fallback::{no_method, no_route, panicked},
         limit::{Gate, WAITERS_MAX, WEBSOCKETS_UNKNOWN_MAX},
-        problem::code,
     },
 };
 use crate::{
@@ -281,21 +281,6 @@ fn docs() -> Router {
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(csp),
     ))
-}
-
-async fn no_route() -> Problem {
-    Problem::new(&code::NO_ROUTE, "GET /openapi.json lists the paths")
-}
-
-async fn no_method() -> Problem {
-    Problem::new(&code::METHOD, "the `Allow` header lists the methods of this path")
-}
-
-fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    // The panic itself is logged by the process-wide hook.
-    tracing::error!("a handler panicked");
-    Problem::new(&code::INTERNAL, "the failure is in the log, under this request id")
-        .into_response()
 }
 
 #[cfg(test)]

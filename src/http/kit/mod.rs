@@ -8,6 +8,7 @@ pub mod auth;
 pub mod door;
 pub mod edge;
 pub mod extract;
+pub(in crate::http) mod fallback;
 mod impatient;
 pub mod limit;
 pub mod problem;
