@@ -16,8 +16,9 @@ use crate::domain::{AgentDef, AgentName, AuditEntry, AuditKind, Role};
 
 use super::{
     AuditSink,
+    area::{self, Area},
     context::CallContext,
-    permit::{Control, Decide, Inspect, ManageEgress, Permit, Read, StartRun, Verb},
+    permit::{Control, Decide, Permit, Read, StartRun, Verb},
 };
 
 /// Why somebody known may not do what they asked.
@@ -171,23 +172,13 @@ impl Authorizer {
         self.conclude(cx, "approval.decide", decided.map(|()| action))
     }
 
-    /// May they see and change which machines agents may reach?
+    /// May they administer this area?
     ///
     /// # Errors
     /// [`Denied`], recorded.
-    pub fn manage_egress(&self, cx: &CallContext) -> Result<Permit<ManageEgress>, Denied> {
-        let action = "see or change which machines agents may reach";
-        let decided = at_least(cx.principal.role, Role::Admin, action);
-        self.conclude(cx, "egress.manage", decided.map(|()| ManageEgress(())))
-    }
-
-    /// May they see how this daemon works?
-    ///
-    /// # Errors
-    /// [`Denied`], recorded.
-    pub fn inspect(&self, cx: &CallContext) -> Result<Permit<Inspect>, Denied> {
-        let decided = at_least(cx.principal.role, Role::Admin, "inspect the daemon");
-        self.conclude(cx, "daemon.inspect", decided.map(|()| Inspect(())))
+    pub fn manage<A: Area>(&self, cx: &CallContext) -> Result<Permit<A>, Denied> {
+        let decided = at_least(cx.principal.role, A::ROLE, A::PHRASE);
+        self.conclude(cx, A::NAME, decided.map(|()| area::proof::<A>()))
     }
 
     /// Records a refusal that was found after the permit was given, such as by [`Permit::check`].

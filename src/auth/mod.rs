@@ -3,20 +3,28 @@
 //! Invariants: knows no HTTP, no chat SDK and no wire format. Nothing outside this module can make
 //! a [`Permit`]. Every refusal is typed and leaves an audit row. [`policy`] imports `domain` alone.
 
+pub mod area;
 pub mod authn;
 pub mod authorize;
 pub mod context;
 pub mod hosts;
+pub mod keys;
 pub mod permit;
 pub mod policy;
 
 use crate::domain::AuditEntry;
 
+pub use area::{
+    Area, ChangeSecrets, Inspect, LiftLockdown, Lockdown, ManageBudgets, ManageCapabilities,
+    ManageEgress, ManagePairings, ManagePolicy, ManagePrincipals, ManageTokens, ReadAudit,
+    SeeSecrets,
+};
 pub use authn::{AuthError, Authenticator, TokenEntry, TokenTable, Verified};
 pub use authorize::{Authorizer, Denied};
 pub use context::{CallContext, Scope};
 pub use hosts::HostPolicies;
-pub use permit::{Control, Decide, Inspect, ManageEgress, Permit, Read, StartRun, Verb};
+pub use keys::{Key, Keys, Purpose};
+pub use permit::{Control, Decide, Permit, Read, StartRun, Verb};
 
 /// Where refusals are recorded. The composition root gives one that writes to the store; it must
 /// not block, and must not lose an entry silently.

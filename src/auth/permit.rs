@@ -109,14 +109,6 @@ pub struct Control {
     pub scope: Scope,
 }
 
-/// See and change which machines agents may reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ManageEgress(pub(in crate::auth) ());
-
-/// See how this daemon works: its sandbox and its bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Inspect(pub(in crate::auth) ());
-
 /// Decide approvals; each one still asks for its own role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decide {

@@ -43,6 +43,34 @@ pub enum AuditKind {
     Egress,
     /// Somebody changed which machines may be reached.
     EgressList,
+    /// Who may do what was changed: a principal, a role, a token, a link.
+    Rbac,
+    /// Somebody asked to be linked, or an administrator decided on it.
+    Pairing,
+    /// A pairing code was wrong, too old or locked out.
+    PairingFailed,
+    /// The policy was replaced.
+    Policy,
+    /// An agent was given a capability.
+    CapabilityGranted,
+    /// A capability did not allow what was asked of it.
+    CapabilityDenied,
+    /// A capability was taken away.
+    CapabilityRevoked,
+    /// A budget was changed, came near its end, or refused a call.
+    Budget,
+    /// Somebody asked more often than they may.
+    RateLimited,
+    /// The daemon was locked down, or let go.
+    Lockdown,
+    /// A secret was put into a request; its name, never its value.
+    SecretUsed,
+    /// A secret was stored, replaced, rotated or removed.
+    SecretChanged,
+    /// The end of the trail was signed.
+    Checkpoint,
+    /// The daemon warned those who run it.
+    Alert,
 }
 
 impl AuditKind {
@@ -64,6 +92,20 @@ impl AuditKind {
             Self::Config => "config",
             Self::Egress => "egress",
             Self::EgressList => "egress_list",
+            Self::Rbac => "rbac",
+            Self::Pairing => "pairing",
+            Self::PairingFailed => "pairing_failed",
+            Self::Policy => "policy",
+            Self::CapabilityGranted => "capability_granted",
+            Self::CapabilityDenied => "capability_denied",
+            Self::CapabilityRevoked => "capability_revoked",
+            Self::Budget => "budget",
+            Self::RateLimited => "rate_limited",
+            Self::Lockdown => "lockdown",
+            Self::SecretUsed => "secret_used",
+            Self::SecretChanged => "secret_changed",
+            Self::Checkpoint => "checkpoint",
+            Self::Alert => "alert",
         }
     }
 }

@@ -90,6 +90,14 @@ id!(/// An immutable snapshot that a run can be continued or forked from.
     BundleId, "bdl_");
 id!(/// A rule of the run-time list of hosts.
     EgressRuleId, "egr_");
+id!(/// What an agent may do in one run or call.
+    CapabilityId, "cap_");
+id!(/// An account of a chat platform that stands for a principal.
+    LinkId, "lnk_");
+id!(/// A request to link an account.
+    PairingId, "pair_");
+id!(/// A bounded pattern of calls that a person approved.
+    PatternId, "pat_");
 id!(/// An audit row.
     EventId, "evt_");
 id!(/// One message of a conversation.

@@ -34,8 +34,8 @@ pub use host::{
     Destination, EgressLimits, HostDenial, HostName, HostPattern, HostPolicy, HostRule, HostVerdict,
 };
 pub use ids::{
-    ApprovalId, BundleId, ConversationId, EgressRuleId, EventId, IdSource, MessageId, PrincipalId,
-    RunId, SteerId, TokenId, ToolCallId,
+    ApprovalId, BundleId, CapabilityId, ConversationId, EgressRuleId, EventId, IdSource, LinkId,
+    MessageId, PairingId, PatternId, PrincipalId, RunId, SteerId, TokenId, ToolCallId,
 };
 pub use message::{Author, Message, Part, UserInput};
 pub use money::Usd;

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    auth::{AuditSink, CallContext, Verb, authn::principal_id_of, authorize},
+    auth::{AuditSink, CallContext, ManageEgress, Verb, authn::principal_id_of, authorize},
     domain::{
         AgentDef, AgentName, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditEntry,
         CallState, ConversationId, Decision, DecisionScope, Effect, EgressVerdict, EventBody,
@@ -410,7 +410,8 @@ async fn an_agent_that_the_configuration_lost_reaches_nothing_and_the_last_reloa
         let allow = vec![host.parse().unwrap()];
         [(name.clone(), HostPolicy { allow, deny: Vec::new() })].into()
     };
-    let permit = f.orchestrator.authorizer().manage_egress(&cx_of("ann", Role::Admin)).unwrap();
+    let permit =
+        f.orchestrator.authorizer().manage::<ManageEgress>(&cx_of("ann", Role::Admin)).unwrap();
     let listed = NewEgressRule {
         agent: None,
         verdict: EgressVerdict::Allow,

@@ -13,7 +13,7 @@ const ROOT: u32 = 0;
 /// Who comes through the local door. The name cannot be that of a token: it has a space.
 pub fn local_operator() -> Principal {
     let name = "local operator";
-    Principal { id: principal_id_of(name), name: name.to_owned(), role: Role::Admin }
+    Principal { id: principal_id_of(name), name: name.to_owned(), role: Role::Overlord }
 }
 
 impl Authenticator {

@@ -69,7 +69,7 @@ type Row<'a> = (&'a str, [bool; 5], &'a dyn Fn(&CallContext) -> bool);
 fn each_role_may_do_what_the_table_says_and_nothing_more() {
     let (auth, rows) = authorizer(true);
     // viewer, member, operator, admin, overlord
-    let table: [Row<'_>; 14] = [
+    let table: [Row<'_>; 12] = [
         ("start open", [false, true, true, true, true], &|c| auth.start_run(c, "open").is_ok()),
         ("start ops", [false, false, true, true, true], &|c| auth.start_run(c, "ops").is_ok()),
         ("start viewers", [false, true, true, true, true], &|c| {
@@ -88,13 +88,45 @@ fn each_role_may_do_what_the_table_says_and_nothing_more() {
             auth.control(c, Verb::DeleteConversation).is_ok()
         }),
         ("decide", [false, false, true, true, true], &|c| auth.decide(c).is_ok()),
-        ("manage egress", [false, false, false, true, true], &|c| auth.manage_egress(c).is_ok()),
-        ("inspect", [false, false, false, true, true], &|c| auth.inspect(c).is_ok()),
     ];
     let mut denials = 0;
     for (action, expected, allowed) in table {
         for (role, expected) in Role::ALL.into_iter().zip(expected) {
             assert_eq!(allowed(&cx(role)), expected, "{role} {action}");
+            denials += usize::from(!expected);
+        }
+    }
+    assert_eq!(lock(&rows.0).len(), denials, "each refusal leaves one row");
+}
+
+#[test]
+fn each_area_is_administered_from_its_role_on() {
+    let (auth, rows) = authorizer(true);
+    let mut denials = 0;
+    for role in Role::ALL {
+        let c = cx(role);
+        let allowed = [
+            auth.manage::<area::ManageEgress>(&c).is_ok(),
+            auth.manage::<area::Inspect>(&c).is_ok(),
+            auth.manage::<area::ManagePrincipals>(&c).is_ok(),
+            auth.manage::<area::ManageTokens>(&c).is_ok(),
+            auth.manage::<area::ManagePairings>(&c).is_ok(),
+            auth.manage::<area::ManagePolicy>(&c).is_ok(),
+            auth.manage::<area::ManageCapabilities>(&c).is_ok(),
+            auth.manage::<area::ManageBudgets>(&c).is_ok(),
+            auth.manage::<area::ReadAudit>(&c).is_ok(),
+            auth.manage::<area::SeeSecrets>(&c).is_ok(),
+            auth.manage::<area::ChangeSecrets>(&c).is_ok(),
+            auth.manage::<area::Lockdown>(&c).is_ok(),
+            auth.manage::<area::LiftLockdown>(&c).is_ok(),
+        ];
+        assert_eq!(allowed.len(), area::AREAS.len(), "an area is not tried");
+        for (allowed, (name, least)) in allowed.into_iter().zip(area::AREAS) {
+            let expected = match *name {
+                "secrets.change" | "lockdown.lift" => role == Role::Overlord,
+                _ => role >= Role::Admin,
+            };
+            assert_eq!(allowed, expected, "{role} {name} {least}");
             denials += usize::from(!expected);
         }
     }

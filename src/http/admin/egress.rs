@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{App, schema};
 use crate::{
+    auth::ManageEgress,
     domain::{
         AgentName, EgressRuleId, EgressVerdict, HostName, HostRule,
         host::{DEFAULT_PORT, canonical_path},
@@ -88,7 +89,7 @@ pub(super) async fn list(
     operator: Operator,
     Query(query): Query<ListRules>,
 ) -> Result<Response, Problem> {
-    let permit = app.authorizer().manage_egress(&operator.cx)?;
+    let permit = app.authorizer().manage::<ManageEgress>(&operator.cx)?;
     let mut items = app.orchestrator().egress_rules(&permit).await.map_err(refused)?;
     if let Some(wanted) = query.agent {
         items.retain(|rule| rule.agent.as_ref().is_none_or(|agent| *agent == wanted));
@@ -105,7 +106,7 @@ pub(super) async fn add(
     operator: Operator,
     Command { body, idempotency }: Command<AddRule>,
 ) -> Result<Response, Problem> {
-    let permit = app.authorizer().manage_egress(&operator.cx)?;
+    let permit = app.authorizer().manage::<ManageEgress>(&operator.cx)?;
     let AddRule { rule, agent, verdict, note } = body;
     let new = NewEgressRule { agent, verdict, rule, note };
     let done = app.orchestrator().add_egress_rule(permit, new, idempotency).await;
@@ -122,7 +123,7 @@ pub(super) async fn remove(
     operator: Operator,
     Id(id): Id<EgressRuleId>,
 ) -> Result<StatusCode, Problem> {
-    let permit = app.authorizer().manage_egress(&operator.cx)?;
+    let permit = app.authorizer().manage::<ManageEgress>(&operator.cx)?;
     app.orchestrator().remove_egress_rule(permit, id).await.map_err(refused)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -136,7 +137,7 @@ pub(super) async fn test(
     operator: Operator,
     Command { body, .. }: Command<TestEgress>,
 ) -> Result<Json<EgressAnswer>, Problem> {
-    let permit = app.authorizer().manage_egress(&operator.cx)?;
+    let permit = app.authorizer().manage::<ManageEgress>(&operator.cx)?;
     let answer = app.orchestrator().test_egress(&permit, question(body)?).await;
     answer.map(Json).map_err(refused)
 }

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::{App, schema};
 use crate::{
+    auth::Inspect,
     domain::Confinement,
     http::kit::{Operator, Problem},
     orchestrator::NetworkCheck,
@@ -54,7 +55,7 @@ pub(super) async fn show(
     State(app): State<App>,
     operator: Operator,
 ) -> Result<Json<SandboxView>, Problem> {
-    let permit = app.authorizer().inspect(&operator.cx)?;
+    let permit = app.authorizer().manage::<Inspect>(&operator.cx)?;
     let report = app.orchestrator().sandbox_report(&permit);
     let limits = app.0.bounds.clone();
     Ok(Json(SandboxView {
