@@ -110,6 +110,6 @@ fn only_the_daemons_own_user_and_root_come_through_the_local_door() {
     }
     assert!(f.rows() < 10, "a user that goes on leaves no more");
     let operator = local_operator();
-    assert_eq!(operator.role, Role::Admin);
+    assert_eq!(operator.role, Role::Overlord);
     assert!(operator.name.parse::<crate::domain::AgentName>().is_err(), "no token has this name");
 }
