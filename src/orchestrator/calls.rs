@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Inner,
     ending::End,
+    scoped,
     transition::{Actor, change},
 };
 use crate::{
@@ -63,6 +64,9 @@ pub(super) async fn decide(
             return deny(tx, run, call, reason, "tool.bad_arguments").await;
         }
     };
+    if let Err(denied) = scoped::check(tx, inner, run, &call.tool).await? {
+        return deny(tx, run, call, denied.to_string(), denied.rule()).await;
+    }
     let hosts = inner.hosts.effective(&agent.name);
     match policy::decide(agent, &hosts, &invocation.facts(), run.tainted) {
         Verdict::Deny { reason, rule } => deny(tx, run, call, reason, rule).await,
