@@ -12,6 +12,7 @@ mod bundles;
 mod calls;
 mod cols;
 mod conversations;
+mod decisions;
 mod egress_rules;
 mod error;
 mod events;
@@ -20,6 +21,7 @@ mod known;
 mod links;
 mod page;
 mod pairings;
+mod policies;
 mod principals;
 mod run_scopes;
 mod runs;
@@ -39,6 +41,7 @@ pub use backend::{Durability, database_file};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
 pub use calls::Calls;
 pub use conversations::{Conversation, Conversations};
+pub use decisions::{DecisionKey, Decisions};
 pub use egress_rules::EgressRules;
 pub use error::{OpenError, StoreError};
 pub use events::Events;
@@ -46,6 +49,7 @@ pub use idempotency::{IdempotencyKeys, StoredAnswer};
 pub use links::Links;
 pub use page::{Page, Paged};
 pub use pairings::Pairings;
+pub use policies::{Named, Policies};
 pub use principals::Principals;
 pub use run_scopes::RunScopes;
 pub use runs::{Ending, RunCore, RunFilter, Runs};
@@ -253,6 +257,16 @@ impl Reader {
     /// Requests for such links.
     pub fn pairings(&mut self) -> Pairings<'_> {
         Pairings { conn: &mut self.conn }
+    }
+
+    /// Versions of the policy, and which one is in force.
+    pub fn policies(&mut self) -> Policies<'_> {
+        Policies { conn: &mut self.conn }
+    }
+
+    /// What policy decided.
+    pub fn decisions(&mut self) -> Decisions<'_> {
+        Decisions { conn: &mut self.conn }
     }
 
     /// The audit trail.
