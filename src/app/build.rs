@@ -5,7 +5,7 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 use super::{
     cli::Failure,
     config::{Mode, Settings, Token, WorkerRuntime, secret_file},
-    network,
+    network, secrets,
     trail::Trail,
 };
 use crate::{
@@ -31,6 +31,9 @@ pub(super) struct Daemon {
     pub(super) tokens: TokenTable,
     pub(super) trail: Trail,
     pub(super) redactor: Redactor,
+    /// What the daemon signs and seals with.
+    #[expect(dead_code, reason = "sealing and checkpoints take it in the next commits of 3/7")]
+    pub(super) keyring: secrets::Keyring,
     /// A token that was made here, and lives in the data directory.
     pub(super) generated: Option<Token>,
 }
@@ -54,8 +57,8 @@ pub(super) async fn daemon(
         on_commit: live.hook(),
     };
     let store = Store::open(options, tasks).await.map_err(fault)?;
-    let generated = bootstrap_token(settings)?;
-    register(settings, generated.as_ref(), &redactor);
+    let keyring = secrets::keyring(settings, &redactor)?;
+    let generated = bootstrap_token(settings, &redactor)?;
     let trail = Trail::start(store.clone(), tasks);
     // Ends what an older daemon left running: recovery must not begin before.
     let options = sandbox::Options {
@@ -77,10 +80,7 @@ pub(super) async fn daemon(
     let tools = Tools::new(sandbox, egress, redactor.clone(), options, tasks);
     check_network(settings, &tools, &ids).await?;
     let llm = Llm::new(llm_options(settings)).map_err(fault)?;
-    let rules =
-        auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
-    let agents = settings.agents.iter().map(|a| (a.name.clone(), Arc::new(a.clone()))).collect();
-    let authorizer = Authorizer::new(rules, agents, trail.sink());
+    let authorizer = authorizer(settings, &trail);
     let tokens = TokenTable::new(token_entries(settings, generated.as_ref()));
     let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), trail.sink());
     let parts = orchestrator::Parts {
@@ -88,6 +88,7 @@ pub(super) async fn daemon(
         llm: llm.clone(),
         tools,
         authorizer: authorizer.clone(),
+        tokens: tokens.clone(),
         hosts,
         redactor: redactor.clone(),
         clock: Arc::clone(&clock),
@@ -130,7 +131,7 @@ pub(super) async fn daemon(
         info,
     };
     let address = http::start(options, parts, tasks).await.map_err(fault)?;
-    Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, generated })
+    Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, keyring, generated })
 }
 
 /// Randomness for ids. Without it there is no safe way to go on; zeros would collide, and the
@@ -139,6 +140,14 @@ fn random(bytes: &mut [u8; 10]) {
     if let Err(error) = getrandom::fill(bytes) {
         tracing::error!(%error, "no randomness for ids");
     }
+}
+
+/// Who may do what, over the agents of the configuration.
+fn authorizer(settings: &Settings, trail: &Trail) -> Authorizer {
+    let rules =
+        auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
+    let agents = settings.agents.iter().map(|a| (a.name.clone(), Arc::new(a.clone()))).collect();
+    Authorizer::new(rules, agents, trail.sink())
 }
 
 /// What the configuration says about models.
@@ -213,7 +222,13 @@ fn tool_views() -> Vec<ToolView> {
 }
 
 /// The token of the data directory when none is configured; made once.
-fn bootstrap_token(settings: &Settings) -> Result<Option<Token>, Failure> {
+fn bootstrap_token(settings: &Settings, redactor: &Redactor) -> Result<Option<Token>, Failure> {
+    let generated = generated_token(settings)?;
+    register(settings, generated.as_ref(), redactor);
+    Ok(generated)
+}
+
+fn generated_token(settings: &Settings) -> Result<Option<Token>, Failure> {
     if !settings.tokens.is_empty() {
         tracing::info!(mode = "configured", count = settings.tokens.len(), "tokens");
         return Ok(None);
