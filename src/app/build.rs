@@ -95,6 +95,9 @@ pub(super) async fn daemon(
         tools,
         authorizer: authorizer.clone(),
         hosts,
+        // What is in force takes its place before anything is decided.
+        policies: Policies::new(Arc::new(Policy::builtin())),
+        policy_file: settings.policy.clone(),
         redactor: redactor.clone(),
         clock: Arc::clone(&clock),
         live,

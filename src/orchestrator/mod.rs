@@ -20,6 +20,7 @@ mod feed;
 mod hosts;
 mod live;
 mod model;
+mod policy;
 mod recovery;
 mod run_task;
 mod step;
@@ -40,17 +41,22 @@ pub use create::{LimitsPatch, NewRun};
 pub use egress::{
     CheckedAddress, EgressAnswer, EgressLayer, EgressQuestion, EgressRuleView, NewEgressRule,
 };
-pub use error::CommandError;
+pub use error::{CommandError, StartError};
 pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
 pub use live::Live;
+pub use policy::{
+    BUILTIN, Difference, Judged, NewPolicy, PastApproval, PastCall, PastDecision, PolicyAnswer,
+    PolicyChange, PolicyEntry, PolicyFault, PolicyQuestion, PolicyRefused, PolicyView, ReplayAsked,
+    ReplayCounts, ReplayPage,
+};
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
 pub use crate::store::{Page, Paged, RunFilter};
 
 use crate::{
-    auth::{Authorizer, HostPolicies},
+    auth::{Authorizer, HostPolicies, Policies, policy::Policy},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -95,6 +101,10 @@ pub struct Parts {
     pub authorizer: Authorizer,
     /// Which machines each agent may reach now.
     pub hosts: HostPolicies,
+    /// The policy that decides; what is in force is put there at start and with each change.
+    pub policies: Policies,
+    /// The policy of the file that the configuration names, if it names one.
+    pub policy_file: Option<Arc<Policy>>,
     /// Secrets to keep out of what is stored.
     pub redactor: Redactor,
     /// Time.
@@ -119,6 +129,7 @@ struct Inner {
     authorizer: Authorizer,
     hosts: HostPolicies,
     layers: hosts::Layers,
+    policy: policy::InForce,
     redactor: Redactor,
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
@@ -131,9 +142,10 @@ impl Orchestrator {
     /// an older daemon must be dead before this is called.
     ///
     /// # Errors
-    /// When the store cannot be read.
-    pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, hosts, redactor, clock, live, tasks } = parts;
+    /// When the store cannot be read, or no policy can be put in force: without one nothing runs.
+    pub async fn start(parts: Parts, options: Options) -> Result<Self, StartError> {
+        let Parts { store, llm, tools, authorizer, hosts, policies, policy_file, .. } = parts;
+        let Parts { redactor, clock, live, tasks, .. } = parts;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
@@ -142,12 +154,14 @@ impl Orchestrator {
             tools,
             authorizer,
             hosts,
+            policy: policy::InForce::new(policies),
             redactor,
             clock,
             live,
             tasks: tasks.clone(),
             options,
         });
+        inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
         recovery::recover(&inner).await?;
         let supervised = Arc::clone(&inner);

@@ -92,6 +92,8 @@ async fn start(options: Options) -> Fixture {
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
         hosts: crate::auth::HostPolicies::default(),
+        policies: crate::auth::Policies::new(Arc::new(crate::auth::policy::Policy::builtin())),
+        policy_file: None,
         redactor: redactor.clone(),
         clock,
         live,
