@@ -60,7 +60,7 @@ use crate::{
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
-    store::{Store, StoreError},
+    store::Store,
     tools::Tools,
 };
 

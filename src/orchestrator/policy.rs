@@ -8,6 +8,8 @@ mod explain;
 mod force;
 mod record;
 mod replay;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -138,6 +140,23 @@ impl Orchestrator {
         Ok(PolicyView { info, in_force: Some(active), source })
     }
 
+    /// The policy that decides now, read.
+    pub fn current_policy(&self, _permit: &Permit<ManagePolicy>) -> Arc<Policy> {
+        self.inner.policy.current()
+    }
+
+    /// A stored version, read; named as in [`policy_version`](Self::policy_version).
+    ///
+    /// # Errors
+    /// When there is none, several begin so, or this program cannot read it any more.
+    pub async fn stored_policy(
+        &self,
+        _permit: &Permit<ManagePolicy>,
+        name: &str,
+    ) -> Result<Arc<Policy>, CommandError> {
+        self.inner.readable(name).await
+    }
+
     /// One version, named by its digits, by the first of them, or as `builtin`.
     ///
     /// # Errors
@@ -200,11 +219,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<PolicyChange>, CommandError> {
         check_reason_at("/note", note.as_deref())?;
-        let policy = if name == BUILTIN {
-            Arc::new(Policy::builtin())
-        } else {
-            self.inner.readable(name).await?
-        };
+        let policy = self.inner.readable(name).await?;
         let new = NewPolicy { policy, note, activate: true, base: None };
         self.change(permit, new, idempotency).await
     }
@@ -366,14 +381,19 @@ impl Inner {
 
     /// The policy that a text names, read. One that this program cannot read decides nothing.
     pub(super) async fn readable(&self, name: &str) -> Result<Arc<Policy>, CommandError> {
+        if name == BUILTIN {
+            return Ok(Arc::new(Policy::builtin()));
+        }
         let stored = self.named(name).await?;
-        let version = stored.info.version.clone();
-        let policy = parse(stored.source).await?.map_err(|error| {
-            CommandError::conflict(
-                "policy.unreadable",
-                format!("this program cannot read version {} any more: {error}", version.short()),
-            )
-        })?;
+        let version = stored.info.version;
+        let unreadable = |why: &dyn std::fmt::Display| {
+            let detail = format!("version {} cannot be used: {why}", version.short());
+            CommandError::conflict("policy.unreadable", detail)
+        };
+        let policy = parse(stored.source).await?.map_err(|error| unreadable(&error))?;
+        if policy.version() != version.as_str() {
+            return Err(unreadable(&"its text was changed in the store"));
+        }
         Ok(Arc::new(policy))
     }
 }

@@ -35,6 +35,16 @@ pub enum PolicyFault {
         #[source]
         source: PolicyError,
     },
+    /// Its text is not the one that was put in force.
+    #[error(
+        "the text of the policy in force (version {}) was changed in the store: look into it, then put \
+         the policy that shall be in force into the file that `policy.file` names, and start again",
+        version.short()
+    )]
+    Changed {
+        /// Which.
+        version: PolicyVersion,
+    },
 }
 
 /// The live handle, and which activation it holds.

@@ -252,7 +252,7 @@ fn decide_again(
 }
 
 impl ReplayCounts {
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.examined += other.examined;
         self.same += other.same;
         self.other_rule += other.other_rule;
