@@ -8,6 +8,7 @@ use super::{
     Inner,
     ending::End,
     policy::{Basis, bound_version, record},
+    scoped,
     transition::{Actor, change},
 };
 use crate::{
@@ -66,10 +67,14 @@ pub(super) async fn decide(
             return deny(tx, run, call, reason, &basis).await;
         }
     };
+    if let Err(denied) = scoped::check(tx, inner, run, &call.tool).await? {
+        let basis = Basis::before_policy(denied.rule());
+        return deny(tx, run, call, denied.to_string(), &basis).await;
+    }
     let hosts = inner.hosts.effective(&agent.name);
     let facts = invocation.facts();
     let policy = inner.policy.current();
-    let question = asked(run, agent, &hosts, &facts);
+    let question = asked(inner, run, agent, &hosts, &facts);
     let verdict = policy::decide(&policy, &question);
     record(tx, run, call, &policy, &question, &verdict)?;
     let basis = Basis::of(&policy, &verdict);
@@ -104,19 +109,22 @@ pub(super) async fn decide(
     }
 }
 
-/// What policy is asked about a call of this run.
+/// What policy is asked about a call of this run. Whoever started it counts as what they are now; who
+/// may not act any more has the least role.
 fn asked<'a>(
+    inner: &Inner,
     run: &RunCore,
     agent: &'a AgentDef,
     hosts: &'a Arc<HostPolicy>,
     facts: &'a CallFacts,
 ) -> policy::Question<'a> {
+    let who = inner.tokens.directory().current(run.principal);
     policy::Question {
         agent,
         hosts,
         facts,
         tainted: run.tainted,
-        role: Role::Member,
+        role: who.map_or(Role::Viewer, |principal| principal.role),
         surface: run.surface,
         conversation: Some(run.conversation_id),
     }
@@ -412,7 +420,7 @@ pub(super) async fn ask_unknown(
     let policy = inner.policy.current();
     let verdict = invocation.as_ref().map(|invocation| {
         let hosts = inner.hosts.effective(&agent.name);
-        policy::decide(&policy, &asked(run, agent, &hosts, &invocation.facts()))
+        policy::decide(&policy, &asked(inner, run, agent, &hosts, &invocation.facts()))
     });
     let (risk, egress, quorum) = match verdict {
         Some(Verdict::Ask { risk, egress, quorum, .. }) => (risk.max(call.risk), egress, quorum),

@@ -20,9 +20,11 @@ mod feed;
 mod hosts;
 mod live;
 mod model;
+mod narrowed;
 mod policy;
 mod recovery;
 mod run_task;
+mod scoped;
 mod step;
 mod supervisor;
 mod transition;
@@ -56,7 +58,7 @@ pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, San
 pub use crate::store::{Page, Paged, RunFilter};
 
 use crate::{
-    auth::{Authorizer, HostPolicies, Policies, policy::Policy},
+    auth::{Authorizer, HostPolicies, Policies, TokenTable, policy::Policy},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -99,6 +101,8 @@ pub struct Parts {
     pub tools: Tools,
     /// Rules and agents.
     pub authorizer: Authorizer,
+    /// Who may act now, and by which tokens.
+    pub tokens: TokenTable,
     /// Which machines each agent may reach now.
     pub hosts: HostPolicies,
     /// The policy that decides; what is in force is put there at start and with each change.
@@ -127,6 +131,7 @@ struct Inner {
     llm: Llm,
     tools: Tools,
     authorizer: Authorizer,
+    tokens: TokenTable,
     hosts: HostPolicies,
     layers: hosts::Layers,
     policy: policy::InForce,
@@ -144,8 +149,8 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read, or no policy can be put in force: without one nothing runs.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StartError> {
-        let Parts { store, llm, tools, authorizer, hosts, policies, policy_file, .. } = parts;
-        let Parts { redactor, clock, live, tasks, .. } = parts;
+        let Parts { store, llm, tools, authorizer, tokens, hosts, .. } = parts;
+        let Parts { policies, policy_file, redactor, clock, live, tasks, .. } = parts;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
@@ -153,6 +158,7 @@ impl Orchestrator {
             llm,
             tools,
             authorizer,
+            tokens,
             hosts,
             policy: policy::InForce::new(policies),
             redactor,

@@ -88,7 +88,8 @@ async fn an_older_version_comes_back_by_its_first_digits_and_the_programs_own_by
     let activate = async |name: &str| {
         f.orchestrator.activate_policy(permit(&f), name, None, None).await.map(fresh)
     };
-    let back = activate(&a.version()[..8]).await.unwrap();
+    let digits: String = a.version().chars().take(8).collect();
+    let back = activate(&digits).await.unwrap();
     assert_eq!((back.stored, in_force(&f)), (false, a.version().to_owned()));
     activate(BUILTIN).await.unwrap();
     assert_eq!(in_force(&f), Policy::builtin().version());
@@ -145,10 +146,9 @@ async fn a_policy_that_cannot_be_read_or_was_changed_in_the_store_stops_the_star
         smuggle(&f, digit, text).await;
         let fault = f.orchestrator.inner.take_up_policy(None).await.unwrap_err();
         assert!(fault.to_string().contains("policy.file"), "{fault}");
-        let refused = f.orchestrator.activate_policy(permit(&f), &digit.repeat(8), None, None);
-        assert!(
-            matches!(refused.await, Err(CommandError::Conflict { code: "policy.unreadable", .. }))
-        );
+        let name = digit.repeat(8);
+        let refused = f.orchestrator.activate_policy(permit(&f), &name, None, None).await;
+        assert!(matches!(refused, Err(CommandError::Conflict { code: "policy.unreadable", .. })));
         // A file with another text is the way out.
         let file = empty(&format!("mended {digit}"));
         f.orchestrator.inner.take_up_policy(Some(Arc::clone(&file))).await.unwrap();
@@ -198,7 +198,9 @@ async fn recorded(f: &Fixture, count: usize) -> Vec<ToolCallId> {
         .store
         .write(Durability::Normal, move |tx| {
             Box::pin(async move {
-                decisions.into_iter().for_each(|d| tx.decision(d));
+                for decision in decisions {
+                    tx.decision(decision);
+                }
                 Ok(())
             })
         })
