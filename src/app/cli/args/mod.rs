@@ -6,6 +6,8 @@ mod audit;
 mod config;
 mod daemon;
 mod egress;
+mod policy;
+mod policy_offline;
 mod runs;
 
 use std::path::PathBuf;
@@ -17,6 +19,8 @@ pub(crate) use audit::Audit;
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
 pub(crate) use egress::{Egress, EgressAdd, EgressList, EgressRemove, EgressTest};
+pub(crate) use policy::Policy;
+pub(crate) use policy_offline::{PolicyTest, PolicyValidate};
 pub(crate) use runs::{List, Run, Submit};
 
 const EXAMPLES: &str = "\
@@ -72,6 +76,9 @@ pub(super) enum Command {
     /// See, change and test which machines agents may reach
     #[command(subcommand)]
     Egress(Egress),
+    /// See, change, explain and replay the policy that decides tool calls
+    #[command(subcommand)]
+    Policy(Policy),
     /// Show the settings in force, or check them
     #[command(subcommand)]
     Config(Config),
