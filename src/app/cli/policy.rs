@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Failure, Paint,
-    args::{self, PolicyTest, PolicyValidate},
+    args::{PolicyTest, PolicyValidate},
     failure::FAULT,
     out::{self, short},
 };
@@ -18,13 +18,6 @@ use crate::{
 
 /// Exit code: a person would be asked.
 const ASKS: u8 = 4;
-
-pub(super) fn policy(context: &Context, command: args::Policy) -> Result<ExitCode, Failure> {
-    match command {
-        args::Policy::Validate(options) => validate(&options),
-        args::Policy::Test(options) => test(context, &options),
-    }
-}
 
 pub(super) fn validate(options: &PolicyValidate) -> Result<ExitCode, Failure> {
     let policy = match read(&options.file)? {

@@ -113,7 +113,11 @@ impl Inner {
             Taken::Text(activation, text) => {
                 let version = activation.version.clone();
                 let read = parse(text).await.map_err(internal)?;
-                let policy = read.map_err(|source| PolicyFault::Unreadable { version, source })?;
+                let policy = match read {
+                    Ok(policy) if policy.version() == version.as_str() => policy,
+                    Ok(_) => return Err(PolicyFault::Changed { version }),
+                    Err(source) => return Err(PolicyFault::Unreadable { version, source }),
+                };
                 (activation, Arc::new(policy))
             }
         };

@@ -19,7 +19,9 @@ pub(crate) use audit::Audit;
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
 pub(crate) use egress::{Egress, EgressAdd, EgressList, EgressRemove, EgressTest};
-pub(crate) use policy::Policy;
+pub(crate) use policy::{
+    Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
+};
 pub(crate) use policy_offline::{PolicyTest, PolicyValidate};
 pub(crate) use runs::{List, Run, Submit};
 
@@ -34,7 +36,8 @@ Client commands (chat, run, approval, health) find the daemon by AGENT_RUNTIME_U
 AGENT_RUNTIME_TOKEN or AGENT_RUNTIME_TOKEN_FILE; without them they use the address and the
 generated token in the data directory, so on the daemon's own machine nothing needs copying.
 
-`egress` changes the daemon itself: it speaks to <data_dir>/admin.sock, as the daemon's user or root.
+`egress` and `policy` change the daemon itself: they speak to <data_dir>/admin.sock, as the daemon's
+user or root.
 
 Exit codes: 0 done; 1 it failed, or the run did; 2 wrong usage or configuration; 3 no daemon
 answers, or it does not accept the token.";
