@@ -126,7 +126,9 @@ fn the_two_parts_together_answer_as_the_whole_and_the_first_lets_a_sandbox_be_bu
             for call in &by_argument {
                 for a in first {
                     for b in second {
-                        third.iter().for_each(|c| same(architecture.audit, *call, [a, b, *c]));
+                        for c in third {
+                            same(architecture.audit, *call, [a, b, c]);
+                        }
                     }
                 }
             }

@@ -99,6 +99,8 @@ fn serve(daemon: OwnedFd) -> Result<(), Failure> {
     setsid().at("own session")?;
     become_unprivileged()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("not dumpable")?;
+    // What a tool will find: no action but the default one is set after this, except for exits.
+    sys::reset_signals();
     sys::ignore_child_exits().at("ignore exits")?;
     // Inherited by everything that comes of it; a call adds what a tool may not do beyond.
     syscalls::apply(&syscalls::base())?;
