@@ -165,7 +165,8 @@ fn become_canary(common: Common<'_>, io: &[OwnedFd; 3], call: &CallPlan, status:
         sys::exit_now(NOT_RUN);
     }
     // They go on in this process, and must not find what a program would not.
-    let Common { shared, .. } = common;
+    let Common { shared, requests, rules, fence, .. } = common;
+    drop((requests, rules, fence));
     let done = match &call.program {
         Program::Exec { .. } => sys::exit_now(NOT_RUN),
         Program::Canary(attempts) => canary::try_everything(attempts, &shared.alone),
