@@ -10,6 +10,7 @@ mod backend;
 mod bulk;
 mod bundles;
 mod calls;
+mod capabilities;
 mod cols;
 mod conversations;
 mod decisions;
@@ -18,6 +19,7 @@ mod error;
 mod events;
 mod idempotency;
 mod known;
+mod lockdown;
 mod page;
 mod policies;
 mod runs;
@@ -35,12 +37,14 @@ pub use audit::{Audit, AuditFilter};
 pub use backend::{Durability, database_file};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
 pub use calls::Calls;
+pub use capabilities::{Capabilities, CapabilityFilter};
 pub use conversations::{Conversation, Conversations};
 pub use decisions::{DecisionKey, Decisions};
 pub use egress_rules::EgressRules;
 pub use error::{OpenError, StoreError};
 pub use events::Events;
 pub use idempotency::{IdempotencyKeys, StoredAnswer};
+pub use lockdown::Lockdowns;
 pub use page::{Page, Paged};
 pub use policies::{Named, Policies};
 pub use runs::{Ending, RunCore, RunFilter, Runs};
@@ -217,6 +221,16 @@ impl Reader {
     /// The event log.
     pub fn events(&mut self) -> Events<'_> {
         Events { conn: &mut self.conn }
+    }
+
+    /// What runs and their calls may do.
+    pub fn capabilities(&mut self) -> Capabilities<'_> {
+        Capabilities { conn: &mut self.conn, revoked: None }
+    }
+
+    /// Whether the daemon is locked down.
+    pub fn lockdown(&mut self) -> Lockdowns<'_> {
+        Lockdowns { conn: &mut self.conn }
     }
 
     /// Snapshots.
