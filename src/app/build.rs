@@ -9,10 +9,7 @@ use super::{
     trail::Trail,
 };
 use crate::{
-    auth::{
-        self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn,
-        keys::{Key, Purpose},
-    },
+    auth::{self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn},
     domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
@@ -34,6 +31,9 @@ pub(super) struct Daemon {
     pub(super) tokens: TokenTable,
     pub(super) trail: Trail,
     pub(super) redactor: Redactor,
+    /// What the daemon signs and seals with.
+    #[expect(dead_code, reason = "sealing and checkpoints take it in the next commits of 3/7")]
+    pub(super) keyring: secrets::Keyring,
     /// A token that was made here, and lives in the data directory.
     pub(super) generated: Option<Token>,
 }
@@ -58,10 +58,7 @@ pub(super) async fn daemon(
     };
     let store = Store::open(options, tasks).await.map_err(fault)?;
     let keyring = secrets::keyring(settings, &redactor)?;
-    let ids: Vec<_> = keyring.all(Purpose::Sealing).iter().map(Key::id).collect();
-    tracing::info!(?ids, "keys that seal and open stored secrets, the first one seals");
-    let generated = bootstrap_token(settings)?;
-    register(settings, generated.as_ref(), &redactor);
+    let generated = bootstrap_token(settings, &redactor)?;
     let trail = Trail::start(store.clone(), tasks);
     // Ends what an older daemon left running: recovery must not begin before.
     let options = sandbox::Options {
@@ -136,7 +133,7 @@ pub(super) async fn daemon(
         info,
     };
     let address = http::start(options, parts, tasks).await.map_err(fault)?;
-    Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, generated })
+    Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, keyring, generated })
 }
 
 /// Randomness for ids. Without it there is no safe way to go on; zeros would collide, and the
@@ -219,7 +216,13 @@ fn tool_views() -> Vec<ToolView> {
 }
 
 /// The token of the data directory when none is configured; made once.
-fn bootstrap_token(settings: &Settings) -> Result<Option<Token>, Failure> {
+fn bootstrap_token(settings: &Settings, redactor: &Redactor) -> Result<Option<Token>, Failure> {
+    let generated = generated_token(settings)?;
+    register(settings, generated.as_ref(), redactor);
+    Ok(generated)
+}
+
+fn generated_token(settings: &Settings) -> Result<Option<Token>, Failure> {
     if !settings.tokens.is_empty() {
         tracing::info!(mode = "configured", count = settings.tokens.len(), "tokens");
         return Ok(None);
