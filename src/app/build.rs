@@ -91,6 +91,7 @@ pub(super) async fn daemon(
         llm: llm.clone(),
         tools,
         authorizer: authorizer.clone(),
+        authority: auth::capability::Authority::new(&keyring.current),
         hosts,
         redactor: redactor.clone(),
         clock: Arc::clone(&clock),

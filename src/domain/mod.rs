@@ -28,9 +28,7 @@ pub use approval::{
     Approval, ApprovalKind, ApprovalState, Decision, DecisionScope, UnknownOutcome,
 };
 pub use audit::{AuditEntry, AuditKind};
-pub use capability::{
-    CapabilityRecord, CapabilityState, LockdownRecord, Revocation, RevokedFor,
-};
+pub use capability::{CapabilityRecord, CapabilityState, LockdownRecord, Revocation, RevokedFor};
 pub use egress::{EgressRecord, EgressVia};
 pub use egress_rule::{EgressRule, EgressVerdict};
 pub use event::{Event, EventBody};

@@ -6,11 +6,15 @@ use serde_json::{Value, json};
 
 use super::{
     Inner,
+    capabilities::{self, Held},
     ending::End,
     transition::{Actor, change},
 };
 use crate::{
-    auth::policy::{self, Policy, RuleName, Verdict},
+    auth::{
+        capability::Refusal,
+        policy::{self, Layer, Policy, RuleName, Verdict},
+    },
     domain::{
         AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallFacts,
         CallInput, CallState, DecisionScope, Effect, EventBody, Grant, HostPolicy, Risk, Role,
@@ -55,6 +59,7 @@ pub(super) async fn decide(
     inner: &Inner,
     run: &mut RunCore,
     agent: &AgentDef,
+    held: &mut Option<Held>,
     call: &mut ToolCall,
 ) -> Result<Decided, StoreError> {
     let invocation = match tools::parse(&call.tool, &call.args) {
@@ -66,15 +71,25 @@ pub(super) async fn decide(
     };
     let hosts = inner.hosts.effective(&agent.name);
     let facts = invocation.facts();
+    // Between "the agent may use the tool", which policy says first, and every other rule.
+    if agent.tools.contains(&facts.tool)
+        && let Err(why) = capabilities::check(tx, inner, run, agent, held, &facts).await?
+    {
+        return refuse(tx, run, held.as_ref(), call, &why).await;
+    }
     match policy::decide(&Policy::builtin(), &asked(run, agent, &hosts, &facts)) {
         Verdict::Deny { reason, rule, .. } => deny(tx, run, call, reason, &rule).await,
-        Verdict::Allow { grant, risk, rule, .. } => {
+        Verdict::Allow { grant, risk, rule, layer } => {
             call.risk = risk;
             if let Some((question, options)) = invocation.question() {
                 let text = question_text(question, options);
                 advance(call, CallInput::Gate)?;
                 tx.calls().save(call).await?;
                 return Ok(Decided::Question(text));
+            }
+            let what = (&facts, &grant, layer == Layer::Rules);
+            if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
+                return refuse(tx, run, held.as_ref(), call, &why).await;
             }
             start(tx, run, call, &rule).await?;
             let note = (rule == policy::OFFLINE).then_some(OFFLINE_NOTE);
@@ -84,6 +99,10 @@ pub(super) async fn decide(
         Verdict::Ask { grant, risk, reasons, egress, required_role, quorum, rule, .. } => {
             call.risk = risk;
             if is_approved(tx, run, agent, call, &egress).await? {
+                let what = (&facts, &grant, true);
+                if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
+                    return refuse(tx, run, held.as_ref(), call, &why).await;
+                }
                 start(tx, run, call, &rule).await?;
                 let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
                 return Ok(Decided::Start { invocation, grant, note: None });
@@ -94,6 +113,29 @@ pub(super) async fn decide(
             Ok(Decided::Gated)
         }
     }
+}
+
+/// The run's capability, or the part of it that the call needs, does not allow the call.
+async fn refuse(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    held: Option<&Held>,
+    call: &mut ToolCall,
+    why: &Refusal,
+) -> Result<Decided, StoreError> {
+    capabilities::denied(tx, run, held, call, why);
+    deny(tx, run, call, why.to_string(), &why.rule().into()).await
+}
+
+/// Refuses a call of a run whose capability was revoked.
+pub(super) async fn refuse_revoked(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    held: Option<&Held>,
+    call: &mut ToolCall,
+) -> Result<(), StoreError> {
+    let why = held.map_or(Refusal::Missing, |held| Refusal::Revoked { id: held.id() });
+    refuse(tx, run, held, call, &why).await.map(drop)
 }
 
 /// What policy is asked about a call of this run.

@@ -298,10 +298,10 @@ async fn follow_up(
         retry_of: None,
         base_bundle_id: conversation.head_bundle_id,
     };
-    match create::insert(tx, &inner.options, &mut conversation, draft, actor).await {
+    match create::insert(tx, inner, &mut conversation, draft, actor).await {
         Ok(started) => Ok(Some(started.id)),
         // The steer comes back as failed instead.
-        Err(CommandError::Full { .. }) => Ok(None),
+        Err(CommandError::Full { .. } | CommandError::LockedDown) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -11,6 +11,7 @@ mod advance;
 mod approvals;
 mod bundles;
 mod calls;
+mod capabilities;
 mod commands;
 mod create;
 mod egress;
@@ -19,6 +20,7 @@ mod error;
 mod feed;
 mod hosts;
 mod live;
+mod lockdown;
 mod model;
 mod recovery;
 mod run_task;
@@ -35,6 +37,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 pub use approvals::NewDecision;
+pub use capabilities::CapabilityView;
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
 pub use egress::{
@@ -44,13 +47,14 @@ pub use error::CommandError;
 pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
 pub use live::Live;
+pub use lockdown::{LockdownView, Stopped};
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
-pub use crate::store::{Page, Paged, RunFilter};
+pub use crate::store::{CapabilityFilter, Page, Paged, RunFilter};
 
 use crate::{
-    auth::{Authorizer, HostPolicies},
+    auth::{Authorizer, HostPolicies, capability::Authority},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -93,6 +97,8 @@ pub struct Parts {
     pub tools: Tools,
     /// Rules and agents.
     pub authorizer: Authorizer,
+    /// Signs what runs and calls may do.
+    pub authority: Authority,
     /// Which machines each agent may reach now.
     pub hosts: HostPolicies,
     /// Secrets to keep out of what is stored.
@@ -117,6 +123,8 @@ struct Inner {
     llm: Llm,
     tools: Tools,
     authorizer: Authorizer,
+    authority: Authority,
+    lockdown: lockdown::Lockdown,
     hosts: HostPolicies,
     layers: hosts::Layers,
     redactor: Redactor,
@@ -133,14 +141,17 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, hosts, redactor, clock, live, tasks } = parts;
+        let Parts { store, llm, tools, authorizer, authority, hosts, redactor, .. } = parts;
+        let Parts { clock, live, tasks, .. } = parts;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
             store,
             llm,
+            lockdown: lockdown::Lockdown::new(tools.clone()),
             tools,
             authorizer,
+            authority,
             hosts,
             redactor,
             clock,
@@ -149,6 +160,7 @@ impl Orchestrator {
             options,
         });
         inner.refresh_hosts().await?;
+        inner.load_lockdown().await?;
         recovery::recover(&inner).await?;
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));

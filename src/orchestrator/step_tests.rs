@@ -70,6 +70,8 @@ impl World {
         let facts = Facts {
             state: RunState::Queued,
             interrupt: None,
+            is_locked: false,
+            is_revoked: false,
             is_stopping: false,
             is_out_of_time: false,
             has_steers: false,
@@ -362,6 +364,10 @@ fn each_fact_decides_what_it_should() {
     assert_eq!(next(&called), Step::Decide(1));
     let stopping = Facts { is_stopping: true, ..called };
     assert_eq!(next(&stopping), Step::Release);
+    let revoked = Facts { is_revoked: true, ..stopping.clone() };
+    assert_eq!(next(&revoked), Step::Finish(Finish::Revoked));
+    let locked = Facts { is_locked: true, ..revoked };
+    assert_eq!(next(&locked), Step::Pause(WaitReason::Lockdown));
     let cancelled = Facts { state: RunState::Cancelling, ..stopping };
     assert_eq!(next(&cancelled), Step::Finish(Finish::Cancelled));
 }

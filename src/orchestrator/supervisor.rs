@@ -15,15 +15,15 @@ use super::{
     verbs::send_on,
 };
 use crate::{
-    domain::{RunId, RunState, WaitReason, limits},
+    domain::{CapabilityId, RunId, RunState, Timestamp, WaitReason, limits},
     runtime::{Stop, TaskKind},
     store::{Durability, StoreError},
 };
 
 /// How often timers are looked at, and how long a lost hint can delay a run.
 const TICK: Duration = Duration::from_secs(1);
-/// Batches of old idempotency keys that are forgotten in one go: more than a busy minute makes.
-const KEY_BATCHES_MAX: u32 = 100;
+/// Batches of old rows of one kind that are forgotten in one go: more than a busy minute makes.
+const OLD_BATCHES_MAX: u32 = 100;
 /// Rows looked at in one go.
 const PAGE: u32 = 512;
 
@@ -34,10 +34,12 @@ pub(super) async fn supervise(inner: Arc<Inner>, stop: Stop) {
     let mut looks_again = true;
     loop {
         while let Some(run_id) = inner.live.take_hint() {
-            looks_again |= !try_start(&inner, run_id);
+            // Locked down: what is ready is looked for again once that is lifted.
+            looks_again |= inner.lockdown.is_on() || !try_start(&inner, run_id);
         }
         looks_again |= inner.live.take_look();
-        if looks_again && inner.live.active_count() < inner.options.active_max {
+        let has_room = inner.live.active_count() < inner.options.active_max;
+        if looks_again && has_room && !inner.lockdown.is_on() {
             match claim(&inner).await {
                 Ok(found_all) => looks_again = !found_all,
                 Err(error) => report("look for runs", &error),
@@ -121,7 +123,7 @@ pub(super) async fn timers(inner: &Arc<Inner>) -> Result<(), CommandError> {
     for error in expired.into_iter().chain(woken).filter_map(Result::err) {
         report("obey a timer", &error);
     }
-    forget_keys(inner).await?;
+    forget_old(inner).await?;
     Ok(())
 }
 
@@ -159,17 +161,30 @@ async fn wake_up(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
         .await
 }
 
-async fn forget_keys(inner: &Arc<Inner>) -> Result<(), StoreError> {
-    let kept = i64::try_from(limits::IDEMPOTENCY_KEPT.as_micros()).unwrap_or(i64::MAX);
-    let now = inner.clock.now().as_micros();
+/// Forgets what is old enough, once a minute and some at a time: idempotency keys, capabilities.
+async fn forget_old(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let now = inner.clock.now();
     // Once a minute is often enough; the tick counts seconds.
-    if now / 1_000_000 % 60 != 0 {
+    if now.as_micros() / 1_000_000 % 60 != 0 {
         return Ok(());
     }
-    let cutoff = crate::domain::Timestamp::from_micros(now.saturating_sub(kept));
-    for _ in 0..KEY_BATCHES_MAX {
+    let before = |kept: Duration| {
+        let kept = i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_micros(now.as_micros().saturating_sub(kept))
+    };
+    let cutoff = before(limits::IDEMPOTENCY_KEPT);
+    for _ in 0..OLD_BATCHES_MAX {
         let forget = inner.store.write(Durability::Normal, move |tx| {
             Box::pin(async move { tx.idempotency().forget_before(cutoff).await })
+        });
+        if forget.await? == 0 {
+            break;
+        }
+    }
+    let first = CapabilityId::first_at(before(limits::CAPABILITIES_KEPT));
+    for _ in 0..OLD_BATCHES_MAX {
+        let forget = inner.store.write(Durability::Normal, move |tx| {
+            Box::pin(async move { tx.capabilities().forget_before(first, now, PAGE).await })
         });
         if forget.await? == 0 {
             break;

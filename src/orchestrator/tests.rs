@@ -91,6 +91,10 @@ async fn start(options: Options) -> Fixture {
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
+        authority: {
+            let keys = crate::auth::Keys::new(&crate::domain::Secret::new("k".repeat(32)));
+            crate::auth::capability::Authority::new(&keys.unwrap())
+        },
         hosts: crate::auth::HostPolicies::default(),
         redactor: redactor.clone(),
         clock,

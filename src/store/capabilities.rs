@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    cols::{self, Cols},
+    cols::Cols,
     error::StoreError,
     page::{Page, Paged},
 };
@@ -196,7 +196,7 @@ impl Capabilities<'_> {
     }
 
     /// Forgets what was given before `first` and has expired by `now`, at most `limit` at a time;
-    /// how many.
+    /// how many. What a run had that goes on is kept: it says whether a person took it away.
     pub async fn forget_before(
         &mut self,
         first: CapabilityId,
@@ -205,7 +205,10 @@ impl Capabilities<'_> {
     ) -> Result<u64, StoreError> {
         sqlx::query(
             "DELETE FROM capabilities WHERE id IN (SELECT id FROM capabilities \
-             WHERE id < $1 AND expires_at <= $2 ORDER BY id LIMIT $3)",
+             WHERE id < $1 AND expires_at <= $2 AND NOT EXISTS (SELECT 1 FROM runs \
+             WHERE runs.id = run_id AND runs.state IN \
+             ('queued', 'running', 'awaiting_approval', 'paused', 'cancelling')) \
+             ORDER BY id LIMIT $3)",
         )
         .bind(first.to_string())
         .bind(now.as_micros())

@@ -32,8 +32,9 @@ use super::{
 };
 use crate::{
     domain::{
-        AuditEntry, Author, CapabilityId, CapabilityRecord, Clock, ConversationId, Event, EventBody, IdSource, Message, MessageId,
-        Part, PolicyDecision, PrincipalId, RunId, Timestamp, ToolCall,
+        AuditEntry, Author, CapabilityId, CapabilityRecord, Clock, ConversationId, Event,
+        EventBody, IdSource, Message, MessageId, Part, PolicyDecision, PrincipalId, RunId,
+        Timestamp, ToolCall,
     },
     runtime::Redactor,
 };

@@ -132,6 +132,16 @@ impl Renderer {
                     "the run's {limit} is used up: {needed} needed, {allowed} allowed"
                 )));
             }
+            EventBody::CapabilityRevoked { call_id, reason, .. } => {
+                let whose = if call_id.is_some() { "this call" } else { "this run" };
+                let reason =
+                    reason.as_ref().map_or_else(String::new, |r| format!(": {}", short(r, 200)));
+                self.line(
+                    paint.warn(format_args!(
+                        "an administrator took away what {whose} may do{reason}"
+                    )),
+                );
+            }
             EventBody::RunSucceeded { .. } => self.line(paint.good("✓ done")),
             EventBody::RunFailed { error, .. } | EventBody::RunExpired { error, .. } => {
                 let message = short(&error.message, OUTPUT_CHARS);

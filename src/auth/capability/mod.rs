@@ -27,6 +27,9 @@ const PREFIX: &str = "cap_v1.";
 /// Why a capability does not allow something.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// There is none.
+    #[error("the run holds no capability: it was taken away")]
+    Missing,
     /// Not a capability, or not signed by this daemon.
     #[error("this is no capability that this daemon has signed")]
     Forged,
@@ -62,6 +65,7 @@ impl Refusal {
     /// The name of the rule, for events and the audit trail.
     pub const fn rule(&self) -> &'static str {
         match self {
+            Self::Missing => "capability.missing",
             Self::Forged => "capability.forged",
             Self::Expired { .. } => "capability.expired",
             Self::Revoked { .. } => "capability.revoked",

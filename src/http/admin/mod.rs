@@ -4,7 +4,9 @@
 //! Invariants: a request carries the operator that its door has recognised; the role decides as
 //! anywhere else. This part and `http::api` never import each other.
 
+mod capabilities;
 mod egress;
+mod lockdown;
 mod sandbox;
 pub mod schema;
 
@@ -50,6 +52,12 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/admin/v1/egress/domains"),
     (Method::DELETE, "/admin/v1/egress/domains/{id}"),
     (Method::POST, "/admin/v1/egress/test"),
+    (Method::GET, "/admin/v1/capabilities"),
+    (Method::GET, "/admin/v1/capabilities/{id}"),
+    (Method::POST, "/admin/v1/capabilities/{id}/revoke"),
+    (Method::POST, "/admin/v1/lockdown"),
+    (Method::GET, "/admin/v1/lockdown"),
+    (Method::DELETE, "/admin/v1/lockdown"),
     (Method::GET, "/admin/v1/sandbox"),
 ];
 
@@ -95,6 +103,10 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(egress::list, egress::add))
         .routes(routes!(egress::remove))
         .routes(routes!(egress::test))
+        .routes(routes!(capabilities::list))
+        .routes(routes!(capabilities::show))
+        .routes(routes!(capabilities::revoke))
+        .routes(routes!(lockdown::on, lockdown::status, lockdown::off))
         .routes(routes!(sandbox::show))
 }
 
