@@ -8,6 +8,7 @@ use super::{
     Inner,
     capabilities::{self, Held},
     ending::End,
+    scoped,
     transition::{Actor, change},
 };
 use crate::{
@@ -69,6 +70,9 @@ pub(super) async fn decide(
             return deny(tx, run, call, reason, &"tool.bad_arguments".into()).await;
         }
     };
+    if let Err(denied) = scoped::check(tx, inner, run, &call.tool).await? {
+        return deny(tx, run, call, denied.to_string(), &denied.rule().into()).await;
+    }
     let hosts = inner.hosts.effective(&agent.name);
     let facts = invocation.facts();
     // Between "the agent may use the tool", which policy says first, and every other rule.

@@ -22,8 +22,10 @@ mod hosts;
 mod live;
 mod lockdown;
 mod model;
+mod narrowed;
 mod recovery;
 mod run_task;
+mod scoped;
 mod step;
 mod supervisor;
 mod transition;
@@ -54,7 +56,7 @@ pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, San
 pub use crate::store::{CapabilityFilter, Page, Paged, RunFilter};
 
 use crate::{
-    auth::{Authorizer, HostPolicies, capability::Authority},
+    auth::{Authorizer, HostPolicies, TokenTable, capability::Authority},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -99,6 +101,8 @@ pub struct Parts {
     pub authorizer: Authorizer,
     /// Signs what runs and calls may do.
     pub authority: Authority,
+    /// Who may act now, and by which tokens.
+    pub tokens: TokenTable,
     /// Which machines each agent may reach now.
     pub hosts: HostPolicies,
     /// Secrets to keep out of what is stored.
@@ -125,6 +129,7 @@ struct Inner {
     authorizer: Authorizer,
     authority: Authority,
     lockdown: lockdown::Lockdown,
+    tokens: TokenTable,
     hosts: HostPolicies,
     layers: hosts::Layers,
     redactor: Redactor,
@@ -142,7 +147,7 @@ impl Orchestrator {
     /// When the store cannot be read.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
         let Parts { store, llm, tools, authorizer, authority, hosts, redactor, .. } = parts;
-        let Parts { clock, live, tasks, .. } = parts;
+        let Parts { tokens, clock, live, tasks, .. } = parts;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
@@ -152,6 +157,7 @@ impl Orchestrator {
             tools,
             authorizer,
             authority,
+            tokens,
             hosts,
             redactor,
             clock,
