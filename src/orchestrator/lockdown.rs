@@ -308,14 +308,10 @@ async fn put(
     let (at, by, cause) = (tx.now(), actor.id.clone(), RevokedFor::Lockdown);
     let revocation = Revocation { at, by: by.clone(), cause, reason: reason.clone() };
     let revoked = tx.capabilities().revoke_all(&revocation).await?;
-    let record = match &before {
-        Some(before) => before.clone(),
-        None => {
-            let record = LockdownRecord { since: at, by, reason };
-            tx.lockdown().put(&record).await?;
-            record
-        }
-    };
+    let record = before.clone().unwrap_or(LockdownRecord { since: at, by, reason });
+    if before.is_none() {
+        tx.lockdown().put(&record).await?;
+    }
     let data = json!({ "what": "locked", "before": before, "after": record, "revoked": revoked });
     tx.audit(entry(actor, data));
     inner.lockdown.put(record);
@@ -330,5 +326,46 @@ fn entry(actor: &Actor, data: Value) -> AuditEntry {
         run_id: None,
         request_id: actor.request_id.clone(),
         data,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::Timestamp,
+        runtime::{Redactor, Stop, Tasks},
+    };
+
+    fn record(reason: &str) -> LockdownRecord {
+        let reason = Some(reason.to_owned());
+        LockdownRecord { since: Timestamp::from_micros(0), by: "prn".to_owned(), reason }
+    }
+
+    #[tokio::test]
+    async fn a_lockdown_ends_only_for_who_has_seen_the_last_one() {
+        let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::new(Stop::default()));
+        let tools = Tools::without_processes(dir.path(), Redactor::default(), &tasks).await;
+        let lockdown = Lockdown::new(tools);
+        drop(lockdown.close());
+        assert!(lockdown.is_on() && !lockdown.may_lift(lockdown.count()), "it is under way");
+        lockdown.put(record("first"));
+        lockdown.closed();
+        let seen = lockdown.count();
+        assert!(lockdown.is_on() && lockdown.may_lift(seen));
+        // Somebody locks down again while it is being lifted.
+        drop(lockdown.close());
+        lockdown.lift(seen);
+        lockdown.put(record("second"));
+        lockdown.closed();
+        assert!(lockdown.is_on() && !lockdown.may_lift(seen));
+        assert_eq!(lockdown.record(), Some(record("second")));
+        lockdown.lift(lockdown.count());
+        assert!(!lockdown.is_on() && lockdown.record().is_none());
+        // One that came to nothing: neither a row nor a record in memory.
+        drop(lockdown.close());
+        lockdown.closed();
+        assert!(!lockdown.is_on());
+        tasks.stop().hard();
     }
 }

@@ -150,13 +150,11 @@ impl RunTask {
             && reader.conversations().is_tainted(core.conversation_id).await?;
         let agents = self.inner.authorizer.agents();
         let agent = agents.values().find(|a| a.name.as_str() == core.agent).cloned();
-        let capability = match epoch {
+        let record = match epoch {
+            Some(_) => reader.capabilities().of_run(self.id).await?,
             None => None,
-            Some(_) => {
-                let record = reader.capabilities().of_run(self.id).await?;
-                record.and_then(|record| Held::stored(&self.inner, &core, &record))
-            }
         };
+        let capability = record.and_then(|record| Held::stored(&self.inner, &core, &record));
         Ok(Some(Work {
             id: self.id,
             seq: core.seq,
@@ -277,7 +275,7 @@ struct Stopper<'a, S> {
     stops: S,
 }
 
-impl<S: Fn(Wish) -> bool + Send> Stopper<'_, S> {
+impl<S: Fn(Wish) -> bool + Send + Sync> Stopper<'_, S> {
     /// Waits for an effect, and tells it to stop as soon as somebody wishes so or the run's time
     /// is over; it still answers.
     async fn watch<T: Send>(

@@ -32,6 +32,8 @@ enum Command {
     Stop,
     /// Time is up.
     TimeOut,
+    LockDown,
+    Revoke,
 }
 
 /// What the model and the policy do, as given by the test case.
@@ -145,9 +147,10 @@ impl World {
                     let input = match how {
                         Finish::Succeeded => RunInput::Succeed,
                         Finish::Cancelled => RunInput::Cancel,
-                        Finish::OutOfTime | Finish::OutOfSteps | Finish::OutOfCalls => {
-                            RunInput::Fail
-                        }
+                        Finish::OutOfTime
+                        | Finish::OutOfSteps
+                        | Finish::OutOfCalls
+                        | Finish::Revoked => RunInput::Fail,
                     };
                     assert!(self.go(input), "{how:?} from {}", self.state);
                     return;
@@ -232,7 +235,9 @@ impl World {
             Command::Cancel => {
                 self.go(RunInput::RequestCancel);
             }
+            // Nothing is resumed before a lockdown is lifted.
             Command::Resume if self.find(CallState::Unknown).is_none() => {
+                self.facts.is_locked = false;
                 self.go(RunInput::Resume);
             }
             Command::Approve | Command::Deny if self.state == RunState::AwaitingApproval => {
@@ -258,6 +263,8 @@ impl World {
             }
             Command::Stop if is_active => self.facts.is_stopping = true,
             Command::TimeOut => self.facts.is_out_of_time = true,
+            Command::LockDown => self.facts.is_locked = true,
+            Command::Revoke => self.facts.is_revoked = true,
             _ => {}
         }
     }
@@ -298,6 +305,8 @@ fn command() -> impl Strategy<Value = Command> {
         2 => Just(Command::Happened),
         1 => Just(Command::Stop),
         1 => Just(Command::TimeOut),
+        1 => Just(Command::LockDown),
+        1 => Just(Command::Revoke),
     ]
 }
 

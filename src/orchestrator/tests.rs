@@ -412,7 +412,8 @@ async fn run_again(then: &str) -> calls::Decided {
                 tx.approvals().save(&card).await?;
                 call.state = CallState::Approved;
                 inner.hosts.replace([(name, then)].into());
-                calls::decide(tx, &inner, &mut run, &def, &mut call).await
+                let mut held = capabilities::give(tx, &inner, &run, &def).await?;
+                calls::decide(tx, &inner, &mut run, &def, &mut held, &mut call).await
             })
         })
         .await;

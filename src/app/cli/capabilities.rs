@@ -54,14 +54,11 @@ pub(super) async fn capability(
 
 async fn list(context: &Context, list: CapabilityList) -> Result<ExitCode, Failure> {
     let CapabilityList { run, agent, live, limit, cursor, output } = list;
-    let mut query = format!("?limit={limit}&live={live}");
-    for (name, value) in
-        [("run", run.map(|run| run.to_string())), ("agent", agent), ("cursor", cursor)]
-    {
-        if let Some(value) = value {
-            query.push_str(&format!("&{name}={}", encoded(&value)));
-        }
-    }
+    let part = |name: &str, value: Option<String>| {
+        value.map_or_else(String::new, |value| format!("&{name}={}", encoded(&value)))
+    };
+    let (run, agent) = (part("run", run.map(|run| run.to_string())), part("agent", agent));
+    let query = format!("?limit={limit}&live={live}{run}{agent}{}", part("cursor", cursor));
     let door = Door::open(context)?;
     let page: Value = door.client.get(&format!("{CAPABILITIES}{query}")).await.map_err(refused)?;
     if output.json {

@@ -84,9 +84,10 @@ pub(super) fn read(bytes: &[u8]) -> Option<Claims> {
         issued: rest.time()?,
         expires: rest.time()?,
         delegatable: rest.flag()?,
-        parent: match rest.maybe()? {
-            Some(id) => Some(id.parse().ok()?),
-            None => None,
+        parent: match rest.list()?.as_slice() {
+            [] => None,
+            [id] => Some(id.parse().ok()?),
+            _ => return None,
         },
         permissions: rest.permissions()?,
     };
@@ -146,12 +147,10 @@ impl<'b> Rest<'b> {
         }
     }
 
-    fn maybe(&mut self) -> Option<Option<&'b str>> {
-        match self.count()? {
-            0 => Some(None),
-            1 => self.text().map(Some),
-            _ => None,
-        }
+    /// Texts, no more than there are words of ours.
+    fn list(&mut self) -> Option<Vec<&'b str>> {
+        let length = self.count().filter(|length| *length <= Action::ALL.len())?;
+        (0..length).map(|_| self.text()).collect()
     }
 
     fn permissions(&mut self) -> Option<Vec<Permission>> {
@@ -164,12 +163,12 @@ impl<'b> Rest<'b> {
 
     fn permission(&mut self) -> Option<Permission> {
         let category: Category = self.text()?.parse().ok()?;
-        let actions = self.count().filter(|n| *n <= Action::ALL.len())?;
         let actions: Option<BTreeSet<Action>> =
-            (0..actions).map(|_| self.text()?.parse().ok()).collect();
-        let resource = match self.maybe()? {
-            Some(text) => Some(Pattern::parse(category, text)?),
-            None => None,
+            self.list()?.into_iter().map(|word| word.parse().ok()).collect();
+        let resource = match self.list()?.as_slice() {
+            [] => None,
+            [text] => Some(Pattern::parse(category, text)?),
+            _ => return None,
         };
         let mut constraints = Constraints::default();
         for _ in 0..self.count().filter(|n| *n <= 2)? {

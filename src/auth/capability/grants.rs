@@ -40,11 +40,8 @@ pub fn of_agent(agent: &AgentDef, hosts: &HostPolicy) -> Vec<Permission> {
         all.extend(on_tree(rule, &on_files));
     }
     if has(ToolName::Exec) {
-        all.extend(agent.allowed_commands.iter().map(|text| {
-            let is_any = text == "*";
-            let pattern = if is_any { Pattern::AnyCommand } else { Pattern::Command(text.clone()) };
-            Permission::on(pattern, [Action::Run])
-        }));
+        let listed = agent.allowed_commands.iter().map(|name| Pattern::command(name));
+        all.extend(listed.map(|pattern| Permission::on(pattern, [Action::Run])));
     }
     if starts_programs {
         // Whatever is not listed runs once a person or a rule has released it.
@@ -135,7 +132,7 @@ impl<'a> Needs<'a> {
         let patterns: Vec<Pattern> = match commands {
             CommandRule::None => Vec::new(),
             CommandRule::Any => vec![Pattern::AnyCommand],
-            CommandRule::Only(names) => names.iter().cloned().map(Pattern::Command).collect(),
+            CommandRule::Only(names) => names.iter().map(|name| Pattern::command(name)).collect(),
         };
         all.extend(patterns.into_iter().map(|p| Permission::on(p, [Action::Run]).under(released)));
         all.extend(hosts.allow.iter().map(on_host));

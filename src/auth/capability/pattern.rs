@@ -24,7 +24,7 @@ pub enum Pattern {
     Tool(ToolName),
     /// This file or directory and everything below it: an absolute path without `.` and `..`.
     Tree(PathBuf),
-    /// This program, by the same text as it is called.
+    /// This program, by the same text as it is called; never `*`, see [`Pattern::command`].
     Command(String),
     /// Every program.
     AnyCommand,
@@ -58,6 +58,11 @@ impl Pattern {
         (is_plain(path) && path.to_str().is_some()).then(|| Self::Tree(path.components().collect()))
     }
 
+    /// The program of this name, or every program for `*`.
+    pub fn command(name: &str) -> Self {
+        if name == ANY { Self::AnyCommand } else { Self::Command(name.to_owned()) }
+    }
+
     /// The kind of resource that is meant.
     pub const fn category(&self) -> Category {
         match self {
@@ -76,9 +81,7 @@ impl Pattern {
                 let path = text.strip_suffix(BELOW)?;
                 Self::tree(Path::new(if path.is_empty() { "/" } else { path }))
             }
-            Category::Command if text == ANY => Some(Self::AnyCommand),
-            Category::Command if text.is_empty() => None,
-            Category::Command => Some(Self::Command(text.to_owned())),
+            Category::Command => (!text.is_empty()).then(|| Self::command(text)),
             Category::Host => text.parse().ok().map(Self::Host),
         }
     }

@@ -103,24 +103,24 @@ fn a_revoked_parent_revokes_what_was_made_out_of_it() {
 fn what_is_handed_on_is_a_part_shorter_and_goes_no_further() {
     let authority = authority();
     let parent = authority.grant(claims(vec![exec()]));
-    let make = |permissions, until, now| {
+    let part = |permissions, until, now| {
         authority.delegate(parent.text(), delegation(permissions, until), at(now), never)
     };
-    let child = make(vec![exec()], 10_000, 110).unwrap();
+    let child = part(vec![exec()], 10_000, 110).unwrap();
     let made = child.claims();
     let parent_id = parent.claims().id;
     assert_eq!((made.parent, made.issuer), (Some(parent_id), Issuer::Capability(parent_id)));
     assert!(!made.delegatable && made.expires < parent.claims().expires);
     // A clock that was set back does not make it live longer either.
-    let early = make(vec![exec()], 10_000, 20).unwrap();
+    let early = part(vec![exec()], 10_000, 20).unwrap();
     let life = |c: &Claims| c.expires.since(c.issued);
     assert!(life(early.claims()) < life(parent.claims()));
     let again = authority.delegate(child.text(), delegation(vec![exec()], 120), at(111), never);
     assert_eq!(again, Err(Refusal::NotDelegatable { id: made.id }));
     let shell = Permission::on(Pattern::Tool(ToolName::Shell), [Action::Use]);
-    assert!(matches!(make(vec![shell], 120, 110), Err(Refusal::NotAllowed { .. })));
-    assert!(matches!(make(vec![exec()], 120, 200), Err(Refusal::Expired { .. })));
-    assert!(matches!(make(vec![exec()], 110, 110), Err(Refusal::Expired { .. })));
+    assert!(matches!(part(vec![shell], 120, 110), Err(Refusal::NotAllowed { .. })));
+    assert!(matches!(part(vec![exec()], 120, 200), Err(Refusal::Expired { .. })));
+    assert!(matches!(part(vec![exec()], 110, 110), Err(Refusal::Expired { .. })));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn words_that_are_not_known_make_a_signed_capability_nothing() {
         (Issuer::Daemon, Some(whose), false),
         (Issuer::Capability(whose), None, false),
     ] {
-        let odd = Claims { issuer, parent, delegatable, ..claims(vec![exec()]) };
+        let odd = Claims { issuer, delegatable, parent, ..claims(vec![exec()]) };
         assert_eq!(sign(&bytes::write(&odd)), Err(Refusal::Forged));
     }
 }
@@ -193,6 +193,7 @@ fn facts(tool: ToolName, argv: &[&str], paths: &[(&str, bool)]) -> CallFacts {
         paths,
         network: None,
         request: None,
+        script: None,
     }
 }
 
@@ -232,7 +233,7 @@ fn a_call_needs_no_more_than_its_agents_definition_gives() {
     let grant = |commands| {
         let limits = agent.tool_limits;
         let paths = agent.allowed_paths.clone();
-        Grant { limits, paths, ..Grant::new(agent.workspace.clone(), commands) }
+        Grant { paths, limits, ..Grant::new(agent.workspace.clone(), commands) }
     };
     let listed = Only(agent.allowed_commands.clone());
     assert!(fits(&facts(ToolName::Exec, &["git"], &[]), &grant(listed.clone()), false));
@@ -263,8 +264,8 @@ fn a_call_needs_no_more_than_its_agents_definition_gives() {
 
 fn any_pattern() -> impl Strategy<Value = Pattern> {
     let tool = proptest::sample::select(ToolName::ALL).prop_map(Pattern::Tool);
-    let part = proptest::sample::select(&["a", "b", "ab", "c.d"][..]);
-    let tree = proptest::collection::vec(part, 0..4)
+    let name = proptest::sample::select(&["a", "b", "ab", "c.d"][..]);
+    let tree = proptest::collection::vec(name, 0..4)
         .prop_map(|parts| Pattern::tree(&PathBuf::from(format!("/{}", parts.join("/")))).unwrap());
     let command = proptest::sample::select(&["git", "make", "/bin/sh", "*git"][..])
         .prop_map(|text| Pattern::Command(text.to_owned()));
@@ -325,8 +326,8 @@ impl Thing {
 }
 
 fn any_thing() -> impl Strategy<Value = Thing> {
-    let part = proptest::sample::select(&["a", "b", "ab", "c.d", ".."][..]);
-    let path = proptest::collection::vec(part, 0..5)
+    let name = proptest::sample::select(&["a", "b", "ab", "c.d", ".."][..]);
+    let path = proptest::collection::vec(name, 0..5)
         .prop_map(|parts| Thing::Path(PathBuf::from(format!("/{}", parts.join("/")))));
     let command = proptest::sample::select(&["git", "make", "/bin/sh", "*git", "*", ""][..]);
     let host =

@@ -12,7 +12,7 @@ use super::super::{
     transition::Actor,
 };
 use crate::{
-    auth::{CallContext, ManageCapabilities, Permit},
+    auth::{CallContext, ManageCapabilities, Permit, capability::Capability},
     domain::{
         AuditKind, CapabilityId, CapabilityRecord, CapabilityState, EventBody, Revocation,
         RevokedFor, RunId, Timestamp, ToolCallId,
@@ -53,7 +53,7 @@ impl Inner {
     fn view(&self, record: CapabilityRecord, now: Timestamp) -> CapabilityView {
         let state = record.state(now);
         let opened = self.authority.open(&record.token).ok();
-        let claims = opened.as_ref().map(|capability| capability.claims());
+        let claims = opened.as_ref().map(Capability::claims);
         // The columns are what is searched; the signed text is what counts.
         let claims = claims.filter(|claims| {
             (claims.id, claims.run, claims.parent) == (record.id, record.run, record.parent)
