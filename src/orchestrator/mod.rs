@@ -23,6 +23,7 @@ mod live;
 mod lockdown;
 mod model;
 mod narrowed;
+mod policy;
 mod recovery;
 mod run_task;
 mod scoped;
@@ -45,22 +46,27 @@ pub use create::{LimitsPatch, NewRun};
 pub use egress::{
     CheckedAddress, EgressAnswer, EgressLayer, EgressQuestion, EgressRuleView, NewEgressRule,
 };
-pub use error::CommandError;
+pub use error::{CommandError, StartError};
 pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
 pub use live::Live;
 pub use lockdown::{LockdownView, Stopped};
+pub use policy::{
+    BUILTIN, Difference, Judged, NewPolicy, PastApproval, PastCall, PastDecision, PolicyAnswer,
+    PolicyChange, PolicyEntry, PolicyFault, PolicyQuestion, PolicyRefused, PolicyView, ReplayAsked,
+    ReplayCounts, ReplayPage,
+};
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
 pub use crate::store::{CapabilityFilter, Page, Paged, RunFilter};
 
 use crate::{
-    auth::{Authorizer, HostPolicies, TokenTable, capability::Authority},
+    auth::{Authorizer, HostPolicies, Policies, TokenTable, capability::Authority, policy::Policy},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
-    store::{Store, StoreError},
+    store::Store,
     tools::Tools,
 };
 
@@ -105,6 +111,10 @@ pub struct Parts {
     pub tokens: TokenTable,
     /// Which machines each agent may reach now.
     pub hosts: HostPolicies,
+    /// The policy that decides; what is in force is put there at start and with each change.
+    pub policies: Policies,
+    /// The policy of the file that the configuration names, if it names one.
+    pub policy_file: Option<Arc<Policy>>,
     /// Secrets to keep out of what is stored.
     pub redactor: Redactor,
     /// Time.
@@ -132,6 +142,7 @@ struct Inner {
     tokens: TokenTable,
     hosts: HostPolicies,
     layers: hosts::Layers,
+    policy: policy::InForce,
     redactor: Redactor,
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
@@ -144,10 +155,10 @@ impl Orchestrator {
     /// an older daemon must be dead before this is called.
     ///
     /// # Errors
-    /// When the store cannot be read.
-    pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, authority, hosts, redactor, .. } = parts;
-        let Parts { tokens, clock, live, tasks, .. } = parts;
+    /// When the store cannot be read, or no policy can be put in force: without one nothing runs.
+    pub async fn start(parts: Parts, options: Options) -> Result<Self, StartError> {
+        let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
+        let Parts { policies, policy_file, redactor, clock, live, tasks, .. } = parts;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
@@ -159,12 +170,14 @@ impl Orchestrator {
             authority,
             tokens,
             hosts,
+            policy: policy::InForce::new(policies),
             redactor,
             clock,
             live,
             tasks: tasks.clone(),
             options,
         });
+        inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
         inner.load_lockdown().await?;
         recovery::recover(&inner).await?;

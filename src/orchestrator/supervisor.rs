@@ -15,15 +15,19 @@ use super::{
     verbs::send_on,
 };
 use crate::{
-    domain::{CapabilityId, RunId, RunState, Timestamp, WaitReason, limits},
+    domain::{CapabilityId, RunId, RunState, Timestamp, ToolCallId, WaitReason, limits},
     runtime::{Stop, TaskKind},
     store::{Durability, StoreError},
 };
 
 /// How often timers are looked at, and how long a lost hint can delay a run.
 const TICK: Duration = Duration::from_secs(1);
-/// Batches of old rows of one kind that are forgotten in one go: more than a busy minute makes.
-const OLD_BATCHES_MAX: u32 = 100;
+/// Batches of old idempotency keys that are forgotten in one go: more than a busy minute makes.
+const KEY_BATCHES_MAX: u32 = 100;
+/// Old decisions or capabilities that are forgotten in one go: a statement of a few milliseconds.
+const DECISION_BATCH: u32 = 500;
+/// How often in a row: more than a busy minute makes.
+const DECISION_BATCHES_MAX: u32 = 200;
 /// Rows looked at in one go.
 const PAGE: u32 = 512;
 
@@ -161,30 +165,57 @@ async fn wake_up(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
         .await
 }
 
-/// Forgets what is old enough, once a minute and some at a time: idempotency keys, capabilities.
+/// Removes what is old, a few rows at a time, so that no run waits behind it.
 async fn forget_old(inner: &Arc<Inner>) -> Result<(), StoreError> {
-    let now = inner.clock.now();
     // Once a minute is often enough; the tick counts seconds.
-    if now.as_micros() / 1_000_000 % 60 != 0 {
+    if inner.clock.now().as_micros() / 1_000_000 % 60 != 0 {
         return Ok(());
     }
-    let before = |kept: Duration| {
-        let kept = i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
-        Timestamp::from_micros(now.as_micros().saturating_sub(kept))
-    };
-    let cutoff = before(limits::IDEMPOTENCY_KEPT);
-    for _ in 0..OLD_BATCHES_MAX {
+    forget_keys(inner).await?;
+    forget_decisions(inner).await?;
+    forget_capabilities(inner).await
+}
+
+/// The moment that lies this long back.
+fn before(inner: &Inner, span: Duration) -> Timestamp {
+    let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(inner.clock.now().as_micros().saturating_sub(span))
+}
+
+async fn forget_decisions(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let first = ToolCallId::first_at(before(inner, limits::DECISIONS_KEPT));
+    for _ in 0..DECISION_BATCHES_MAX {
         let forget = inner.store.write(Durability::Normal, move |tx| {
-            Box::pin(async move { tx.idempotency().forget_before(cutoff).await })
+            Box::pin(async move { tx.decisions().forget_before(first, DECISION_BATCH).await })
         });
-        if forget.await? == 0 {
+        if forget.await? < u64::from(DECISION_BATCH) {
             break;
         }
     }
-    let first = CapabilityId::first_at(before(limits::CAPABILITIES_KEPT));
-    for _ in 0..OLD_BATCHES_MAX {
+    Ok(())
+}
+
+async fn forget_capabilities(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let now = inner.clock.now();
+    let first = CapabilityId::first_at(before(inner, limits::CAPABILITIES_KEPT));
+    for _ in 0..DECISION_BATCHES_MAX {
         let forget = inner.store.write(Durability::Normal, move |tx| {
-            Box::pin(async move { tx.capabilities().forget_before(first, now, PAGE).await })
+            Box::pin(
+                async move { tx.capabilities().forget_before(first, now, DECISION_BATCH).await },
+            )
+        });
+        if forget.await? < u64::from(DECISION_BATCH) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn forget_keys(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let cutoff = before(inner, limits::IDEMPOTENCY_KEPT);
+    for _ in 0..KEY_BATCHES_MAX {
+        let forget = inner.store.write(Durability::Normal, move |tx| {
+            Box::pin(async move { tx.idempotency().forget_before(cutoff).await })
         });
         if forget.await? == 0 {
             break;

@@ -16,6 +16,8 @@ mod health;
 mod init;
 mod lockdown;
 pub(crate) mod out;
+mod policy_live;
+mod policy_words;
 mod render;
 mod runs;
 
@@ -136,6 +138,7 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Egress(command) => client(egress::egress(&context, command)),
         Command::Capability(command) => client(capabilities::capability(&context, command)),
         Command::Lockdown(command) => client(lockdown::lockdown(&context, command)),
+        Command::Policy(command) => client(policy_live::policy(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

@@ -7,6 +7,7 @@
 mod capabilities;
 mod egress;
 mod lockdown;
+mod policy;
 mod sandbox;
 pub mod schema;
 
@@ -58,6 +59,14 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/admin/v1/lockdown"),
     (Method::GET, "/admin/v1/lockdown"),
     (Method::DELETE, "/admin/v1/lockdown"),
+    (Method::GET, "/admin/v1/policy"),
+    (Method::PUT, "/admin/v1/policy"),
+    (Method::POST, "/admin/v1/policy/activate"),
+    (Method::POST, "/admin/v1/policy/explain"),
+    (Method::POST, "/admin/v1/policy/replay"),
+    (Method::POST, "/admin/v1/policy/validate"),
+    (Method::GET, "/admin/v1/policy/versions"),
+    (Method::GET, "/admin/v1/policy/versions/{id}"),
     (Method::GET, "/admin/v1/sandbox"),
 ];
 
@@ -107,6 +116,13 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(capabilities::show))
         .routes(routes!(capabilities::revoke))
         .routes(routes!(lockdown::on, lockdown::status, lockdown::off))
+        .routes(routes!(policy::show, policy::put))
+        .routes(routes!(policy::activate))
+        .routes(routes!(policy::explain))
+        .routes(routes!(policy::replay))
+        .routes(routes!(policy::validate))
+        .routes(routes!(policy::versions))
+        .routes(routes!(policy::version))
         .routes(routes!(sandbox::show))
 }
 
