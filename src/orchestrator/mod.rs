@@ -18,6 +18,7 @@ mod ending;
 mod error;
 mod feed;
 mod hosts;
+mod identities;
 mod live;
 mod model;
 mod narrowed;
@@ -32,7 +33,7 @@ mod views;
 mod work;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -45,6 +46,11 @@ pub use egress::{
 pub use error::CommandError;
 pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
+pub use identities::{
+    Approved, LinkView, NewLink, NewPairing, NewPrincipal, NewToken, PairingKey, PairingMade,
+    PairingView, PrincipalPatch, PrincipalSource, PrincipalView, StaleKind, StaleView, TokenMade,
+    TokenView,
+};
 pub use live::Live;
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
@@ -122,6 +128,7 @@ struct Inner {
     tools: Tools,
     authorizer: Authorizer,
     tokens: TokenTable,
+    access: identities::Access,
     hosts: HostPolicies,
     layers: hosts::Layers,
     redactor: Redactor,
@@ -148,6 +155,7 @@ impl Orchestrator {
             tools,
             authorizer,
             tokens,
+            access: identities::Access::default(),
             hosts,
             redactor,
             clock,
@@ -156,7 +164,10 @@ impl Orchestrator {
             options,
         });
         inner.refresh_hosts().await?;
+        inner.refresh_access().await?;
         recovery::recover(&inner).await?;
+        let kept = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Helper, |stop| identities::keep(kept, stop));
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));
         Ok(Self { inner })

@@ -12,8 +12,12 @@ mod door;
 mod egress;
 mod failure;
 mod health;
+mod identities;
 mod init;
 pub(crate) mod out;
+mod pairing;
+#[cfg(test)]
+mod reach;
 mod render;
 mod runs;
 
@@ -132,6 +136,10 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
         Command::Egress(command) => client(egress::egress(&context, command)),
+        Command::Principal(command) => client(identities::principal(&context, command)),
+        Command::Token(command) => client(identities::token(&context, command)),
+        Command::Pair(command) => client(pairing::pair(&context, command)),
+        Command::Link(command) => client(pairing::link(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

@@ -153,10 +153,28 @@ impl Client {
         path: &str,
         body: &Value,
     ) -> Result<T, ClientError> {
+        self.act(reqwest::Method::POST, path, body).await
+    }
+
+    /// `PATCH path`, in the same way.
+    pub(crate) async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
+        self.act(reqwest::Method::PATCH, path, body).await
+    }
+
+    async fn act<T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
         let mut random = [0_u8; 16];
         getrandom::fill(&mut random).map_err(|e| ClientError::Protocol(e.to_string()))?;
         let key = data_encoding::HEXLOWER.encode(&random);
-        let request = self.request(reqwest::Method::POST, path);
+        let request = self.request(method, path);
         self.answer(request.header("idempotency-key", key).json(body)).await
     }
 

@@ -5,8 +5,11 @@
 //! anywhere else. This part and `http::api` never import each other.
 
 mod egress;
+mod pairings;
+mod principals;
 mod sandbox;
 pub mod schema;
+mod tokens;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -51,6 +54,24 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::DELETE, "/admin/v1/egress/domains/{id}"),
     (Method::POST, "/admin/v1/egress/test"),
     (Method::GET, "/admin/v1/sandbox"),
+    (Method::GET, "/admin/v1/principals"),
+    (Method::POST, "/admin/v1/principals"),
+    (Method::GET, "/admin/v1/principals/stale"),
+    (Method::GET, "/admin/v1/principals/{id}"),
+    (Method::PATCH, "/admin/v1/principals/{id}"),
+    (Method::POST, "/admin/v1/principals/{id}/disable"),
+    (Method::POST, "/admin/v1/principals/{id}/enable"),
+    (Method::GET, "/admin/v1/tokens"),
+    (Method::POST, "/admin/v1/tokens"),
+    (Method::DELETE, "/admin/v1/tokens/{id}"),
+    (Method::GET, "/admin/v1/pairings"),
+    (Method::POST, "/admin/v1/pairings"),
+    (Method::POST, "/admin/v1/pairings/approve"),
+    (Method::POST, "/admin/v1/pairings/{id}/approve"),
+    (Method::POST, "/admin/v1/pairings/{id}/deny"),
+    (Method::GET, "/admin/v1/links"),
+    (Method::GET, "/admin/v1/links/resolve"),
+    (Method::DELETE, "/admin/v1/links/{id}"),
 ];
 
 /// What the admin API is built from.
@@ -96,6 +117,20 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(egress::remove))
         .routes(routes!(egress::test))
         .routes(routes!(sandbox::show))
+        .routes(routes!(principals::list, principals::create))
+        .routes(routes!(principals::stale))
+        .routes(routes!(principals::get, principals::patch))
+        .routes(routes!(principals::disable))
+        .routes(routes!(principals::enable))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(pairings::list, pairings::request))
+        .routes(routes!(pairings::approve_code))
+        .routes(routes!(pairings::approve))
+        .routes(routes!(pairings::deny))
+        .routes(routes!(pairings::links))
+        .routes(routes!(pairings::resolve))
+        .routes(routes!(pairings::revoke))
 }
 
 /// The API's description, generated from the handlers.
