@@ -142,9 +142,11 @@ async fn revoking_a_token_cuts_its_websocket_and_its_event_stream_and_nobody_els
 #[tokio::test]
 async fn a_role_that_falls_cuts_connections_and_one_that_rises_does_not() {
     let daemon = Daemon::start("").await;
-    let (_, _, token) = somebody(&daemon, "ann", &["--role", "member"]).await;
+    // A token keeps the role that it was made with: it does not rise with its principal.
+    let (_, _, token) = somebody(&daemon, "ann", &["--role", "operator"]).await;
+    said(&daemon, &["principal", "update", "ann", "--role", "member"]).await;
     let mut ws = Ws::open(&daemon, &token).await;
-    said(&daemon, &["principal", "update", "ann", "--role", "operator"]).await;
+    said(&daemon, &["principal", "update", "ann", "--role", "admin"]).await;
     assert_eq!(ws.ask(json!({ "type": "ping" })).await["ok"], true);
     // New connections have the new role.
     let mut risen = Ws::open(&daemon, &token).await;

@@ -73,4 +73,5 @@ fn the_documented_shapes_are_what_is_written() {
     assert_eq!(written(json!(answer)), documented("EgressAnswer"));
 }
 
+mod identities;
 mod roles;

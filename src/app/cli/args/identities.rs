@@ -153,7 +153,7 @@ pub(crate) struct CreateToken {
     /// What it is for
     #[arg(long)]
     pub(crate) label: Option<String>,
-    /// The most that it gives [default: the principal's role]
+    /// The most that it gives [default: the principal's role of now]
     #[arg(long)]
     pub(crate) role: Option<Role>,
     /// When it ends by itself: a number with m, h or d, such as 90d [default: never]
