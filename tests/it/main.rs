@@ -15,6 +15,7 @@ mod faults;
 mod hostile;
 mod http_request;
 mod lifecycle;
+mod policy;
 mod runs;
 mod scenes;
 mod streams;

@@ -137,6 +137,7 @@ fn the_documented_shapes_of_policy_are_what_is_written() {
         quorum: Some(1),
         policy_version: version.to_string(),
         steps: vec![step],
+        other_rules: 0,
         change: String::new(),
     };
     check("PolicyExplanation", json!(explanation));
