@@ -11,6 +11,7 @@ mod advance;
 mod approvals;
 mod bundles;
 mod calls;
+mod capabilities;
 mod commands;
 mod create;
 mod egress;
@@ -19,6 +20,7 @@ mod error;
 mod feed;
 mod hosts;
 mod live;
+mod lockdown;
 mod model;
 mod narrowed;
 mod policy;
@@ -38,6 +40,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 pub use approvals::NewDecision;
+pub use capabilities::CapabilityView;
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
 pub use egress::{
@@ -47,6 +50,7 @@ pub use error::{CommandError, StartError};
 pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
 pub use live::Live;
+pub use lockdown::{LockdownView, Stopped};
 pub use policy::{
     BUILTIN, Difference, Judged, NewPolicy, PastApproval, PastCall, PastDecision, PolicyAnswer,
     PolicyChange, PolicyEntry, PolicyFault, PolicyQuestion, PolicyRefused, PolicyView, ReplayAsked,
@@ -55,10 +59,10 @@ pub use policy::{
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
-pub use crate::store::{Page, Paged, RunFilter};
+pub use crate::store::{CapabilityFilter, Page, Paged, RunFilter};
 
 use crate::{
-    auth::{Authorizer, HostPolicies, Policies, TokenTable, policy::Policy},
+    auth::{Authorizer, HostPolicies, Policies, TokenTable, capability::Authority, policy::Policy},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -101,6 +105,8 @@ pub struct Parts {
     pub tools: Tools,
     /// Rules and agents.
     pub authorizer: Authorizer,
+    /// Signs what runs and calls may do.
+    pub authority: Authority,
     /// Who may act now, and by which tokens.
     pub tokens: TokenTable,
     /// Which machines each agent may reach now.
@@ -131,6 +137,8 @@ struct Inner {
     llm: Llm,
     tools: Tools,
     authorizer: Authorizer,
+    authority: Authority,
+    lockdown: lockdown::Lockdown,
     tokens: TokenTable,
     hosts: HostPolicies,
     layers: hosts::Layers,
@@ -149,15 +157,17 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read, or no policy can be put in force: without one nothing runs.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StartError> {
-        let Parts { store, llm, tools, authorizer, tokens, hosts, .. } = parts;
+        let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
         let Parts { policies, policy_file, redactor, clock, live, tasks, .. } = parts;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
             store,
             llm,
+            lockdown: lockdown::Lockdown::new(tools.clone()),
             tools,
             authorizer,
+            authority,
             tokens,
             hosts,
             policy: policy::InForce::new(policies),
@@ -169,6 +179,7 @@ impl Orchestrator {
         });
         inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
+        inner.load_lockdown().await?;
         recovery::recover(&inner).await?;
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));
