@@ -18,6 +18,7 @@ mod http_request;
 mod identities;
 mod lifecycle;
 mod lockdown;
+mod policy;
 mod roles;
 mod runs;
 mod scenes;
