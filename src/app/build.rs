@@ -9,7 +9,10 @@ use super::{
     trail::Trail,
 };
 use crate::{
-    auth::{self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn},
+    auth::{
+        self, Authenticator, Authorizer, HostPolicies, Policies, TokenEntry, TokenTable, authn,
+        policy::Policy,
+    },
     domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
@@ -88,20 +91,18 @@ pub(super) async fn daemon(
         llm: llm.clone(),
         tools,
         authorizer: authorizer.clone(),
+        authority: auth::capability::Authority::new(&keyring.current),
         tokens: tokens.clone(),
         hosts,
+        // What is in force takes its place before anything is decided.
+        policies: Policies::new(Arc::new(Policy::builtin())),
+        policy_file: settings.policy.clone(),
         redactor: redactor.clone(),
         clock: Arc::clone(&clock),
         live,
         tasks: tasks.clone(),
     };
-    let options = orchestrator::Options {
-        queued_max: settings.queued_runs,
-        active_max: settings.active_runs,
-        approval_ttl: settings.approval_ttl,
-        wait_max: settings.wait_for_person,
-    };
-    let orchestrator = Orchestrator::start(parts, options).await.map_err(fault)?;
+    let orchestrator = Orchestrator::start(parts, run_options(settings)).await.map_err(fault)?;
     if settings.admin_socket {
         let parts = http::admin::Parts {
             orchestrator: orchestrator.clone(),
@@ -132,6 +133,16 @@ pub(super) async fn daemon(
     };
     let address = http::start(options, parts, tasks).await.map_err(fault)?;
     Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, keyring, generated })
+}
+
+/// The bounds of runs.
+const fn run_options(settings: &Settings) -> orchestrator::Options {
+    orchestrator::Options {
+        queued_max: settings.queued_runs,
+        active_max: settings.active_runs,
+        approval_ttl: settings.approval_ttl,
+        wait_max: settings.wait_for_person,
+    }
 }
 
 /// Randomness for ids. Without it there is no safe way to go on; zeros would collide, and the

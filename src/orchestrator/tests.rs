@@ -18,7 +18,7 @@ use crate::{
     },
     llm::{ModelOptions, Options as LlmOptions},
     runtime::Stop,
-    store::{Durability, RunCore},
+    store::{Durability, RunCore, StoreError},
 };
 
 struct Nowhere;
@@ -92,8 +92,14 @@ async fn start(options: Options) -> Fixture {
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
+        authority: {
+            let keys = crate::auth::Keys::new(&crate::domain::Secret::new("k".repeat(32)));
+            crate::auth::capability::Authority::new(&keys.unwrap())
+        },
         tokens: crate::auth::TokenTable::new(people()),
         hosts: crate::auth::HostPolicies::default(),
+        policies: crate::auth::Policies::new(Arc::new(crate::auth::policy::Policy::builtin())),
+        policy_file: None,
         redactor: redactor.clone(),
         clock,
         live,
@@ -122,7 +128,7 @@ fn people() -> Vec<crate::auth::TokenEntry> {
     .into()
 }
 
-fn ids() -> IdSource {
+pub(super) fn ids() -> IdSource {
     IdSource::new(Arc::new(SystemClock), |bytes| getrandom::fill(bytes).unwrap())
 }
 
@@ -409,7 +415,8 @@ async fn run_again(then: &str) -> calls::Decided {
                 tx.approvals().save(&card).await?;
                 call.state = CallState::Approved;
                 inner.hosts.replace([(name, then)].into());
-                calls::decide(tx, &inner, &mut run, &def, &mut call).await
+                let mut held = capabilities::give(tx, &inner, &run, &def).await?;
+                calls::decide(tx, &inner, &mut run, &def, &mut held, &mut call).await
             })
         })
         .await;

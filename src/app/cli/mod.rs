@@ -5,6 +5,7 @@ mod approvals;
 mod args;
 mod ask;
 mod audit;
+mod capabilities;
 mod chat;
 mod configuration;
 mod connect;
@@ -14,8 +15,11 @@ mod failure;
 mod health;
 mod identities;
 mod init;
+mod lockdown;
 pub(crate) mod out;
 mod pairing;
+mod policy_live;
+mod policy_words;
 #[cfg(test)]
 mod reach;
 mod render;
@@ -140,6 +144,9 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Token(command) => client(identities::token(&context, command)),
         Command::Pair(command) => client(pairing::pair(&context, command)),
         Command::Link(command) => client(pairing::link(&context, command)),
+        Command::Policy(command) => client(policy_live::policy(&context, command)),
+        Command::Capability(command) => client(capabilities::capability(&context, command)),
+        Command::Lockdown(command) => client(lockdown::lockdown(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

@@ -153,7 +153,16 @@ impl Client {
         path: &str,
         body: &Value,
     ) -> Result<T, ClientError> {
-        self.act(reqwest::Method::POST, path, body).await
+        self.command(reqwest::Method::POST, path, body).await
+    }
+
+    /// `PUT path`, safe to repeat as well.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
+        self.command(reqwest::Method::PUT, path, body).await
     }
 
     /// `PATCH path`, in the same way.
@@ -162,10 +171,10 @@ impl Client {
         path: &str,
         body: &Value,
     ) -> Result<T, ClientError> {
-        self.act(reqwest::Method::PATCH, path, body).await
+        self.command(reqwest::Method::PATCH, path, body).await
     }
 
-    async fn act<T: DeserializeOwned>(
+    async fn command<T: DeserializeOwned>(
         &self,
         method: reqwest::Method,
         path: &str,

@@ -4,8 +4,11 @@
 //! Invariants: a request carries the operator that its door has recognised; the role decides as
 //! anywhere else. This part and `http::api` never import each other.
 
+mod capabilities;
 mod egress;
+mod lockdown;
 mod pairings;
+mod policy;
 mod principals;
 mod sandbox;
 pub mod schema;
@@ -53,6 +56,20 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/admin/v1/egress/domains"),
     (Method::DELETE, "/admin/v1/egress/domains/{id}"),
     (Method::POST, "/admin/v1/egress/test"),
+    (Method::GET, "/admin/v1/policy"),
+    (Method::PUT, "/admin/v1/policy"),
+    (Method::POST, "/admin/v1/policy/activate"),
+    (Method::POST, "/admin/v1/policy/explain"),
+    (Method::POST, "/admin/v1/policy/replay"),
+    (Method::POST, "/admin/v1/policy/validate"),
+    (Method::GET, "/admin/v1/policy/versions"),
+    (Method::GET, "/admin/v1/policy/versions/{id}"),
+    (Method::GET, "/admin/v1/capabilities"),
+    (Method::GET, "/admin/v1/capabilities/{id}"),
+    (Method::POST, "/admin/v1/capabilities/{id}/revoke"),
+    (Method::POST, "/admin/v1/lockdown"),
+    (Method::GET, "/admin/v1/lockdown"),
+    (Method::DELETE, "/admin/v1/lockdown"),
     (Method::GET, "/admin/v1/sandbox"),
     (Method::GET, "/admin/v1/principals"),
     (Method::POST, "/admin/v1/principals"),
@@ -116,6 +133,17 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(egress::list, egress::add))
         .routes(routes!(egress::remove))
         .routes(routes!(egress::test))
+        .routes(routes!(policy::show, policy::put))
+        .routes(routes!(policy::activate))
+        .routes(routes!(policy::explain))
+        .routes(routes!(policy::replay))
+        .routes(routes!(policy::validate))
+        .routes(routes!(policy::versions))
+        .routes(routes!(policy::version))
+        .routes(routes!(capabilities::list))
+        .routes(routes!(capabilities::show))
+        .routes(routes!(capabilities::revoke))
+        .routes(routes!(lockdown::on, lockdown::status, lockdown::off))
         .routes(routes!(sandbox::show))
         .routes(routes!(principals::list, principals::create))
         .routes(routes!(principals::stale))

@@ -179,7 +179,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<PrincipalView>, CommandError> {
         check_scopes(patch.scopes.as_ref())?;
-        self.change(permit, id, idempotency, "changed", move |row, permit, _| {
+        self.change_principal(permit, id, idempotency, "changed", move |row, permit, _| {
             row.role = patch.role.unwrap_or(row.role);
             if let Some(scopes) = patch.scopes {
                 row.scopes = scopes;
@@ -201,7 +201,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<PrincipalView>, CommandError> {
         let what = if is_enabled { "enabled" } else { "disabled" };
-        self.change(permit, id, idempotency, what, move |row, permit, now| {
+        self.change_principal(permit, id, idempotency, what, move |row, permit, now| {
             row.disabled_at = if is_enabled { None } else { row.disabled_at.or(Some(now)) };
             // Who enables somebody gives them their rights again.
             if is_enabled { permit.gives(row.role, &row.scopes) } else { Ok(()) }
@@ -209,7 +209,7 @@ impl Orchestrator {
         .await
     }
 
-    async fn change(
+    async fn change_principal(
         &self,
         permit: Permit<ManagePrincipals>,
         id: PrincipalId,

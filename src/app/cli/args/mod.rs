@@ -3,10 +3,13 @@
 
 mod approvals;
 mod audit;
+mod capabilities;
 mod config;
 mod daemon;
 mod egress;
 mod identities;
+mod lockdown;
+mod policy;
 mod runs;
 
 use std::path::PathBuf;
@@ -15,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use approvals::{Approval, ApprovalList, Decide};
 pub(crate) use audit::Audit;
+pub(crate) use capabilities::{Capability, CapabilityList, CapabilityOne, CapabilityRevoke};
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
 pub(crate) use egress::{Egress, EgressAdd, EgressList, EgressRemove, EgressTest};
@@ -22,6 +26,10 @@ pub(crate) use identities::{
     ApprovePairing, CreatePrincipal, CreateToken, DenyPairing, Link, ListPairings, ListTokens,
     Narrow, OnePrincipal, Pair, Principal, RequestPairing, ResolveLink, RevokeLink, RevokeToken,
     Stale, Token, UpdatePrincipal,
+};
+pub(crate) use lockdown::Lockdown;
+pub(crate) use policy::{
+    Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
 };
 pub(crate) use runs::{List, Run, Submit};
 
@@ -36,7 +44,8 @@ Client commands (chat, run, approval, health) find the daemon by AGENT_RUNTIME_U
 AGENT_RUNTIME_TOKEN or AGENT_RUNTIME_TOKEN_FILE; without them they use the address and the
 generated token in the data directory, so on the daemon's own machine nothing needs copying.
 
-`egress`, `principal`, `token`, `pair` and `link` change the daemon itself: they speak to
+`egress`, `policy`, `capability`, `lockdown`, `principal`, `token`, `pair` and `link` change the daemon
+itself: they speak to
 <data_dir>/admin.sock, as the daemon's user or root.
 
 Exit codes: 0 done; 1 it failed, or the run did; 2 wrong usage or configuration; 3 no daemon
@@ -91,6 +100,15 @@ pub(super) enum Command {
     /// See and revoke linked accounts
     #[command(subcommand)]
     Link(Link),
+    /// See, change, explain and replay the policy that decides tool calls
+    #[command(subcommand)]
+    Policy(Policy),
+    /// See what runs and calls may do, and take it away
+    #[command(subcommand)]
+    Capability(Capability),
+    /// Stop everything that agents do, and let them work again
+    #[command(subcommand)]
+    Lockdown(Lockdown),
     /// Show the settings in force, or check them
     #[command(subcommand)]
     Config(Config),
