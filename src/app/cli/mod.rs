@@ -18,6 +18,7 @@ mod init;
 mod lockdown;
 pub(crate) mod out;
 mod pairing;
+mod policy;
 mod policy_live;
 mod policy_words;
 #[cfg(test)]

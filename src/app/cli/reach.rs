@@ -57,6 +57,8 @@ const COMMANDS: &[(&str, Reach)] = &[
     ("egress add", Admin(&[("POST", "/admin/v1/egress/domains")])),
     ("egress remove", Admin(&[DOMAINS, ("DELETE", "/admin/v1/egress/domains/{id}")])),
     ("egress test", Admin(&[("POST", "/admin/v1/egress/test")])),
+    ("policy validate", Local),
+    ("policy test", Local),
     ("policy show", Admin(&[POLICY, POLICY_VERSION])),
     ("policy put", Admin(&[("PUT", "/admin/v1/policy")])),
     ("policy versions", Admin(&[("GET", "/admin/v1/policy/versions")])),
