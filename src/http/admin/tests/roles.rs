@@ -24,7 +24,7 @@ const TABLE: &[(&str, &str, Role, &str)] = &[
     ("POST", "/admin/v1/egress/test", Role::Admin, r#"{"host":"example.com","agent":"a"}"#),
     ("GET", "/admin/v1/sandbox", Role::Admin, ""),
     ("GET", "/admin/v1/policy", Role::Admin, ""),
-    ("PUT", "/admin/v1/policy", Role::Admin, r#"{"source":""}"#),
+    ("PUT", "/admin/v1/policy", Role::Admin, r#"{"source":"version = 1\n"}"#),
     ("POST", "/admin/v1/policy/activate", Role::Admin, r#"{"version":"builtin"}"#),
     (
         "POST",
@@ -33,7 +33,7 @@ const TABLE: &[(&str, &str, Role, &str)] = &[
         r#"{"agent":"a","tool":"list_files","args":{}}"#,
     ),
     ("POST", "/admin/v1/policy/replay", Role::Admin, "{}"),
-    ("POST", "/admin/v1/policy/validate", Role::Admin, r#"{"source":""}"#),
+    ("POST", "/admin/v1/policy/validate", Role::Admin, r#"{"source":"version = 1\n"}"#),
     ("GET", "/admin/v1/policy/versions", Role::Admin, ""),
     ("GET", "/admin/v1/policy/versions/{id}", Role::Admin, ""),
     ("GET", "/admin/v1/capabilities", Role::Admin, ""),
