@@ -253,8 +253,8 @@ impl Orchestrator {
         let read = |page: Page| async move {
             let mut reader = inner.store.read().await?;
             let found = reader.conversations().list(scope.owner(), &page).await?;
-            let exists = |c: &Conversation| scope.includes_conversation(c.principal, c.id);
-            let items = found.items.into_iter().filter(exists).map(ConversationView::from);
+            let is_in_scope = |c: &Conversation| scope.includes_conversation(c.principal, c.id);
+            let items = found.items.into_iter().filter(is_in_scope).map(ConversationView::from);
             Ok((items.collect(), found.next_cursor))
         };
         sift(page, read).await

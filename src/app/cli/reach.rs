@@ -27,6 +27,8 @@ const EVENTS: (&str, &str) = ("GET", "/api/v1/runs/{id}/events");
 const APPROVAL: (&str, &str) = ("GET", "/api/v1/approvals/{id}");
 const DECIDE: (&str, &str) = ("POST", "/api/v1/approvals/{id}/decision");
 const PRINCIPALS: (&str, &str) = ("GET", "/admin/v1/principals");
+const POLICY: (&str, &str) = ("GET", "/admin/v1/policy");
+const POLICY_VERSION: (&str, &str) = ("GET", "/admin/v1/policy/versions/{id}");
 const DOMAINS: (&str, &str) = ("GET", "/admin/v1/egress/domains");
 
 /// Every command, and what it reaches.
@@ -55,6 +57,20 @@ const COMMANDS: &[(&str, Reach)] = &[
     ("egress add", Admin(&[("POST", "/admin/v1/egress/domains")])),
     ("egress remove", Admin(&[DOMAINS, ("DELETE", "/admin/v1/egress/domains/{id}")])),
     ("egress test", Admin(&[("POST", "/admin/v1/egress/test")])),
+    ("policy validate", Local),
+    ("policy test", Local),
+    ("policy show", Admin(&[POLICY, POLICY_VERSION])),
+    ("policy put", Admin(&[("PUT", "/admin/v1/policy")])),
+    ("policy versions", Admin(&[("GET", "/admin/v1/policy/versions")])),
+    ("policy activate", Admin(&[("POST", "/admin/v1/policy/activate")])),
+    ("policy explain", Admin(&[("POST", "/admin/v1/policy/explain")])),
+    ("policy replay", Admin(&[("POST", "/admin/v1/policy/replay")])),
+    ("capability list", Admin(&[("GET", "/admin/v1/capabilities")])),
+    ("capability show", Admin(&[("GET", "/admin/v1/capabilities/{id}")])),
+    ("capability revoke", Admin(&[("POST", "/admin/v1/capabilities/{id}/revoke")])),
+    ("lockdown on", Admin(&[("POST", "/admin/v1/lockdown")])),
+    ("lockdown status", Admin(&[("GET", "/admin/v1/lockdown")])),
+    ("lockdown off", Admin(&[("DELETE", "/admin/v1/lockdown")])),
     ("principal list", Admin(&[PRINCIPALS])),
     ("principal show", Admin(&[PRINCIPALS, ("GET", "/admin/v1/principals/{id}")])),
     ("principal create", Admin(&[("POST", "/admin/v1/principals")])),
@@ -116,8 +132,11 @@ fn every_command_says_what_it_reaches_and_reaches_only_what_a_role_decides() {
 }
 
 /// Routes of the admin door that no command uses, because other commands show the same.
-const WITHOUT_COMMAND: &[(&str, &str)] =
-    &[("GET", "/admin/v1/sandbox"), ("POST", "/admin/v1/pairings/{id}/approve")];
+const WITHOUT_COMMAND: &[(&str, &str)] = &[
+    ("GET", "/admin/v1/sandbox"),
+    ("POST", "/admin/v1/pairings/{id}/approve"),
+    ("POST", "/admin/v1/policy/validate"),
+];
 
 #[test]
 fn what_administrators_can_do_they_can_do_from_the_command_line() {

@@ -23,6 +23,25 @@ const TABLE: &[(&str, &str, Role, &str)] = &[
     ("DELETE", "/admin/v1/egress/domains/{id}", Role::Admin, ""),
     ("POST", "/admin/v1/egress/test", Role::Admin, r#"{"host":"example.com","agent":"a"}"#),
     ("GET", "/admin/v1/sandbox", Role::Admin, ""),
+    ("GET", "/admin/v1/policy", Role::Admin, ""),
+    ("PUT", "/admin/v1/policy", Role::Admin, r#"{"source":"version = 1\n"}"#),
+    ("POST", "/admin/v1/policy/activate", Role::Admin, r#"{"version":"builtin"}"#),
+    (
+        "POST",
+        "/admin/v1/policy/explain",
+        Role::Admin,
+        r#"{"agent":"a","tool":"list_files","args":{}}"#,
+    ),
+    ("POST", "/admin/v1/policy/replay", Role::Admin, "{}"),
+    ("POST", "/admin/v1/policy/validate", Role::Admin, r#"{"source":"version = 1\n"}"#),
+    ("GET", "/admin/v1/policy/versions", Role::Admin, ""),
+    ("GET", "/admin/v1/policy/versions/{id}", Role::Admin, ""),
+    ("GET", "/admin/v1/capabilities", Role::Admin, ""),
+    ("GET", "/admin/v1/capabilities/{id}", Role::Admin, ""),
+    ("POST", "/admin/v1/capabilities/{id}/revoke", Role::Admin, "{}"),
+    ("POST", "/admin/v1/lockdown", Role::Admin, "{}"),
+    ("GET", "/admin/v1/lockdown", Role::Admin, ""),
+    ("DELETE", "/admin/v1/lockdown", Role::Overlord, ""),
     ("GET", "/admin/v1/principals", Role::Admin, ""),
     ("POST", "/admin/v1/principals", Role::Admin, r#"{"name":"NAME","role":"member"}"#),
     ("GET", "/admin/v1/principals/stale", Role::Admin, ""),
@@ -53,6 +72,7 @@ impl AuditSink for Nowhere {
 fn prefix(path: &str) -> &'static str {
     let kinds = [
         ("/egress/", "egr_"),
+        ("/capabilities/", "cap_"),
         ("/principals/", "prn_"),
         ("/tokens/", "tok_"),
         ("/pairings/", "pair_"),
@@ -87,7 +107,8 @@ fn door_of(role: Role, f: &Fixture) -> Router {
 
 async fn status(door: &Router, method: &str, path: &str, extra: &str) -> StatusCode {
     let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
-    let path = path.replace("{id}", &format!("{}{uuid}", prefix(path)));
+    let path = path.replace("/versions/{id}", "/versions/builtin");
+    let path = path.replace("{id}", &format!("{}{uuid}", prefix(&path)));
     let (path, body) = match extra.strip_prefix('?') {
         Some(query) => (format!("{path}?{query}"), ""),
         None => (path, extra),
