@@ -91,7 +91,7 @@ pub(super) async fn decide(
     let basis = Basis::of(&policy, &verdict);
     match verdict {
         Verdict::Deny { reason, .. } => deny(tx, run, call, reason, &basis).await,
-        Verdict::Allow { grant, risk, rule, .. } => {
+        Verdict::Allow { grant, risk, rule, layer } => {
             call.risk = risk;
             if let Some((question, options)) = invocation.question() {
                 let text = question_text(question, options);
@@ -99,7 +99,7 @@ pub(super) async fn decide(
                 tx.calls().save(call).await?;
                 return Ok(Decided::Question(text));
             }
-            let what = (&facts, &grant, basis.layer == Some(Layer::Rules));
+            let what = (&facts, &grant, layer == Layer::Rules);
             if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
                 return refuse(tx, run, held.as_ref(), call, &why).await;
             }

@@ -22,9 +22,9 @@ use crate::{
 
 /// How often timers are looked at, and how long a lost hint can delay a run.
 const TICK: Duration = Duration::from_secs(1);
-/// Batches of old idempotency keys that are forgotten in one go: more than a busy minute makes.
-const KEY_BATCHES_MAX: u32 = 100;
-/// Old decisions or capabilities that are forgotten in one go: a statement of a few milliseconds.
+/// Batches of old rows of one kind that are forgotten in one go: more than a busy minute makes.
+const OLD_BATCHES_MAX: u32 = 100;
+/// Old decisions that are forgotten in one go: a statement of a few milliseconds.
 const DECISION_BATCH: u32 = 500;
 /// How often in a row: more than a busy minute makes.
 const DECISION_BATCHES_MAX: u32 = 200;
@@ -165,7 +165,8 @@ async fn wake_up(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
         .await
 }
 
-/// Removes what is old, a few rows at a time, so that no run waits behind it.
+/// Removes what is old, a few rows at a time, so that no run waits behind it: idempotency keys,
+/// decisions of policy, capabilities.
 async fn forget_old(inner: &Arc<Inner>) -> Result<(), StoreError> {
     // Once a minute is often enough; the tick counts seconds.
     if inner.clock.now().as_micros() / 1_000_000 % 60 != 0 {
@@ -198,13 +199,11 @@ async fn forget_decisions(inner: &Arc<Inner>) -> Result<(), StoreError> {
 async fn forget_capabilities(inner: &Arc<Inner>) -> Result<(), StoreError> {
     let now = inner.clock.now();
     let first = CapabilityId::first_at(before(inner, limits::CAPABILITIES_KEPT));
-    for _ in 0..DECISION_BATCHES_MAX {
+    for _ in 0..OLD_BATCHES_MAX {
         let forget = inner.store.write(Durability::Normal, move |tx| {
-            Box::pin(
-                async move { tx.capabilities().forget_before(first, now, DECISION_BATCH).await },
-            )
+            Box::pin(async move { tx.capabilities().forget_before(first, now, PAGE).await })
         });
-        if forget.await? < u64::from(DECISION_BATCH) {
+        if forget.await? == 0 {
             break;
         }
     }
@@ -213,7 +212,7 @@ async fn forget_capabilities(inner: &Arc<Inner>) -> Result<(), StoreError> {
 
 async fn forget_keys(inner: &Arc<Inner>) -> Result<(), StoreError> {
     let cutoff = before(inner, limits::IDEMPOTENCY_KEPT);
-    for _ in 0..KEY_BATCHES_MAX {
+    for _ in 0..OLD_BATCHES_MAX {
         let forget = inner.store.write(Durability::Normal, move |tx| {
             Box::pin(async move { tx.idempotency().forget_before(cutoff).await })
         });

@@ -16,7 +16,6 @@ mod health;
 mod init;
 mod lockdown;
 pub(crate) mod out;
-mod policy;
 mod policy_live;
 mod policy_words;
 mod render;
@@ -137,9 +136,9 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
         Command::Egress(command) => client(egress::egress(&context, command)),
+        Command::Policy(command) => client(policy_live::policy(&context, command)),
         Command::Capability(command) => client(capabilities::capability(&context, command)),
         Command::Lockdown(command) => client(lockdown::lockdown(&context, command)),
-        Command::Policy(command) => client(policy_live::policy(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

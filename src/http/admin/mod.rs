@@ -53,12 +53,6 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/admin/v1/egress/domains"),
     (Method::DELETE, "/admin/v1/egress/domains/{id}"),
     (Method::POST, "/admin/v1/egress/test"),
-    (Method::GET, "/admin/v1/capabilities"),
-    (Method::GET, "/admin/v1/capabilities/{id}"),
-    (Method::POST, "/admin/v1/capabilities/{id}/revoke"),
-    (Method::POST, "/admin/v1/lockdown"),
-    (Method::GET, "/admin/v1/lockdown"),
-    (Method::DELETE, "/admin/v1/lockdown"),
     (Method::GET, "/admin/v1/policy"),
     (Method::PUT, "/admin/v1/policy"),
     (Method::POST, "/admin/v1/policy/activate"),
@@ -67,6 +61,12 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/admin/v1/policy/validate"),
     (Method::GET, "/admin/v1/policy/versions"),
     (Method::GET, "/admin/v1/policy/versions/{id}"),
+    (Method::GET, "/admin/v1/capabilities"),
+    (Method::GET, "/admin/v1/capabilities/{id}"),
+    (Method::POST, "/admin/v1/capabilities/{id}/revoke"),
+    (Method::POST, "/admin/v1/lockdown"),
+    (Method::GET, "/admin/v1/lockdown"),
+    (Method::DELETE, "/admin/v1/lockdown"),
     (Method::GET, "/admin/v1/sandbox"),
 ];
 
@@ -112,10 +112,6 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(egress::list, egress::add))
         .routes(routes!(egress::remove))
         .routes(routes!(egress::test))
-        .routes(routes!(capabilities::list))
-        .routes(routes!(capabilities::show))
-        .routes(routes!(capabilities::revoke))
-        .routes(routes!(lockdown::on, lockdown::status, lockdown::off))
         .routes(routes!(policy::show, policy::put))
         .routes(routes!(policy::activate))
         .routes(routes!(policy::explain))
@@ -123,6 +119,10 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(policy::validate))
         .routes(routes!(policy::versions))
         .routes(routes!(policy::version))
+        .routes(routes!(capabilities::list))
+        .routes(routes!(capabilities::show))
+        .routes(routes!(capabilities::revoke))
+        .routes(routes!(lockdown::on, lockdown::status, lockdown::off))
         .routes(routes!(sandbox::show))
 }
 

@@ -9,7 +9,6 @@ mod daemon;
 mod egress;
 mod lockdown;
 mod policy;
-mod policy_offline;
 mod runs;
 
 use std::path::PathBuf;
@@ -26,7 +25,6 @@ pub(crate) use lockdown::Lockdown;
 pub(crate) use policy::{
     Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
 };
-pub(crate) use policy_offline::{PolicyTest, PolicyValidate};
 pub(crate) use runs::{List, Run, Submit};
 
 const EXAMPLES: &str = "\
@@ -83,15 +81,15 @@ pub(super) enum Command {
     /// See, change and test which machines agents may reach
     #[command(subcommand)]
     Egress(Egress),
+    /// See, change, explain and replay the policy that decides tool calls
+    #[command(subcommand)]
+    Policy(Policy),
     /// See what runs and calls may do, and take it away
     #[command(subcommand)]
     Capability(Capability),
     /// Stop everything that agents do, and let them work again
     #[command(subcommand)]
     Lockdown(Lockdown),
-    /// See, change, explain and replay the policy that decides tool calls
-    #[command(subcommand)]
-    Policy(Policy),
     /// Show the settings in force, or check them
     #[command(subcommand)]
     Config(Config),
