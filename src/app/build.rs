@@ -5,16 +5,16 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 use super::{
     cli::Failure,
     config::{Mode, Settings, Token, WorkerRuntime, secret_file},
-    network,
+    limits, network,
     trail::Trail,
 };
 use crate::{
-    auth::{self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn},
+    auth::{self, Authenticator, Authorizer, Gate, HostPolicies, TokenEntry, TokenTable, authn},
     domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
     llm::{self, Llm},
-    orchestrator::{self, Live, Orchestrator},
+    orchestrator::{self, Alerts, Live, Orchestrator},
     runtime::{Redactor, Tasks},
     sandbox::{self, Sandbox},
     store::{self, Store},
@@ -57,6 +57,7 @@ pub(super) async fn daemon(
     let generated = bootstrap_token(settings)?;
     register(settings, generated.as_ref(), &redactor);
     let trail = Trail::start(store.clone(), tasks);
+    let alerts = Alerts::new(Arc::clone(&clock), trail.sink());
     // Ends what an older daemon left running: recovery must not begin before.
     let options = sandbox::Options {
         enabled: settings.sandbox_enabled,
@@ -76,13 +77,15 @@ pub(super) async fn daemon(
     let options = tools::Options { session_idle: settings.session_idle };
     let tools = Tools::new(sandbox, egress, redactor.clone(), options, tasks);
     check_network(settings, &tools, &ids).await?;
-    let llm = Llm::new(llm_options(settings)).map_err(fault)?;
+    let llm =
+        llm::Options { watcher: Some(limits::watch_models(&alerts)), ..llm_options(settings) };
+    let llm = Llm::new(llm).map_err(fault)?;
     let rules =
         auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
     let agents = settings.agents.iter().map(|a| (a.name.clone(), Arc::new(a.clone()))).collect();
-    let authorizer = Authorizer::new(rules, agents, trail.sink());
+    let authorizer = Authorizer::new(rules, agents, alerts.watching());
     let tokens = TokenTable::new(token_entries(settings, generated.as_ref()));
-    let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), trail.sink());
+    let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), alerts.watching());
     let parts = orchestrator::Parts {
         store: store.clone(),
         llm: llm.clone(),
@@ -90,16 +93,14 @@ pub(super) async fn daemon(
         authorizer: authorizer.clone(),
         hosts,
         redactor: redactor.clone(),
+        alerts,
+        gate: Gate::new(settings.bounds.gate),
+        budgets: settings.bounds.budgets.clone(),
         clock: Arc::clone(&clock),
         live,
         tasks: tasks.clone(),
     };
-    let options = orchestrator::Options {
-        queued_max: settings.queued_runs,
-        active_max: settings.active_runs,
-        approval_ttl: settings.approval_ttl,
-        wait_max: settings.wait_for_person,
-    };
+    let options = limits::of_runs(settings);
     let orchestrator = Orchestrator::start(parts, options).await.map_err(fault)?;
     if settings.admin_socket {
         let parts = http::admin::Parts {
@@ -113,23 +114,18 @@ pub(super) async fn daemon(
         let path = http::admin::start(&settings.data_dir, uid, parts, tasks).map_err(fault)?;
         tracing::info!(path = %path.display(), "admin socket");
     }
-    let options = http::Options {
-        hosts: settings.hosts.clone(),
-        cors_origins: settings.cors_origins.clone(),
-        trusted_proxies: settings.trusted_proxies.clone(),
-        ..http::Options::on(settings.http_addr)
-    };
     let info = Info { environment: settings.mode.as_str().to_owned(), store: "sqlite" };
     let parts = http::Parts {
         orchestrator: orchestrator.clone(),
         authenticator,
         authorizer,
+        rates: limits::of_requests(settings, trail.sink()),
         ids,
         clock,
         tools: tool_views(),
         info,
     };
-    let address = http::start(options, parts, tasks).await.map_err(fault)?;
+    let address = http::start(limits::of_listener(settings), parts, tasks).await.map_err(fault)?;
     Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, generated })
 }
 

@@ -16,6 +16,8 @@ pub const METADATA_BYTES_MAX: usize = 512;
 pub const REASON_BYTES_MAX: usize = 1_000;
 /// Rules of the run-time list of hosts: every decision looks at all of them.
 pub const EGRESS_RULES_MAX: usize = 1_000;
+/// Budgets that administrators set at run time: all of them are in memory.
+pub const BUDGETS_MAX: usize = 1_000;
 /// Bytes of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 /// How long an idempotency key is kept (API.md: 24 h).
@@ -30,6 +32,8 @@ pub const PAGE_DEFAULT: u32 = 50;
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Runs that wait in the queue before new ones get 429.
 pub const QUEUED_RUNS_MAX: u64 = 10_000;
+/// Runs that wait before those who run the daemon are told (SECURITY.md).
+pub const QUEUE_ALERT: u64 = 100;
 /// Runs in progress at once; each is one small task.
 pub const ACTIVE_RUNS_MAX: usize = 1_024;
 /// Events that one live subscriber may lag behind (API.md).

@@ -12,9 +12,9 @@ use super::{
     verbs,
 };
 use crate::{
-    auth::{Permit, Scope, StartRun},
+    auth::{Admitted, Permit, Scope, StartRun},
     domain::{
-        AgentDef, AuditKind, BundleId, ConversationId, EventBody, InterruptMode, OnBusy,
+        AgentDef, AuditKind, BundleId, ConversationId, Day, EventBody, InterruptMode, OnBusy,
         PrincipalId, Run, RunId, RunLimits, RunState, Surface, Usage, Usd, UserInput, limits,
     },
     store::{Conversation, RunCore, StoreError, Tx},
@@ -119,6 +119,7 @@ async fn create(
     permit: Permit<StartRun>,
     new: NewRun,
 ) -> Result<Run, CommandError> {
+    let admitted = inner.admit(permit.context())?;
     let mut conversation = if let Some(id) = new.conversation_id {
         visible_conversation(tx, permit.scope(), id).await?
     } else {
@@ -145,7 +146,8 @@ async fn create(
             }
             OnBusy::Steer => {
                 check_active(tx, permit.scope(), active).await?;
-                return verbs::steer_active(tx, active, permit.context(), new.input).await;
+                return verbs::steer_active(tx, active, permit.context(), new.input, admitted)
+                    .await;
             }
         }
     }
@@ -159,9 +161,10 @@ async fn create(
         metadata: new.metadata,
         retry_of: None,
         base_bundle_id: new.bundle_id.or(conversation.head_bundle_id),
+        admitted,
     };
     let actor = Actor::from(permit.context());
-    insert(tx, &inner.options, &mut conversation, draft, &actor).await
+    insert(tx, inner, &mut conversation, draft, &actor).await
 }
 
 /// Refuses to act upon an active run that this scope may not know of: an operator may work in
@@ -217,21 +220,26 @@ pub(super) struct Draft<'a> {
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) retry_of: Option<RunId>,
     pub(super) base_bundle_id: Option<BundleId>,
+    /// Proof that who starts it may make agents work.
+    pub(super) admitted: Admitted,
 }
 
 /// Inserts a run with its first message, event and audit row, and gives it its place in the
 /// conversation: at work if the conversation is free, otherwise behind those that wait.
 pub(super) async fn insert(
     tx: &mut Tx,
-    options: &Options,
+    inner: &Inner,
     conversation: &mut Conversation,
     draft: Draft<'_>,
     actor: &Actor,
 ) -> Result<Run, CommandError> {
-    if tx.queued() >= options.queued_max {
+    if tx.queued() >= inner.options.queued_max {
         return Err(CommandError::QUEUE_FULL);
     }
-    let (mut core, run) = rows(tx, options, conversation, &draft);
+    if tx.queued_of(draft.principal) >= inner.options.queued_per_principal_max {
+        return Err(CommandError::OWN_QUEUE_FULL);
+    }
+    let (mut core, run) = rows(tx, &inner.options, conversation, &draft);
     if core.ready {
         conversation.active_run_id = Some(core.id);
     } else {
@@ -245,12 +253,14 @@ pub(super) async fn insert(
         retry_of: draft.retry_of,
     };
     tx.event(&mut core, body)?;
-    tx.joined_queue();
+    tx.joined_queue(core.principal);
     let data = json!({ "to": RunState::Queued, "agent": core.agent, "retry_of": draft.retry_of });
     tx.audit(actor.entry(AuditKind::RunState, &core, data));
+    inner.alerts.queue(tx.queued());
     let run = Run { seq: core.seq, ..run };
     tx.runs().insert(&core, &run).await?;
     tx.conversations().put(conversation).await?;
+    draft.admitted.store();
     metrics::counter!("agent_runtime_runs_created_total").increment(1);
     Ok(run)
 }
@@ -283,6 +293,7 @@ fn rows(
         usage: Usage::default(),
         held_tokens: 0,
         held_cost: Usd::ZERO,
+        held_day: Day::default(),
         limits: draft.limits,
         worked_ms: 0,
         wake_at: Some(now.plus(options.wait_max)),

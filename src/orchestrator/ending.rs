@@ -7,13 +7,15 @@ use super::{
     bundles::{self, Snapshot},
     create::{self, Draft},
     error::CommandError,
+    model,
     transition::{Actor, change},
 };
 use crate::{
+    auth::Admitted,
     domain::{
         Approval, ApprovalState, AuditKind, Author, BundleId, CallInput, CallState, EventBody,
         Part, RunError, RunId, RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus,
-        Usd, approval::ApprovalInput,
+        approval::ApprovalInput,
     },
     store::{BundleKind, Ending, RunCore, Steer, StoreError, Tx},
 };
@@ -43,8 +45,8 @@ pub(super) async fn finish(
     snapshot: Option<Snapshot<'_>>,
     actor: &Actor,
 ) -> Result<Option<RunId>, CommandError> {
-    run.held_tokens = 0;
-    run.held_cost = Usd::ZERO;
+    // Whoever ends a run in the middle of a model call has not heard what it cost.
+    model::charge(tx, inner, run).await?;
     // A task that ends its own run knows its calls.
     if snapshot.as_ref().is_none_or(|s| !s.calls.is_empty()) {
         settle_calls(tx, run).await?;
@@ -66,6 +68,9 @@ pub(super) async fn finish(
         hand_over(tx, run, head).await?
     };
     let steered = return_steers(tx, inner, run, actor).await?;
+    if let End::Failed(error) = &end {
+        inner.alerts.run_failed(&error.code);
+    }
     record(tx, run, end, actor)?;
     Ok(next.or(steered))
 }
@@ -297,8 +302,9 @@ async fn follow_up(
         metadata: std::collections::BTreeMap::new(),
         retry_of: None,
         base_bundle_id: conversation.head_bundle_id,
+        admitted: Admitted::of_stored(),
     };
-    match create::insert(tx, &inner.options, &mut conversation, draft, actor).await {
+    match create::insert(tx, inner, &mut conversation, draft, actor).await {
         Ok(started) => Ok(Some(started.id)),
         // The steer comes back as failed instead.
         Err(CommandError::Full { .. }) => Ok(None),

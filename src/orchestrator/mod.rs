@@ -8,7 +8,9 @@
 //! [`RunState::after`]: crate::domain::RunState::after
 
 mod advance;
+mod alerts;
 mod approvals;
+mod budgets;
 mod bundles;
 mod calls;
 mod commands;
@@ -17,6 +19,7 @@ mod egress;
 mod ending;
 mod error;
 mod feed;
+mod gate;
 mod hosts;
 mod live;
 mod model;
@@ -34,7 +37,12 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+pub use alerts::{AlertKind, Alerts};
 pub use approvals::NewDecision;
+pub use budgets::{
+    BudgetConfig,
+    admin::{BudgetView, NewBudget},
+};
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
 pub use egress::{
@@ -50,7 +58,7 @@ pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, San
 pub use crate::store::{Page, Paged, RunFilter};
 
 use crate::{
-    auth::{Authorizer, HostPolicies},
+    auth::{Authorizer, Gate, HostPolicies},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -63,21 +71,30 @@ use crate::{
 pub struct Options {
     /// Runs that wait before new ones are refused.
     pub queued_max: u64,
+    /// Of them by one principal.
+    pub queued_per_principal_max: u64,
     /// Runs in progress at once.
     pub active_max: usize,
     /// How long an approval waits before it counts as denied.
     pub approval_ttl: Duration,
     /// How long a run waits for a person before it expires.
     pub wait_max: Duration,
+    /// Model calls of one principal's runs in a minute; 0: no bound.
+    pub model_requests_per_minute: u64,
+    /// Tokens of one principal's runs in a minute; 0: no bound.
+    pub model_tokens_per_minute: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             queued_max: limits::QUEUED_RUNS_MAX,
+            queued_per_principal_max: limits::QUEUED_RUNS_MAX / 2,
             active_max: limits::ACTIVE_RUNS_MAX,
             approval_ttl: limits::APPROVAL_TTL,
             wait_max: limits::WAIT_FOR_PERSON_MAX,
+            model_requests_per_minute: 0,
+            model_tokens_per_minute: 0,
         }
     }
 }
@@ -97,6 +114,12 @@ pub struct Parts {
     pub hosts: HostPolicies,
     /// Secrets to keep out of what is stored.
     pub redactor: Redactor,
+    /// What those who run the daemon are told.
+    pub alerts: Alerts,
+    /// Who may make agents work.
+    pub gate: Gate,
+    /// What may be used in a day.
+    pub budgets: BudgetConfig,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Live state; its [`Live::hook`] must be the store's commit hook.
@@ -120,6 +143,10 @@ struct Inner {
     hosts: HostPolicies,
     layers: hosts::Layers,
     redactor: Redactor,
+    alerts: Alerts,
+    gate: Gate,
+    budgets: budgets::Budgets,
+    rates: model::ModelRates,
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
     tasks: Tasks,
@@ -133,7 +160,9 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, hosts, redactor, clock, live, tasks } = parts;
+        let Parts { store, llm, tools, authorizer, hosts, redactor, .. } = parts;
+        let Parts { alerts, gate, budgets, clock, live, tasks, .. } = parts;
+        let set = store.read().await?.budgets().all().await?;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
@@ -143,6 +172,13 @@ impl Orchestrator {
             authorizer,
             hosts,
             redactor,
+            alerts,
+            gate,
+            budgets: budgets::Budgets::new(budgets, set),
+            rates: model::ModelRates::new(
+                options.model_requests_per_minute,
+                options.model_tokens_per_minute,
+            ),
             clock,
             live,
             tasks: tasks.clone(),

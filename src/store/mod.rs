@@ -7,6 +7,8 @@
 mod approvals;
 pub mod audit;
 mod backend;
+mod budget_use;
+mod budgets;
 mod bulk;
 mod bundles;
 mod calls;
@@ -22,6 +24,8 @@ mod runs;
 mod steers;
 mod steps;
 mod tx;
+mod usage;
+mod waiting;
 mod writer;
 
 use std::{fs::File, path::PathBuf, sync::Arc};
@@ -31,6 +35,8 @@ use sqlx::{Sqlite, SqlitePool, pool::PoolConnection};
 pub use approvals::Approvals;
 pub use audit::{Audit, AuditFilter};
 pub use backend::{Durability, database_file};
+pub use budget_use::{BudgetUse, BudgetUses};
+pub use budgets::{BudgetRow, Budgets};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
 pub use calls::Calls;
 pub use conversations::{Conversation, Conversations};
@@ -43,6 +49,7 @@ pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use steers::{Steer, Steers};
 pub use steps::StepRow;
 pub use tx::{Committed, Tx};
+pub use usage::{UsageBy, UsageFilter, UsageKey, UsageRows, UsageSum};
 pub use writer::{CommitHook, JobFuture};
 
 use crate::{
@@ -108,9 +115,10 @@ impl Store {
             .await
             .map_err(StoreError::unavailable("read the length of the queue"))
             .map_err(&reading)?;
+        let waiting = runs::queued_by_principal(&mut backend.writer).await.map_err(&reading)?;
         let chain = audit::Chain::load(&mut backend.writer).await.map_err(&reading)?;
         let Options { clock, ids, redactor, on_commit, .. } = options;
-        let tx = Tx::new(backend.writer, clock, ids, redactor, chain, queued);
+        let tx = Tx::new(backend.writer, clock, ids, redactor, chain, (queued, waiting));
         Ok(Self {
             writer: Writer::start(tx, on_commit, tasks),
             readers: backend.readers,
@@ -223,6 +231,21 @@ impl Reader {
     /// Which machines agents may reach.
     pub fn egress_rules(&mut self) -> EgressRules<'_> {
         EgressRules { conn: &mut self.conn }
+    }
+
+    /// Budgets that administrators set.
+    pub fn budgets(&mut self) -> Budgets<'_> {
+        Budgets { conn: &mut self.conn }
+    }
+
+    /// What was used of them.
+    pub fn budget_uses(&mut self) -> BudgetUses<'_> {
+        BudgetUses { conn: &mut self.conn }
+    }
+
+    /// What was used by whom on which day.
+    pub fn usage(&mut self) -> UsageRows<'_> {
+        UsageRows { conn: &mut self.conn }
     }
 
     /// The audit trail.

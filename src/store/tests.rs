@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use super::{audit::Verifier, *};
 use crate::{
     domain::{
-        AuditKind, Author, ConversationId, EventBody, ManualClock, Part, PrincipalId, Run, RunId,
-        RunLimits, RunState, Surface, Timestamp, Usage, Usd, UserInput,
+        AuditKind, Author, ConversationId, Day, EventBody, ManualClock, Part, PrincipalId, Run,
+        RunId, RunLimits, RunState, Surface, Timestamp, Usage, Usd, UserInput,
     },
     runtime::Stop,
 };
@@ -75,6 +75,7 @@ fn run(ids: &IdSource) -> (RunCore, Run) {
         usage: Usage::default(),
         held_tokens: 0,
         held_cost: Usd::ZERO,
+        held_day: Day::default(),
         limits: RunLimits::default(),
         worked_ms: 0,
         wake_at: None,
@@ -126,7 +127,7 @@ async fn insert(f: &Fixture, fails: bool) -> Result<RunId, StoreError> {
                     retry_of: None,
                 };
                 tx.event(&mut core, body)?;
-                tx.joined_queue();
+                tx.joined_queue(core.principal);
                 tx.message(
                     core.conversation_id,
                     1,

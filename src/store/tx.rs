@@ -12,6 +12,8 @@ use super::{
     approvals::Approvals,
     audit::{Audit, Chain},
     backend,
+    budget_use::{BudgetUse, Uses},
+    budgets::Budgets,
     bulk::{BULK, bulk, places},
     bundles::{Bundle, Bundles},
     calls::Calls,
@@ -24,11 +26,13 @@ use super::{
     runs::{RunCore, Runs},
     steers::Steers,
     steps::StepRow,
+    usage::{self, UsageKey, UsageSum},
+    waiting::Waiting,
 };
 use crate::{
     domain::{
-        AuditEntry, Author, Clock, ConversationId, Event, EventBody, EventId, IdSource, Message,
-        MessageId, Part, PrincipalId, RunId, Timestamp, ToolCall,
+        AuditEntry, Author, BudgetSubject, Clock, ConversationId, Day, Event, EventBody, EventId,
+        IdSource, Message, MessageId, Part, PrincipalId, RunId, Timestamp, ToolCall,
     },
     runtime::Redactor,
 };
@@ -44,6 +48,8 @@ pub struct Tx {
     mark: Mark,
     chain: Chain,
     queued: Counter,
+    waiting: Waiting,
+    uses: Uses,
     savepoint: Savepoint,
     known: Known,
     /// Calls that this job has inserted; written when it ends, as it leaves them.
@@ -81,6 +87,7 @@ struct Pending {
     messages: Vec<Message>,
     events: Vec<(Arc<Event>, String)>,
     steps: Vec<StepRow>,
+    usage: Vec<(UsageKey, UsageSum)>,
     bundles: Vec<(Bundle, String)>,
     audit: Vec<(Timestamp, AuditEntry)>,
     committed: Vec<Committed>,
@@ -92,9 +99,12 @@ struct Mark {
     messages: usize,
     events: usize,
     steps: usize,
+    usage: usize,
     bundles: usize,
     audit: usize,
     queued: i64,
+    waiting: usize,
+    uses: usize,
 }
 
 /// A counter row and what the group adds to it.
@@ -111,7 +121,7 @@ impl Tx {
         ids: IdSource,
         redactor: Redactor,
         chain: Chain,
-        queued: i64,
+        (queued, waiting): (i64, Waiting),
     ) -> Self {
         let now = clock.now();
         let queued = Counter { stored: queued, added: 0 };
@@ -128,6 +138,8 @@ impl Tx {
             mark,
             chain,
             queued,
+            waiting,
+            uses: Uses::default(),
             savepoint,
             known,
             new_calls,
@@ -273,14 +285,45 @@ impl Tx {
         u64::try_from(self.queued.stored + self.queued.added).unwrap_or(0)
     }
 
-    /// A run joined the queue.
-    pub const fn joined_queue(&mut self) {
-        self.queued.added += 1;
+    /// Those of one principal.
+    pub fn queued_of(&self, principal: PrincipalId) -> u64 {
+        self.waiting.of_principal(principal)
     }
 
-    /// A run left the queue.
-    pub const fn left_queue(&mut self) {
+    /// A run of this principal joined the queue.
+    pub fn joined_queue(&mut self, principal: PrincipalId) {
+        self.queued.added += 1;
+        self.waiting.joined(principal);
+    }
+
+    /// A run of this principal left the queue.
+    pub fn left_queue(&mut self, principal: PrincipalId) {
         self.queued.added -= 1;
+        self.waiting.left(principal);
+    }
+
+    /// Budgets that administrators set.
+    pub const fn budgets(&mut self) -> Budgets<'_> {
+        Budgets { conn: &mut self.conn }
+    }
+
+    /// What was used of a budget in a day; none where nothing was counted.
+    pub async fn budget_use(
+        &mut self,
+        subject: &BudgetSubject,
+        day: Day,
+    ) -> Result<Option<BudgetUse>, StoreError> {
+        self.uses.get(&mut self.conn, subject, day).await
+    }
+
+    /// Sets what was used of a budget in a day. It was read in this job.
+    pub fn set_budget_use(&mut self, subject: &BudgetSubject, day: Day, now: BudgetUse) {
+        self.uses.put(subject, day, now);
+    }
+
+    /// Adds to what was used by somebody on a day.
+    pub fn usage(&mut self, key: UsageKey, sum: UsageSum) {
+        self.pending.usage.push((key, sum));
     }
 
     pub(super) async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
@@ -298,9 +341,12 @@ impl Tx {
             messages: self.pending.messages.len(),
             events: self.pending.events.len(),
             steps: self.pending.steps.len(),
+            usage: self.pending.usage.len(),
             bundles: self.pending.bundles.len(),
             audit: self.pending.audit.len(),
             queued: self.queued.added,
+            waiting: self.waiting.mark(),
+            uses: self.uses.mark(),
         };
         self.known.begin_job();
         if can_fail_alone { self.set_savepoint().await } else { Ok(()) }
@@ -326,9 +372,12 @@ impl Tx {
         self.pending.messages.truncate(self.mark.messages);
         self.pending.events.truncate(self.mark.events);
         self.pending.steps.truncate(self.mark.steps);
+        self.pending.usage.truncate(self.mark.usage);
         self.pending.bundles.truncate(self.mark.bundles);
         self.pending.audit.truncate(self.mark.audit);
         self.queued.added = self.mark.queued;
+        self.waiting.undo(self.mark.waiting);
+        self.uses.undo(self.mark.uses);
         self.known.abandon_job();
         self.new_calls.clear();
         self.execute(backend::UNDO_JOB).await?;
@@ -339,6 +388,8 @@ impl Tx {
     pub(super) fn abandon_group(&mut self) {
         self.pending = Pending::default();
         self.queued.added = 0;
+        self.waiting.undo(0);
+        self.uses.abandon_group();
         self.savepoint = Savepoint::None;
         self.known.abandon_group();
         self.new_calls.clear();
@@ -360,6 +411,8 @@ impl Tx {
         self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
         self.savepoint = Savepoint::None;
         self.known.committed();
+        self.waiting.committed();
+        self.uses.committed();
         self.chain.keep();
         Ok(std::mem::take(&mut self.pending.committed))
     }
@@ -372,7 +425,12 @@ impl Tx {
             // Those rows are not this job's: they must stand even when it fails.
             self.set_savepoint().await?;
         }
-        self.mark = Mark { queued: self.queued.added, ..Mark::default() };
+        self.mark = Mark {
+            queued: self.queued.added,
+            waiting: self.waiting.mark(),
+            uses: self.uses.mark(),
+            ..Mark::default()
+        };
         self.known.begin_job();
         Ok(())
     }
@@ -382,6 +440,8 @@ impl Tx {
         self.flush_last_seqs().await?;
         self.flush_events().await?;
         self.flush_steps().await?;
+        usage::write(&mut self.conn, std::mem::take(&mut self.pending.usage)).await?;
+        self.uses.write(&mut self.conn).await?;
         self.flush_bundles().await?;
         self.flush_audit().await
     }

@@ -24,7 +24,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::kit::{
     door::{self, Door},
     fallback::{no_method, no_route, panicked},
-    serve::serve,
+    serve::{Caps, serve},
     unix::{LocalListener, SocketError},
 };
 use crate::{
@@ -133,7 +133,7 @@ pub fn start(
     let path = listener.path().to_owned();
     let door = Door::new(local_operator(), parts.ids.clone(), REQUESTS_MAX);
     let app = router(parts).layer(middleware::from_fn_with_state(door, door::door));
-    serve(listener, app, CONNECTIONS_MAX, tasks);
+    serve(listener, app, Caps::of(CONNECTIONS_MAX), tasks);
     Ok(path)
 }
 

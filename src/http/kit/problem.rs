@@ -65,6 +65,7 @@ codes! {
     UPGRADE = "request.upgrade_required" UPGRADE_REQUIRED "This path speaks WebSocket";
     LOCKED = "auth.locked" TOO_MANY_REQUESTS "Too many failed attempts";
     OVERLOADED = "request.overloaded" TOO_MANY_REQUESTS "Too many requests at once";
+    RATE_LIMITED = "rate_limited" TOO_MANY_REQUESTS "Too many requests in a minute";
     QUEUE_FULL = "queue.full" TOO_MANY_REQUESTS "The queue is full";
     INTERNAL = "internal.error" INTERNAL_SERVER_ERROR "The request failed inside the daemon";
     UNAVAILABLE = "store.unavailable" SERVICE_UNAVAILABLE "The store is not available";
@@ -158,6 +159,9 @@ impl Problem {
             CommandError::IdempotencyMismatch => Self::new(&code::MISMATCH, error.to_string()),
             CommandError::Full { retry_after, .. } => {
                 Self::new(&code::QUEUE_FULL, error.to_string()).retry_after(retry_after)
+            }
+            CommandError::TooOften { detail, retry_after } => {
+                Self::new(&code::RATE_LIMITED, detail).retry_after(retry_after)
             }
             CommandError::Unavailable { retry_after, ref source } => {
                 tracing::warn!(error = chain(source), "the store is not available");
