@@ -4,9 +4,11 @@
 //! written in bulk at the end of the group: the same transaction, a fraction of the statements. A
 //! statement costs a trip to the connection's thread and back, far more than SQLite itself.
 
+mod gathered;
+
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::{
     approvals::Approvals,
@@ -14,25 +16,26 @@ use super::{
     backend,
     budget_use::{BudgetUse, Uses},
     budgets::Budgets,
-    bulk::{BULK, bulk, places},
     bundles::{Bundle, Bundles},
     calls::Calls,
     cols,
     conversations::{Conversation, Conversations},
+    decisions::Decisions,
     egress_rules::EgressRules,
     error::StoreError,
     idempotency::IdempotencyKeys,
     known::Known,
+    policies::Policies,
     runs::{RunCore, Runs},
     steers::Steers,
     steps::StepRow,
-    usage::{self, UsageKey, UsageSum},
+    usage::{UsageKey, UsageSum},
     waiting::Waiting,
 };
 use crate::{
     domain::{
-        AuditEntry, Author, BudgetSubject, Clock, ConversationId, Day, Event, EventBody, EventId,
-        IdSource, Message, MessageId, Part, PrincipalId, RunId, Timestamp, ToolCall,
+        AuditEntry, Author, BudgetSubject, Clock, ConversationId, Day, Event, EventBody, IdSource,
+        Message, MessageId, Part, PolicyDecision, PrincipalId, RunId, Timestamp, ToolCall,
     },
     runtime::Redactor,
 };
@@ -89,6 +92,7 @@ struct Pending {
     steps: Vec<StepRow>,
     usage: Vec<(UsageKey, UsageSum)>,
     bundles: Vec<(Bundle, String)>,
+    decisions: Vec<PolicyDecision>,
     audit: Vec<(Timestamp, AuditEntry)>,
     committed: Vec<Committed>,
 }
@@ -101,6 +105,7 @@ struct Mark {
     steps: usize,
     usage: usize,
     bundles: usize,
+    decisions: usize,
     audit: usize,
     queued: i64,
     waiting: usize,
@@ -196,6 +201,16 @@ impl Tx {
         EgressRules { conn: &mut self.conn }
     }
 
+    /// Versions of the policy, and which one is in force.
+    pub const fn policies(&mut self) -> Policies<'_> {
+        Policies { conn: &mut self.conn }
+    }
+
+    /// What policy decided; rows of this group are not there yet.
+    pub const fn decisions(&mut self) -> Decisions<'_> {
+        Decisions { conn: &mut self.conn }
+    }
+
     /// Answers that a repeated request gets again.
     pub const fn idempotency(&mut self) -> IdempotencyKeys<'_> {
         IdempotencyKeys { conn: &mut self.conn }
@@ -268,6 +283,11 @@ impl Tx {
         let body = cols::json(&bundle)?;
         self.pending.bundles.push((bundle, body));
         Ok(())
+    }
+
+    /// Records what policy decided. Secrets that the question holds are masked.
+    pub fn decision(&mut self, decision: PolicyDecision) {
+        self.pending.decisions.push(decision);
     }
 
     /// Records something in the audit trail.
@@ -343,6 +363,7 @@ impl Tx {
             steps: self.pending.steps.len(),
             usage: self.pending.usage.len(),
             bundles: self.pending.bundles.len(),
+            decisions: self.pending.decisions.len(),
             audit: self.pending.audit.len(),
             queued: self.queued.added,
             waiting: self.waiting.mark(),
@@ -374,6 +395,7 @@ impl Tx {
         self.pending.steps.truncate(self.mark.steps);
         self.pending.usage.truncate(self.mark.usage);
         self.pending.bundles.truncate(self.mark.bundles);
+        self.pending.decisions.truncate(self.mark.decisions);
         self.pending.audit.truncate(self.mark.audit);
         self.queued.added = self.mark.queued;
         self.waiting.undo(self.mark.waiting);
@@ -433,135 +455,5 @@ impl Tx {
         };
         self.known.begin_job();
         Ok(())
-    }
-
-    async fn write_gathered(&mut self) -> Result<(), StoreError> {
-        self.flush_messages().await?;
-        self.flush_last_seqs().await?;
-        self.flush_events().await?;
-        self.flush_steps().await?;
-        usage::write(&mut self.conn, std::mem::take(&mut self.pending.usage)).await?;
-        self.uses.write(&mut self.conn).await?;
-        self.flush_bundles().await?;
-        self.flush_audit().await
-    }
-
-    async fn flush_messages(&mut self) -> Result<(), StoreError> {
-        const INSERT: &str =
-            "INSERT INTO messages (conversation_id, seq, id, run_id, role, content, at) VALUES ";
-        let rows = std::mem::take(&mut self.pending.messages);
-        bulk(&mut self.conn, INSERT, 7, &rows, |query, m| {
-            Ok(query
-                .bind(m.conversation_id.to_string())
-                .bind(cols::int(m.seq))
-                .bind(m.id.to_string())
-                .bind(m.run_id.to_string())
-                .bind(m.role.as_str())
-                .bind(cols::json(&m.content)?)
-                .bind(m.at.as_micros()))
-        })
-        .await
-    }
-
-    /// One statement for each width, as [`bulk`] does it.
-    async fn flush_last_seqs(&mut self) -> Result<(), StoreError> {
-        let rows = self.known.take_new_seqs();
-        for chunk in rows.chunks(BULK) {
-            let sql = format!(
-                "UPDATE conversations SET last_seq = v.column2 FROM (VALUES {}) AS v \
-                 WHERE conversations.id = v.column1",
-                places(2, chunk.len())
-            );
-            // Only our own constant text and place holders: every value is bound.
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for (id, last) in chunk {
-                query = query.bind(id.to_string()).bind(cols::int(*last));
-            }
-            query
-                .execute(&mut self.conn)
-                .await
-                .map_err(StoreError::unavailable("number messages"))?;
-        }
-        Ok(())
-    }
-
-    async fn flush_events(&mut self) -> Result<(), StoreError> {
-        const INSERT: &str =
-            "INSERT INTO events (run_id, seq, conversation_id, epoch, at, body) VALUES ";
-        let rows = std::mem::take(&mut self.pending.events);
-        bulk(&mut self.conn, INSERT, 6, &rows, |query, (event, body)| {
-            Ok(query
-                .bind(event.run_id.to_string())
-                .bind(cols::int(event.seq))
-                .bind(event.conversation_id.to_string())
-                .bind(cols::int(event.epoch))
-                .bind(event.at.as_micros())
-                .bind(body.clone()))
-        })
-        .await?;
-        self.pending
-            .committed
-            .extend(rows.into_iter().map(|(event, body)| Committed { event, bytes: body.len() }));
-        Ok(())
-    }
-
-    async fn flush_steps(&mut self) -> Result<(), StoreError> {
-        const INSERT: &str = "INSERT INTO steps (run_id, n, model, input_tokens, output_tokens, \
-            cost_nanos, reported, at) VALUES ";
-        let rows = std::mem::take(&mut self.pending.steps);
-        bulk(&mut self.conn, INSERT, 8, &rows, |query, step| {
-            Ok(query
-                .bind(step.run_id.to_string())
-                .bind(i64::from(step.n))
-                .bind(step.model.clone())
-                .bind(cols::int(step.input_tokens))
-                .bind(cols::int(step.output_tokens))
-                .bind(step.cost.as_nanos())
-                .bind(i64::from(step.reported))
-                .bind(step.at.as_micros()))
-        })
-        .await
-    }
-
-    async fn flush_bundles(&mut self) -> Result<(), StoreError> {
-        const INSERT: &str = "INSERT INTO bundles (id, run_id, conversation_id, parent_id, kind, \
-            body, created_at) VALUES ";
-        let rows = std::mem::take(&mut self.pending.bundles);
-        bulk(&mut self.conn, INSERT, 7, &rows, |query, (bundle, body)| {
-            Ok(query
-                .bind(bundle.id.to_string())
-                .bind(bundle.run_id.to_string())
-                .bind(bundle.conversation_id.to_string())
-                .bind(bundle.parent_id.map(|id| id.to_string()))
-                .bind(bundle.kind.as_str())
-                .bind(body.clone())
-                .bind(bundle.created_at.as_micros()))
-        })
-        .await
-    }
-
-    async fn flush_audit(&mut self) -> Result<(), StoreError> {
-        const INSERT: &str = "INSERT INTO audit (n, id, at, kind, actor, surface, run_id, \
-            request_id, data, prev_hash, hash) VALUES ";
-        let mut rows = Vec::with_capacity(self.pending.audit.len());
-        for (at, entry) in std::mem::take(&mut self.pending.audit) {
-            let id = EventId::new(&self.ids);
-            rows.push(self.chain.append(id, at, entry, &self.redactor)?);
-        }
-        bulk(&mut self.conn, INSERT, 11, &rows, |query, (row, data)| {
-            Ok(query
-                .bind(cols::int(row.n))
-                .bind(row.id.to_string())
-                .bind(row.at.as_micros())
-                .bind(row.kind.clone())
-                .bind(row.actor.clone())
-                .bind(row.surface.clone())
-                .bind(row.run_id.map(|id| id.to_string()))
-                .bind(row.request_id.clone())
-                .bind(data.clone())
-                .bind(row.prev_hash.clone())
-                .bind(row.hash.clone()))
-        })
-        .await
     }
 }
