@@ -16,6 +16,8 @@ pub const METADATA_BYTES_MAX: usize = 512;
 pub const REASON_BYTES_MAX: usize = 1_000;
 /// Rules of the run-time list of hosts: every decision looks at all of them.
 pub const EGRESS_RULES_MAX: usize = 1_000;
+/// Days that a question about use reaches back when it does not say.
+pub const USAGE_DAYS: u32 = 30;
 /// Budgets that administrators set at run time: all of them are in memory.
 pub const BUDGETS_MAX: usize = 1_000;
 /// Bytes of an `Idempotency-Key`.

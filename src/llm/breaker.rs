@@ -337,7 +337,8 @@ mod tests {
                         Admission::Free => prop_assert_eq!(was, BreakerState::Closed),
                         Admission::Probe => {
                             prop_assert!(!is_probing);
-                            prop_assert!(matches!(was, BreakerState::HalfOpen { .. }));
+                            let is_half_open = matches!(was, BreakerState::HalfOpen { .. });
+                            prop_assert!(is_half_open);
                             is_probing = true;
                         }
                         Admission::Refused { .. } => prop_assert_ne!(was, BreakerState::Closed),

@@ -20,6 +20,7 @@ mod ending;
 mod error;
 mod feed;
 mod gate;
+mod health;
 mod hosts;
 mod live;
 mod model;
@@ -28,6 +29,7 @@ mod run_task;
 mod step;
 mod supervisor;
 mod transition;
+mod usage;
 mod verbs;
 mod views;
 mod work;
@@ -50,12 +52,14 @@ pub use egress::{
 };
 pub use error::CommandError;
 pub use feed::{Frame, Subscription};
+pub use health::{HealthReport, ModelReport};
 pub use hosts::Configured;
 pub use live::Live;
+pub use usage::{UsageItem, UsageQuestion, UsageReport, UsageTotal};
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
-pub use crate::store::{Page, Paged, RunFilter};
+pub use crate::store::{Page, Paged, RunFilter, UsageBy};
 
 use crate::{
     auth::{Authorizer, Gate, HostPolicies},

@@ -5,6 +5,7 @@ mod approvals;
 mod args;
 mod ask;
 mod audit;
+mod budgets;
 mod chat;
 mod configuration;
 mod connect;
@@ -132,6 +133,8 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
         Command::Egress(command) => client(egress::egress(&context, command)),
+        Command::Budget(command) => client(budgets::budget(&context, command)),
+        Command::Usage(usage) => client(budgets::usage(&context, usage)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

@@ -4,7 +4,9 @@
 //! Invariants: a request carries the operator that its door has recognised; the role decides as
 //! anywhere else. This part and `http::api` never import each other.
 
+mod budgets;
 mod egress;
+mod health;
 mod sandbox;
 pub mod schema;
 
@@ -51,6 +53,10 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::DELETE, "/admin/v1/egress/domains/{id}"),
     (Method::POST, "/admin/v1/egress/test"),
     (Method::GET, "/admin/v1/sandbox"),
+    (Method::GET, "/admin/v1/health"),
+    (Method::GET, "/admin/v1/budgets"),
+    (Method::PUT, "/admin/v1/budgets"),
+    (Method::DELETE, "/admin/v1/budgets"),
 ];
 
 /// What the admin API is built from.
@@ -96,6 +102,8 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(egress::remove))
         .routes(routes!(egress::test))
         .routes(routes!(sandbox::show))
+        .routes(routes!(health::show))
+        .routes(routes!(budgets::list, budgets::put, budgets::clear))
 }
 
 /// The API's description, generated from the handlers.

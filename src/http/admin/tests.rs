@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     domain::EgressVerdict,
-    orchestrator::{CheckedAddress, EgressAnswer, EgressLayer, EgressRuleView},
+    orchestrator::{
+        BudgetView, CheckedAddress, EgressAnswer, EgressLayer, EgressRuleView, ModelReport,
+    },
 };
 
 #[test]
@@ -71,4 +73,27 @@ fn the_documented_shapes_are_what_is_written() {
         change: String::new(),
     };
     assert_eq!(written(json!(answer)), documented("EgressAnswer"));
+    let budget = BudgetView {
+        scope: crate::domain::BudgetScope::Org,
+        subject: String::new(),
+        usd_per_day: None,
+        tokens_per_day: None,
+        layer: "config",
+        day: crate::domain::Day::default(),
+        used_usd: crate::domain::Usd::ZERO,
+        used_tokens: 0,
+        held_usd: crate::domain::Usd::ZERO,
+        held_tokens: 0,
+        updated_at: None,
+        updated_by: None,
+    };
+    assert_eq!(written(json!(budget)), documented("Budget"));
+    let model = ModelReport {
+        model: String::new(),
+        provider: "openai",
+        state: "closed",
+        class: None,
+        rests_secs: None,
+    };
+    assert_eq!(written(json!(model)), documented("ModelReport"));
 }

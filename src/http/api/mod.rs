@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod runs;
 pub mod schema;
+pub mod usage;
 mod ws;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -80,6 +81,7 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/api/v1/tools"),
     (Method::GET, "/api/v1/me"),
     (Method::GET, "/api/v1/info"),
+    (Method::GET, "/api/v1/usage"),
     (Method::GET, "/api/v1/ws"),
 ];
 
@@ -235,6 +237,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(agents::tools))
         .routes(routes!(agents::me))
         .routes(routes!(agents::info))
+        .routes(routes!(usage::show))
         .routes(routes!(ws::connect))
 }
 

@@ -51,6 +51,7 @@ codes! {
     NO_APPROVAL = "approval.not_found" NOT_FOUND "There is no such approval";
     NO_CONVERSATION = "conversation.not_found" NOT_FOUND "There is no such conversation";
     NO_EGRESS_RULE = "egress.not_found" NOT_FOUND "There is no such egress rule";
+    NO_BUDGET = "budget.not_found" NOT_FOUND "No such budget was set";
     NOT_FOUND = "resource.not_found" NOT_FOUND "It does not exist";
     METHOD = "route.method_not_allowed" METHOD_NOT_ALLOWED "This path does not have that method";
     SLOW = "request.too_slow" REQUEST_TIMEOUT "The request took too long to arrive";

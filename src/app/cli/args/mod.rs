@@ -3,6 +3,7 @@
 
 mod approvals;
 mod audit;
+mod budgets;
 mod config;
 mod daemon;
 mod egress;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use approvals::{Approval, ApprovalList, Decide};
 pub(crate) use audit::Audit;
+pub(crate) use budgets::{Budget, BudgetClear, BudgetSet, BudgetShow, Usage};
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
 pub(crate) use egress::{Egress, EgressAdd, EgressList, EgressRemove, EgressTest};
@@ -30,7 +32,7 @@ Client commands (chat, run, approval, health) find the daemon by AGENT_RUNTIME_U
 AGENT_RUNTIME_TOKEN or AGENT_RUNTIME_TOKEN_FILE; without them they use the address and the
 generated token in the data directory, so on the daemon's own machine nothing needs copying.
 
-`egress` changes the daemon itself: it speaks to <data_dir>/admin.sock, as the daemon's user or root.
+`egress` and `budget` change the daemon itself: they speak to <data_dir>/admin.sock, as the daemon's user or root.
 
 Exit codes: 0 done; 1 it failed, or the run did; 2 wrong usage or configuration; 3 no daemon
 answers, or it does not accept the token.";
@@ -72,6 +74,11 @@ pub(super) enum Command {
     /// See, change and test which machines agents may reach
     #[command(subcommand)]
     Egress(Egress),
+    /// See and change what may be used in a day, by everybody, an agent, a person, a conversation
+    #[command(subcommand)]
+    Budget(Budget),
+    /// Show what was used: tokens, money, runs
+    Usage(Usage),
     /// Show the settings in force, or check them
     #[command(subcommand)]
     Config(Config),
