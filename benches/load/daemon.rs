@@ -62,7 +62,12 @@ impl Daemon {
             "[auth]\ntoken = \"{TOKEN}\"\n[llm]\nprovider = \"openai\"\nbase_url = \"{}\"\n\
              model = \"fake\"\napi_key = \"sk-bench-0123456789\"\ntimeout_secs = 60\n\
              [agents.bench]\nsystem_prompt = \"bench\"\ntools = [\"read_file\", \"exec\"]\n\
-             allowed_commands = [\"*\"]\n",
+             allowed_commands = [\"*\"]\n\
+             # One token stands for all clients of a measurement: nobody's share is less than all.\n\
+             [limits]\nqueued_runs_per_principal = 10000\n\
+             requests_per_minute_per_principal = 0\nrequests_per_minute_per_address = 0\n\
+             connections_per_address = 4096\nwebsockets_per_principal = 500\n\
+             streams_per_principal = 2048\nmodel_requests_per_minute_per_principal = 0\n",
             fake.url()
         );
         let mut file = fs::OpenOptions::new()

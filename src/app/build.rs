@@ -9,7 +9,7 @@ use super::{
     trail::Trail,
 };
 use crate::{
-    auth::{self, Authenticator, Authorizer, Gate, HostPolicies, TokenEntry, TokenTable, authn},
+    auth::{self, AuditSink, Authenticator, Authorizer, Gate, HostPolicies, TokenEntry, TokenTable, authn},
     domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
@@ -83,10 +83,7 @@ pub(super) async fn daemon(
     let llm =
         llm::Options { watcher: Some(limits::watch_models(&alerts)), ..llm_options(settings) };
     let llm = Llm::new(llm).map_err(fault)?;
-    let rules =
-        auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
-    let agents = settings.agents.iter().map(|a| (a.name.clone(), Arc::new(a.clone()))).collect();
-    let authorizer = Authorizer::new(rules, agents, alerts.watching());
+    let authorizer = authorizer(settings, alerts.watching());
     let tokens = TokenTable::new(token_entries(settings, generated.as_ref()));
     let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), alerts.watching());
     let parts = orchestrator::Parts {
@@ -94,6 +91,7 @@ pub(super) async fn daemon(
         llm: llm.clone(),
         tools,
         authorizer: authorizer.clone(),
+        tokens: tokens.clone(),
         hosts,
         redactor: redactor.clone(),
         alerts,
@@ -138,6 +136,14 @@ fn random(bytes: &mut [u8; 10]) {
     if let Err(error) = getrandom::fill(bytes) {
         tracing::error!(%error, "no randomness for ids");
     }
+}
+
+/// Who may do what, over the agents of the configuration.
+fn authorizer(settings: &Settings, audit: Arc<dyn AuditSink>) -> Authorizer {
+    let rules =
+        auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
+    let agents = settings.agents.iter().map(|a| (a.name.clone(), Arc::new(a.clone()))).collect();
+    Authorizer::new(rules, agents, audit)
 }
 
 /// What the configuration says about models.

@@ -93,11 +93,6 @@ pub struct Admitted(());
 impl Admitted {
     /// Spends it on what waits in the store for its turn.
     pub const fn store(self) {}
-
-    /// For what was stored: it has passed the gate when it came.
-    pub const fn of_stored() -> Self {
-        Self(())
-    }
 }
 
 /// Why somebody was not let through.
@@ -143,6 +138,12 @@ impl Gate {
         let api = Rates::per_minute(rules.api_runs_per_minute, PEOPLE_MAX);
         let chat = Rates::per_minute(rules.chat_runs_per_minute, PEOPLE_MAX);
         Self(Arc::new(Inner { rules, api, chat }))
+    }
+
+    /// Lets what passed the gate before and was stored through again, as long as who sent it may
+    /// still make agents work. It was counted when it came.
+    pub fn readmit(&self, role: Role) -> Option<Admitted> {
+        (role >= self.0.rules.min_role).then_some(Admitted(()))
     }
 
     /// Lets somebody through, and counts them.

@@ -12,6 +12,7 @@ pub mod egress_rule;
 pub mod event;
 pub mod grant;
 pub mod host;
+pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod message;
@@ -19,6 +20,7 @@ pub mod money;
 pub mod policy;
 pub mod principal;
 pub mod run;
+pub mod scopes;
 pub mod secret;
 pub mod time;
 pub mod tool;
@@ -36,6 +38,9 @@ pub use grant::{Access, CommandRule, Grant, PathRule, ToolLimits};
 pub use host::{
     Destination, EgressLimits, HostDenial, HostName, HostPattern, HostPolicy, HostRule, HostVerdict,
 };
+pub use identity::{
+    LinkRecord, PairingRecord, PairingState, Platform, PrincipalRecord, TokenRecord,
+};
 pub use ids::{
     ApprovalId, BundleId, CapabilityId, ConversationId, EgressRuleId, EventId, IdSource, LinkId,
     MessageId, PairingId, PatternId, PrincipalId, RunId, SteerId, TokenId, ToolCallId,
@@ -50,6 +55,7 @@ pub use run::{
     Confinement, InterruptMode, OnBusy, Run, RunError, RunInput, RunLimits, RunState, Usage,
     WaitReason,
 };
+pub use scopes::{ScopeKind, Scopes};
 pub use secret::Secret;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use tool::{

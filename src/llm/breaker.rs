@@ -15,17 +15,34 @@ use tokio::time::Instant;
 
 use super::error::ErrorClass;
 
-/// Failures within [`WINDOW`] that open it.
-const FAILURES: usize = 5;
-/// The window in which failures count together.
-const WINDOW: Duration = Duration::from_secs(30);
-/// First rest after failures that may pass by themselves.
-const REST: Duration = Duration::from_secs(15);
-/// The rest doubles with each probe that fails, up to this.
-const REST_MAX: Duration = Duration::from_secs(300);
-/// Rest after failures that a person has to mend: a key that is refused, an account without
-/// credit. A new key ends it at once.
-const LONG_REST: Duration = Duration::from_secs(900);
+/// How patient breakers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerOptions {
+    /// Failures within the window that open it (SECURITY.md: five).
+    pub failures: usize,
+    /// The window in which failures count together (SECURITY.md: 30 s).
+    pub window: Duration,
+    /// First rest after failures that may pass by themselves.
+    pub rest: Duration,
+    /// The rest doubles with each probe that fails, up to this.
+    pub rest_max: Duration,
+    /// Rest after failures that a person has to mend: a key that is refused, an account without
+    /// credit. A new key ends it at once.
+    pub long_rest: Duration,
+}
+
+impl Default for BreakerOptions {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            window: Duration::from_secs(30),
+            rest: Duration::from_secs(15),
+            rest_max: Duration::from_secs(300),
+            long_rest: Duration::from_secs(900),
+        }
+    }
+}
+
 /// Longest rest that a provider may ask for.
 const ASKED_REST_MAX: Duration = Duration::from_secs(3_600);
 
@@ -107,6 +124,7 @@ pub(super) enum Change {
 /// The failures of one model.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
+    options: BreakerOptions,
     failures: VecDeque<Instant>,
     open: Option<Open>,
 }
@@ -120,6 +138,10 @@ struct Open {
 }
 
 impl Breaker {
+    pub(super) fn new(options: BreakerOptions) -> Self {
+        Self { options, ..Self::default() }
+    }
+
     pub(super) fn admit(&mut self, now: Instant) -> Admission {
         let Some(open) = &mut self.open else { return Admission::Free };
         let rests = open.until.saturating_duration_since(now);
@@ -157,23 +179,24 @@ impl Breaker {
                     Change::None
                 }
                 Blame::Passing => {
-                    let rest = open.rest.saturating_mul(2).min(REST_MAX);
+                    let rest = open.rest.saturating_mul(2).min(self.options.rest_max);
                     self.rest(class, asked.map_or(rest, |a| a.min(ASKED_REST_MAX).max(rest)), now)
                 }
-                Blame::Lasting => self.rest(class, LONG_REST, now),
+                Blame::Lasting => self.rest(class, self.options.long_rest, now),
             };
         }
         match blame(class) {
             Blame::None => Change::None,
-            Blame::Lasting => self.rest(class, LONG_REST, now),
+            Blame::Lasting => self.rest(class, self.options.long_rest, now),
             Blame::Passing => {
                 self.failures.push_back(now);
-                self.failures.retain(|at| now.saturating_duration_since(*at) < WINDOW);
-                if self.failures.len() < FAILURES {
+                let window = self.options.window;
+                self.failures.retain(|at| now.saturating_duration_since(*at) < window);
+                if self.failures.len() < self.options.failures {
                     return Change::None;
                 }
                 let asked = asked.unwrap_or_default().min(ASKED_REST_MAX);
-                self.rest(class, REST.max(asked), now)
+                self.rest(class, self.options.rest.max(asked), now)
             }
         }
     }
@@ -218,6 +241,10 @@ mod tests {
 
     use super::*;
 
+    const FAILURES: usize = 5;
+    const WINDOW: Duration = Duration::from_secs(30);
+    const REST: Duration = Duration::from_secs(15);
+    const LONG_REST: Duration = Duration::from_secs(900);
     const PASSING: [ErrorClass; 4] =
         [ErrorClass::RateLimit, ErrorClass::Timeout, ErrorClass::Network, ErrorClass::Overloaded];
 

@@ -32,7 +32,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub use breaker::BreakerState;
+pub use breaker::{BreakerOptions, BreakerState};
 pub use error::{ErrorClass, Failure, LlmError};
 pub use options::{BreakerChange, ModelOptions, Options, Provider, ProviderError, Watcher};
 pub use router::ModelHealth;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::breaker::BreakerState;
+use super::breaker::{BreakerOptions, BreakerState};
 use crate::{
     domain::{Clock, Secret, SystemClock, Usd},
     runtime::RetryPolicy,
@@ -124,6 +124,8 @@ pub struct Options {
     /// A proxy for requests to models, such as `http://127.0.0.1:3128`. The environment's proxy
     /// variables are not read: where prompts go is the configuration's decision.
     pub proxy: Option<String>,
+    /// When a model that fails is left alone, and for how long.
+    pub breaker: BreakerOptions,
     /// Who is told of models that rest.
     pub watcher: Option<Watcher>,
     /// For dates in `Retry-After`.
@@ -146,6 +148,7 @@ impl Default for Options {
             },
             retry_after_max: Duration::from_secs(30),
             proxy: None,
+            breaker: BreakerOptions::default(),
             watcher: None,
             clock: Arc::new(SystemClock),
             // Without randomness the jitter is lost, not the retry.

@@ -88,7 +88,8 @@ impl Router {
         let entry = |(name, mut model): (String, ModelOptions)| {
             let url = endpoint(&model).map_err(|reason| config(&name, reason))?;
             let key = RwLock::new(model.api_key.take());
-            Ok((name, Entry { options: model, url, key, breaker: Mutex::default() }))
+            let breaker = Mutex::new(Breaker::new(options.breaker));
+            Ok((name, Entry { options: model, url, key, breaker }))
         };
         Ok(Self {
             entries: models.into_iter().map(entry).collect::<Result<_, _>>()?,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Inner,
     ending::End,
+    scoped,
     transition::{Actor, change},
 };
 use crate::{
@@ -64,6 +65,9 @@ pub(super) async fn decide(
             return deny(tx, run, call, reason, &"tool.bad_arguments".into()).await;
         }
     };
+    if let Err(denied) = scoped::check(tx, inner, run, &call.tool).await? {
+        return deny(tx, run, call, denied.to_string(), &denied.rule().into()).await;
+    }
     let hosts = inner.hosts.effective(&agent.name);
     let facts = invocation.facts();
     match policy::decide(&Policy::builtin(), &asked(run, agent, &hosts, &facts)) {

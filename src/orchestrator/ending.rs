@@ -11,7 +11,6 @@ use super::{
     transition::{Actor, change},
 };
 use crate::{
-    auth::Admitted,
     domain::{
         Approval, ApprovalState, AuditKind, Author, BundleId, CallInput, CallState, EventBody,
         Part, RunError, RunId, RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus,
@@ -293,6 +292,10 @@ async fn follow_up(
     let Some(mut conversation) = tx.conversations().get(run.conversation_id).await? else {
         return Ok(None);
     };
+    let sender = inner.tokens.directory().current(steer.principal);
+    let Some(admitted) = sender.and_then(|sender| inner.gate.readmit(sender.role)) else {
+        return Ok(None);
+    };
     let draft = Draft {
         principal: steer.principal,
         surface: run.surface,
@@ -302,7 +305,9 @@ async fn follow_up(
         metadata: std::collections::BTreeMap::new(),
         retry_of: None,
         base_bundle_id: conversation.head_bundle_id,
-        admitted: Admitted::of_stored(),
+        admitted,
+        // The run that ends has heard the steer, so it is narrowed by who sent it.
+        tools: tx.run_scopes().tools(run.id).await?,
     };
     match create::insert(tx, inner, &mut conversation, draft, actor).await {
         Ok(started) => Ok(Some(started.id)),

@@ -24,8 +24,10 @@ mod health;
 mod hosts;
 mod live;
 mod model;
+mod narrowed;
 mod recovery;
 mod run_task;
+mod scoped;
 mod step;
 mod supervisor;
 mod transition;
@@ -62,7 +64,7 @@ pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, San
 pub use crate::store::{Page, Paged, RunFilter, UsageBy};
 
 use crate::{
-    auth::{Authorizer, Gate, HostPolicies},
+    auth::{Authorizer, Gate, HostPolicies, TokenTable},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -114,6 +116,8 @@ pub struct Parts {
     pub tools: Tools,
     /// Rules and agents.
     pub authorizer: Authorizer,
+    /// Who may act now, and by which tokens.
+    pub tokens: TokenTable,
     /// Which machines each agent may reach now.
     pub hosts: HostPolicies,
     /// Secrets to keep out of what is stored.
@@ -144,6 +148,7 @@ struct Inner {
     llm: Llm,
     tools: Tools,
     authorizer: Authorizer,
+    tokens: TokenTable,
     hosts: HostPolicies,
     layers: hosts::Layers,
     redactor: Redactor,
@@ -164,7 +169,7 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, hosts, redactor, .. } = parts;
+        let Parts { store, llm, tools, authorizer, tokens, hosts, redactor, .. } = parts;
         let Parts { alerts, gate, budgets, clock, live, tasks, .. } = parts;
         let set = store.read().await?.budgets().all().await?;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
@@ -174,6 +179,7 @@ impl Orchestrator {
             llm,
             tools,
             authorizer,
+            tokens,
             hosts,
             redactor,
             alerts,

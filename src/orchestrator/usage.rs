@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Orchestrator, error::CommandError};
 use crate::{
-    auth::{Permit, Read, Scope},
+    auth::{Permit, Read},
     domain::{Day, Usd, limits},
     store::{Page, UsageBy, UsageFilter, UsageSum},
 };
@@ -94,10 +94,11 @@ impl Orchestrator {
                 detail: format!("`from` ({from}) lies behind `to` ({to})"),
             });
         }
-        let principal = match permit.scope() {
-            Scope::Own(me) => Some(me),
-            Scope::Any => None,
-        };
+        let scope = permit.scope();
+        // The sums do not tell conversations apart: whoever may not know all of them sees their own.
+        let is_narrowed = scope.scopes().agents.is_some() || scope.scopes().conversations.is_some();
+        let me = is_narrowed.then_some(permit.context().principal.id);
+        let principal = scope.owner().or(me);
         let filter = UsageFilter { from, to, principal };
         let mut reader = self.inner.store.read().await?;
         let rows = u32::try_from(page.rows()).unwrap_or(u32::MAX);

@@ -11,6 +11,7 @@ use super::{
     create::{self, BUSY_INTERRUPT, Draft, visible_conversation, whole},
     ending::{self, End, finish},
     error::{CommandError, check_input, check_reason},
+    scoped::{hears, tools_of},
     transition::{Actor, change},
 };
 use crate::{
@@ -275,6 +276,7 @@ async fn accept_steer(
     };
     tx.steers().insert(&steer).await?;
     admitted.store();
+    hears(tx, run.id, cx).await?;
     run.steers_waiting += 1;
     tx.event(run, EventBody::SteerAccepted { steer_id: steer.id, input: steer.input.text() })?;
     let data = json!({ "verb": "steer", "steer_id": steer.id });
@@ -309,7 +311,10 @@ async fn resume(
                 format!("a decision is needed first: {}", ids.join(", ")),
             ));
         }
-        WaitReason::Input => answer(tx, run, input, &inner.redactor).await?,
+        WaitReason::Input => {
+            hears(tx, run.id, cx).await?;
+            answer(tx, run, input, &inner.redactor).await?;
+        }
         WaitReason::Interrupted | WaitReason::Operator | WaitReason::Backoff => {
             if let Some(input) = input {
                 let admitted = inner.admit(cx)?;
@@ -455,6 +460,7 @@ async fn retry(
         retry_of: Some(id),
         base_bundle_id: conversation.head_bundle_id,
         admitted: inner.admit(permit.context())?,
+        tools: tools_of(permit.context()),
     };
     create::insert(tx, inner, &mut conversation, draft, &actor).await
 }
@@ -503,6 +509,7 @@ async fn fork(
         retry_of: None,
         base_bundle_id: Some(wanted),
         admitted,
+        tools: tools_of(permit.context()),
     };
     create::insert(tx, inner, &mut conversation, draft, &actor).await
 }

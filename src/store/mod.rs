@@ -20,11 +20,16 @@ mod error;
 mod events;
 mod idempotency;
 mod known;
+mod links;
 mod page;
+mod pairings;
 mod policies;
+mod principals;
+mod run_scopes;
 mod runs;
 mod steers;
 mod steps;
+mod tokens;
 mod tx;
 mod usage;
 mod waiting;
@@ -47,11 +52,16 @@ pub use egress_rules::EgressRules;
 pub use error::{OpenError, StoreError};
 pub use events::Events;
 pub use idempotency::{IdempotencyKeys, StoredAnswer};
+pub use links::Links;
 pub use page::{Page, Paged};
+pub use pairings::Pairings;
 pub use policies::{Named, Policies};
+pub use principals::Principals;
+pub use run_scopes::RunScopes;
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use steers::{Steer, Steers};
 pub use steps::StepRow;
+pub use tokens::Tokens;
 pub use tx::{Committed, Tx};
 pub use usage::{UsageBy, UsageFilter, UsageKey, UsageRows, UsageSum};
 pub use writer::{CommitHook, JobFuture};
@@ -250,6 +260,26 @@ impl Reader {
     /// What was used by whom on which day.
     pub fn usage(&mut self) -> UsageRows<'_> {
         UsageRows { conn: &mut self.conn }
+    }
+
+    /// Who may act.
+    pub fn principals(&mut self) -> Principals<'_> {
+        Principals { conn: &mut self.conn }
+    }
+
+    /// Their tokens.
+    pub fn tokens(&mut self) -> Tokens<'_> {
+        Tokens { conn: &mut self.conn }
+    }
+
+    /// Accounts that stand for them.
+    pub fn links(&mut self) -> Links<'_> {
+        Links { conn: &mut self.conn }
+    }
+
+    /// Requests for such links.
+    pub fn pairings(&mut self) -> Pairings<'_> {
+        Pairings { conn: &mut self.conn }
     }
 
     /// Versions of the policy, and which one is in force.

@@ -25,12 +25,17 @@ use super::{
     error::StoreError,
     idempotency::IdempotencyKeys,
     known::Known,
+    links::Links,
+    pairings::Pairings,
     policies::Policies,
+    principals::Principals,
+    run_scopes::RunScopes,
     runs::{RunCore, Runs},
     steers::Steers,
     steps::StepRow,
     usage::{UsageKey, UsageSum},
     waiting::Waiting,
+    tokens::Tokens,
 };
 use crate::{
     domain::{
@@ -199,6 +204,31 @@ impl Tx {
     /// Which machines agents may reach.
     pub const fn egress_rules(&mut self) -> EgressRules<'_> {
         EgressRules { conn: &mut self.conn }
+    }
+
+    /// Who may act.
+    pub const fn principals(&mut self) -> Principals<'_> {
+        Principals { conn: &mut self.conn }
+    }
+
+    /// Their tokens.
+    pub const fn tokens(&mut self) -> Tokens<'_> {
+        Tokens { conn: &mut self.conn }
+    }
+
+    /// Accounts that stand for them.
+    pub const fn links(&mut self) -> Links<'_> {
+        Links { conn: &mut self.conn }
+    }
+
+    /// Requests for such links.
+    pub const fn pairings(&mut self) -> Pairings<'_> {
+        Pairings { conn: &mut self.conn }
+    }
+
+    /// What narrows runs.
+    pub const fn run_scopes(&mut self) -> RunScopes<'_> {
+        RunScopes { conn: &mut self.conn }
     }
 
     /// Versions of the policy, and which one is in force.

@@ -3,6 +3,7 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+mod breakers;
 mod talk;
 
 use std::time::Duration;

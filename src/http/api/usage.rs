@@ -58,7 +58,7 @@ pub(super) async fn show(
     caller: Caller,
     Query(query): Query<UsageQuery>,
 ) -> Result<Json<UsageReport>, Problem> {
-    let permit = app.authorizer().read(&caller.cx);
+    let permit = app.authorizer().read(&caller.cx)?;
     let UsageQuery { from, to, by, limit, cursor } = query;
     let by = match by {
         By::Agent => UsageBy::Agent,
