@@ -9,7 +9,10 @@ use super::{
     trail::Trail,
 };
 use crate::{
-    auth::{self, AuditSink, Authenticator, Authorizer, Gate, HostPolicies, TokenEntry, TokenTable, authn},
+    auth::{
+        self, AuditSink, Authenticator, Authorizer, Gate, HostPolicies, Policies, TokenEntry,
+        TokenTable, authn, policy::Policy,
+    },
     domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
@@ -93,6 +96,9 @@ pub(super) async fn daemon(
         authorizer: authorizer.clone(),
         tokens: tokens.clone(),
         hosts,
+        // What is in force takes its place before anything is decided.
+        policies: Policies::new(Arc::new(Policy::builtin())),
+        policy_file: settings.policy.clone(),
         redactor: redactor.clone(),
         alerts,
         gate: Gate::new(settings.bounds.gate),

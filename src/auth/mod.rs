@@ -7,11 +7,12 @@ pub mod area;
 pub mod authn;
 pub mod authorize;
 pub mod context;
-pub mod gate;
 pub mod directory;
+pub mod gate;
 pub mod hosts;
 pub mod keys;
 pub mod permit;
+pub mod policies;
 pub mod policy;
 pub mod rates;
 
@@ -25,11 +26,12 @@ pub use area::{
 pub use authn::{AuthError, Authenticator, TokenEntry, TokenTable, Verified};
 pub use authorize::{Authorizer, Denied};
 pub use context::{CallContext, Scope};
-pub use gate::{Admitted, Asked, Gate, GateFacts, GateRules, GateVerdict, Turned};
 pub use directory::{Arrivals, Directory};
+pub use gate::{Admitted, Asked, Gate, GateFacts, GateRules, GateVerdict, Turned};
 pub use hosts::HostPolicies;
 pub use keys::{Key, Keys, Purpose};
 pub use permit::{Control, Decide, Permit, Read, StartRun, Verb};
+pub use policies::Policies;
 pub use rates::RequestRates;
 
 /// Where refusals are recorded. The composition root gives one that writes to the store; it must

@@ -48,7 +48,7 @@ pub use ids::{
 pub use message::{Author, Message, Part, UserInput};
 pub use money::Usd;
 pub use policy::{
-    PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, Ruling, StoredPolicy,
+    PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, StoredPolicy,
 };
 pub use principal::{Principal, Role, Surface};
 pub use run::{

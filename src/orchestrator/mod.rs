@@ -25,6 +25,7 @@ mod hosts;
 mod live;
 mod model;
 mod narrowed;
+mod policy;
 mod recovery;
 mod run_task;
 mod scoped;
@@ -52,11 +53,16 @@ pub use create::{LimitsPatch, NewRun};
 pub use egress::{
     CheckedAddress, EgressAnswer, EgressLayer, EgressQuestion, EgressRuleView, NewEgressRule,
 };
-pub use error::CommandError;
+pub use error::{CommandError, StartError};
 pub use feed::{Frame, Subscription};
 pub use health::{HealthReport, ModelReport};
 pub use hosts::Configured;
 pub use live::Live;
+pub use policy::{
+    BUILTIN, Difference, Judged, NewPolicy, PastApproval, PastCall, PastDecision, PolicyAnswer,
+    PolicyChange, PolicyEntry, PolicyFault, PolicyQuestion, PolicyRefused, PolicyView, ReplayAsked,
+    ReplayCounts, ReplayPage,
+};
 pub use usage::{UsageItem, UsageQuestion, UsageReport, UsageTotal};
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
@@ -64,11 +70,11 @@ pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, San
 pub use crate::store::{Page, Paged, RunFilter, UsageBy};
 
 use crate::{
-    auth::{Authorizer, Gate, HostPolicies, TokenTable},
+    auth::{Authorizer, Gate, HostPolicies, Policies, TokenTable, policy::Policy},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
-    store::{Store, StoreError},
+    store::Store,
     tools::Tools,
 };
 
@@ -120,6 +126,10 @@ pub struct Parts {
     pub tokens: TokenTable,
     /// Which machines each agent may reach now.
     pub hosts: HostPolicies,
+    /// The policy that decides; what is in force is put there at start and with each change.
+    pub policies: Policies,
+    /// The policy of the file that the configuration names, if it names one.
+    pub policy_file: Option<Arc<Policy>>,
     /// Secrets to keep out of what is stored.
     pub redactor: Redactor,
     /// What those who run the daemon are told.
@@ -151,6 +161,7 @@ struct Inner {
     tokens: TokenTable,
     hosts: HostPolicies,
     layers: hosts::Layers,
+    policy: policy::InForce,
     redactor: Redactor,
     alerts: Alerts,
     gate: Gate,
@@ -167,10 +178,11 @@ impl Orchestrator {
     /// an older daemon must be dead before this is called.
     ///
     /// # Errors
-    /// When the store cannot be read.
-    pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, tokens, hosts, redactor, .. } = parts;
-        let Parts { alerts, gate, budgets, clock, live, tasks, .. } = parts;
+    /// When the store cannot be read, or no policy can be put in force: without one nothing runs.
+    pub async fn start(parts: Parts, options: Options) -> Result<Self, StartError> {
+        let Parts { store, llm, tools, authorizer, tokens, hosts, .. } = parts;
+        let Parts { policies, policy_file, redactor, clock, live, tasks, .. } = parts;
+        let Parts { alerts, gate, budgets, .. } = parts;
         let set = store.read().await?.budgets().all().await?;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
@@ -181,6 +193,7 @@ impl Orchestrator {
             authorizer,
             tokens,
             hosts,
+            policy: policy::InForce::new(policies),
             redactor,
             alerts,
             gate,
@@ -194,6 +207,7 @@ impl Orchestrator {
             tasks: tasks.clone(),
             options,
         });
+        inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
         recovery::recover(&inner).await?;
         let supervised = Arc::clone(&inner);

@@ -33,9 +33,9 @@ use super::{
     runs::{RunCore, Runs},
     steers::Steers,
     steps::StepRow,
+    tokens::Tokens,
     usage::{UsageKey, UsageSum},
     waiting::Waiting,
-    tokens::Tokens,
 };
 use crate::{
     domain::{

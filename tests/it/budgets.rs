@@ -125,7 +125,8 @@ async fn a_hundred_runs_at_once_and_kills_never_overspend_the_day() {
     // The same sums by every other way of counting.
     let report = daemon.get("/api/v1/usage?by=principal").await.expect(200);
     let total = &report["total"];
-    let counted = total["input_tokens"].as_u64().unwrap() + total["output_tokens"].as_u64().unwrap();
+    let counted =
+        total["input_tokens"].as_u64().unwrap() + total["output_tokens"].as_u64().unwrap();
     assert_eq!(counted, now.used_tokens);
     // Raised, they all go on by themselves.
     let told = daemon.cli(&["budget", "set", "org", "--tokens-per-day", "none"]).await;
@@ -169,7 +170,8 @@ async fn a_used_up_budget_pauses_the_run_says_what_to_do_and_is_told_once() {
     let path = format!("/api/v1/runs/{second}/resume");
     daemon.call(Method::POST, &path, ALICE, Some(&json!({}))).await.unwrap().expect(202);
     daemon.wait_for(&second, &["paused"]).await;
-    let told = daemon.cli(&["budget", "set", "principal", "alice", "--tokens-per-day", "9000"]).await;
+    let told =
+        daemon.cli(&["budget", "set", "principal", "alice", "--tokens-per-day", "9000"]).await;
     assert_eq!(told.code, Some(0), "{told:?}");
     for run in [&first, &second] {
         daemon.wait_for(run, &["succeeded"]).await;
@@ -198,7 +200,10 @@ async fn money_is_counted_with_prices_and_an_agent_has_its_own_budget() {
     assert_eq!(refused["data"]["limit"], "agent.usd_per_day");
     assert_eq!(refused["data"]["allowed"], "0.0005");
     let now = used(&daemon, &BudgetSubject::of(BudgetScope::Agent, "thrifty")).await;
-    assert!(now.used <= "0.0005".parse().unwrap() && now.used > "0.0002".parse().unwrap(), "{now:?}");
+    assert!(
+        now.used <= "0.0005".parse().unwrap() && now.used > "0.0002".parse().unwrap(),
+        "{now:?}"
+    );
     // Another agent has no such budget.
     let other = submit(&daemon, ALICE, &json!({"agent": "reader", "input": "script:say x"})).await;
     daemon.wait_for(&other, &["succeeded"]).await;

@@ -114,7 +114,8 @@ async fn a_principal_has_its_share_of_sockets_and_streams_and_gets_places_back()
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut again = Ws::open(&daemon, ADMIN).await;
-        if timeout(Duration::from_secs(5), again.frame()).await.is_ok_and(|f| f["type"] == "hello") {
+        if timeout(Duration::from_secs(5), again.frame()).await.is_ok_and(|f| f["type"] == "hello")
+        {
             break;
         }
         assert!(Instant::now() < deadline, "the place does not come back");
@@ -163,7 +164,10 @@ async fn an_address_has_its_share_of_connections() {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut stream = TcpStream::connect(&address).await.unwrap();
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap_or_default();
         if answer.starts_with("HTTP/1.1 200") {
@@ -243,7 +247,10 @@ async fn the_gate_stands_in_front_of_every_way_to_make_an_agent_work() {
     assert!(new.is_empty(), "do these make an agent work? list them above: {new:?}");
 
     let fake = provider();
-    fake.script("bad", [Turn::text("x").after([Fault::Status(400, None, "invalid_request_error")])]);
+    fake.script(
+        "bad",
+        [Turn::text("x").after([Fault::Status(400, None, "invalid_request_error")])],
+    );
     let more = "[llm.gate]\nmin_role = \"admin\"\nexempt_role = \"overlord\"\n";
     let daemon = started(&fake, more).await;
     let done = daemon.submit("open", "script:say done").await;

@@ -94,7 +94,10 @@ async fn a_service_that_cannot_be_reached_rests_too() {
     for _ in 0..5 {
         assert_eq!(ask(&llm).await.unwrap_err().class(), ErrorClass::Network);
     }
-    assert!(matches!(state(&llm, "default"), BreakerState::Open { class: ErrorClass::Network, .. }));
+    assert!(matches!(
+        state(&llm, "default"),
+        BreakerState::Open { class: ErrorClass::Network, .. }
+    ));
 }
 
 #[tokio::test]
@@ -208,18 +211,20 @@ async fn a_failure_goes_to_a_fallback_only_where_that_can_help() {
             options.models.get_mut("default").unwrap().fallbacks = vec!["fallback".to_owned()];
             llm(options)
         };
-        let conversation = |n: u8| Talk::new(
-            match n {
-                0 => with(model(&fake, BOTH[0])),
-                1 => with(model(&other, BOTH[0])),
-                _ => {
-                    let mut small = model(&other, BOTH[0]);
-                    small.context_tokens = Some(500);
-                    with(small)
-                }
-            },
-            &format!("script:x {n}"),
-        );
+        let conversation = |n: u8| {
+            Talk::new(
+                match n {
+                    0 => with(model(&fake, BOTH[0])),
+                    1 => with(model(&other, BOTH[0])),
+                    _ => {
+                        let mut small = model(&other, BOTH[0]);
+                        small.context_tokens = Some(500);
+                        with(small)
+                    }
+                },
+                &format!("script:x {n}"),
+            )
+        };
         assert_eq!(conversation(0).ask().await.is_ok(), same_service, "{fault:?} same");
         assert_eq!(conversation(1).ask().await.is_ok(), other_service, "{fault:?} other");
         assert_eq!(conversation(2).ask().await.is_ok(), small, "{fault:?} small");

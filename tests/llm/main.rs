@@ -1,9 +1,9 @@
 //! The real client against a fake provider over real HTTP, in both wire formats.
 #![cfg(test)]
 
+mod breakers;
 #[path = "../support/mod.rs"]
 mod support;
-mod breakers;
 mod talk;
 
 use std::time::Duration;

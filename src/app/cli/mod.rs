@@ -15,6 +15,8 @@ mod failure;
 mod health;
 mod init;
 pub(crate) mod out;
+mod policy_live;
+mod policy_words;
 mod render;
 mod runs;
 
@@ -135,6 +137,7 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Egress(command) => client(egress::egress(&context, command)),
         Command::Budget(command) => client(budgets::budget(&context, command)),
         Command::Usage(usage) => client(budgets::usage(&context, usage)),
+        Command::Policy(command) => client(policy_live::policy(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

@@ -166,6 +166,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("budget.conversation.tokens_per_day", "BUDGET_CONVERSATION_TOKENS_PER_DAY", Kind::Int, "0"),
     key("budget.principals.*.usd_per_day", "", Kind::Text, ""),
     key("budget.principals.*.tokens_per_day", "", Kind::Int, "0"),
+    key("policy.file", "POLICY_FILE", Kind::Text, ""),
     key("log.level", "LOG_LEVEL", Kind::Text, "info"),
     key("log.format", "LOG_FORMAT", Kind::Text, "auto"),
     key("log.file", "LOG_FILE", Kind::Text, ""),

@@ -2,6 +2,7 @@
 
 mod egress;
 mod limits;
+mod policy;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -65,6 +66,7 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         sessions_max: r.size("sandbox.sessions_max"),
         session_idle: Duration::from_secs(r.int("sandbox.session_idle_secs")),
         egress: r.egress(),
+        policy: r.policy(),
         log_level: r.text("log.level"),
         log_style: r.choice("log.format").unwrap_or(LogStyle::Auto),
         log_file: r.some("log.file").map(PathBuf::from),
