@@ -1,6 +1,7 @@
 //! The store on a real file: what is kept, what is refused, what a crash or a neighbour does.
 
 mod egress_rules;
+mod limits;
 mod policies;
 
 use std::{path::Path, sync::Arc, sync::Mutex};
@@ -446,7 +447,7 @@ async fn each_hot_query_uses_an_index() {
     let f = open(dir.path()).await.unwrap();
     let mut reader = f.store.read().await.unwrap();
     for sql in [
-        "SELECT id FROM runs WHERE state = 'queued' AND ready = 1 ORDER BY id LIMIT 1",
+        runs::CLAIMABLE,
         "SELECT id FROM runs WHERE state IN ('running', 'cancelling') ORDER BY id LIMIT 1",
         "SELECT id FROM runs WHERE wake_at IS NOT NULL AND wake_at <= 1 ORDER BY wake_at LIMIT 1",
         "SELECT id FROM runs WHERE conversation_id = 'c' AND state = 'queued' AND ready = 0 ORDER BY id LIMIT 1",

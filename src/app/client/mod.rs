@@ -178,15 +178,6 @@ impl Client {
         self.answer(request.header("idempotency-key", key).json(body)).await
     }
 
-    /// `PUT path`.
-    pub(crate) async fn put<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &Value,
-    ) -> Result<T, ClientError> {
-        self.answer(self.request(reqwest::Method::PUT, path).json(body)).await
-    }
-
     /// `DELETE path`.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), ClientError> {
         let request = self.request(reqwest::Method::DELETE, path);

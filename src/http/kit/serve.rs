@@ -197,7 +197,29 @@ where
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::duplex,
+        time::{Instant, sleep},
+    };
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_only_trickles_in_ends_its_connection() {
+        let (ours, mut theirs) = duplex(4_096);
+        let served = connection(ours, (), Arc::new(Router::new()), Stop::default());
+        let client = async {
+            let began = Instant::now();
+            theirs.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+            while theirs.write_all(b"x: y\r\n").await.is_ok() {
+                assert!(began.elapsed() < 2 * HEAD_WAIT, "it would never end");
+                sleep(Duration::from_secs(5)).await;
+            }
+            began.elapsed()
+        };
+        let ((), lasted) = tokio::join!(served, client);
+        assert!(lasted >= HEAD_WAIT, "{lasted:?}");
+    }
 
     #[test]
     fn the_answer_to_a_full_house_is_well_formed() {
