@@ -23,6 +23,16 @@ use crate::{
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// What the daemon's clients present.
 pub(crate) const TOKEN: &str = "bench-token-0123456789-0123456789-0123456789";
+/// One token at one address stands for all clients of a measurement: its share is all there is.
+const SHARES: [(&str, &str); 7] = [
+    ("AGENT_RUNTIME_LIMITS_QUEUED_RUNS_PER_PRINCIPAL", "10000"),
+    ("AGENT_RUNTIME_LIMITS_REQUESTS_PER_MINUTE_PER_PRINCIPAL", "0"),
+    ("AGENT_RUNTIME_LIMITS_REQUESTS_PER_MINUTE_PER_ADDRESS", "0"),
+    ("AGENT_RUNTIME_LIMITS_CONNECTIONS_PER_ADDRESS", "4096"),
+    ("AGENT_RUNTIME_LIMITS_WEBSOCKETS_PER_PRINCIPAL", "500"),
+    ("AGENT_RUNTIME_LIMITS_STREAMS_PER_PRINCIPAL", "2048"),
+    ("AGENT_RUNTIME_LIMITS_MODEL_REQUESTS_PER_MINUTE_PER_PRINCIPAL", "0"),
+];
 /// How often a start is looked at.
 const LOOK: Duration = Duration::from_micros(200);
 
@@ -57,17 +67,17 @@ pub(crate) struct Used {
 impl Daemon {
     /// A directory and a configuration; nothing runs yet.
     pub(crate) fn prepare(fake: &Fake) -> anyhow::Result<Self> {
+        Self::prepare_with(fake, "")
+    }
+
+    /// The same with more configuration at the end.
+    pub(crate) fn prepare_with(fake: &Fake, more: &str) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("art-bench-").tempdir()?;
         let config = format!(
             "[auth]\ntoken = \"{TOKEN}\"\n[llm]\nprovider = \"openai\"\nbase_url = \"{}\"\n\
              model = \"fake\"\napi_key = \"sk-bench-0123456789\"\ntimeout_secs = 60\n\
              [agents.bench]\nsystem_prompt = \"bench\"\ntools = [\"read_file\", \"exec\"]\n\
-             allowed_commands = [\"*\"]\n\
-             # One token stands for all clients of a measurement: nobody's share is less than all.\n\
-             [limits]\nqueued_runs_per_principal = 10000\n\
-             requests_per_minute_per_principal = 0\nrequests_per_minute_per_address = 0\n\
-             connections_per_address = 4096\nwebsockets_per_principal = 500\n\
-             streams_per_principal = 2048\nmodel_requests_per_minute_per_principal = 0\n",
+             allowed_commands = [\"*\"]\n{more}",
             fake.url()
         );
         let mut file = fs::OpenOptions::new()
@@ -109,6 +119,7 @@ impl Daemon {
             .args(["serve", "--http-addr", "127.0.0.1:0", "--allow-root"])
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .envs(SHARES)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(log)

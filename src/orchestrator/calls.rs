@@ -6,13 +6,17 @@ use serde_json::{Value, json};
 
 use super::{
     Inner,
+    capabilities::{self, Held},
     ending::End,
     policy::{Basis, bound_version, record},
     scoped,
     transition::{Actor, change},
 };
 use crate::{
-    auth::policy::{self, Verdict},
+    auth::{
+        capability::Refusal,
+        policy::{self, Layer, Verdict},
+    },
     domain::{
         AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallFacts,
         CallInput, CallState, DecisionScope, Effect, EventBody, Grant, HostPolicy, Risk, Role,
@@ -57,6 +61,7 @@ pub(super) async fn decide(
     inner: &Inner,
     run: &mut RunCore,
     agent: &AgentDef,
+    held: &mut Option<Held>,
     call: &mut ToolCall,
 ) -> Result<Decided, StoreError> {
     let invocation = match tools::parse(&call.tool, &call.args) {
@@ -73,6 +78,12 @@ pub(super) async fn decide(
     }
     let hosts = inner.hosts.effective(&agent.name);
     let facts = invocation.facts();
+    // Between "the agent may use the tool", which policy says first, and every other rule.
+    if agent.tools.contains(&facts.tool)
+        && let Err(why) = capabilities::check(tx, inner, run, agent, held, &facts).await?
+    {
+        return refuse(tx, run, held.as_ref(), call, &why).await;
+    }
     let policy = inner.policy.current();
     let question = asked(inner, run, agent, &hosts, &facts);
     let verdict = policy::decide(&policy, &question);
@@ -80,13 +91,17 @@ pub(super) async fn decide(
     let basis = Basis::of(&policy, &verdict);
     match verdict {
         Verdict::Deny { reason, .. } => deny(tx, run, call, reason, &basis).await,
-        Verdict::Allow { grant, risk, rule, .. } => {
+        Verdict::Allow { grant, risk, rule, layer } => {
             call.risk = risk;
             if let Some((question, options)) = invocation.question() {
                 let text = question_text(question, options);
                 advance(call, CallInput::Gate)?;
                 tx.calls().save(call).await?;
                 return Ok(Decided::Question(text));
+            }
+            let what = (&facts, &grant, layer == Layer::Rules);
+            if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
+                return refuse(tx, run, held.as_ref(), call, &why).await;
             }
             start(tx, run, call, &basis).await?;
             let note = (rule == policy::OFFLINE).then_some(OFFLINE_NOTE);
@@ -97,6 +112,10 @@ pub(super) async fn decide(
             call.risk = risk;
             let version = bound_version(agent, &policy);
             if is_approved(tx, run, &version, call, &egress).await? {
+                let what = (&facts, &grant, true);
+                if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
+                    return refuse(tx, run, held.as_ref(), call, &why).await;
+                }
                 start(tx, run, call, &basis).await?;
                 let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
                 return Ok(Decided::Start { invocation, grant, note: None });
@@ -107,6 +126,29 @@ pub(super) async fn decide(
             Ok(Decided::Gated)
         }
     }
+}
+
+/// The run's capability, or the part of it that the call needs, does not allow the call.
+async fn refuse(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    held: Option<&Held>,
+    call: &mut ToolCall,
+    why: &Refusal,
+) -> Result<Decided, StoreError> {
+    capabilities::denied(tx, run, held, call, why);
+    deny(tx, run, call, why.to_string(), &Basis::before_policy(why.rule())).await
+}
+
+/// Refuses a call of a run whose capability was revoked.
+pub(super) async fn refuse_revoked(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    held: Option<&Held>,
+    call: &mut ToolCall,
+) -> Result<(), StoreError> {
+    let why = held.map_or(Refusal::Missing, |held| Refusal::Revoked { id: held.id() });
+    refuse(tx, run, held, call, &why).await.map(drop)
 }
 
 /// What policy is asked about a call of this run. Whoever started it counts as what they are now; who

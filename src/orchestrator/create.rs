@@ -239,6 +239,7 @@ pub(super) async fn insert(
     draft: Draft<'_>,
     actor: &Actor,
 ) -> Result<Run, CommandError> {
+    inner.check_not_locked()?;
     if tx.queued() >= inner.options.queued_max {
         return Err(CommandError::QUEUE_FULL);
     }

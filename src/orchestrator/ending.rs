@@ -312,7 +312,7 @@ async fn follow_up(
     match create::insert(tx, inner, &mut conversation, draft, actor).await {
         Ok(started) => Ok(Some(started.id)),
         // The steer comes back as failed instead.
-        Err(CommandError::Full { .. }) => Ok(None),
+        Err(CommandError::Full { .. } | CommandError::LockedDown) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -13,6 +13,7 @@ mod approvals;
 mod budgets;
 mod bundles;
 mod calls;
+mod capabilities;
 mod commands;
 mod create;
 mod egress;
@@ -23,6 +24,7 @@ mod gate;
 mod health;
 mod hosts;
 mod live;
+mod lockdown;
 mod model;
 mod narrowed;
 mod policy;
@@ -48,6 +50,7 @@ pub use budgets::{
     BudgetConfig,
     admin::{BudgetView, NewBudget},
 };
+pub use capabilities::CapabilityView;
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
 pub use egress::{
@@ -58,6 +61,7 @@ pub use feed::{Frame, Subscription};
 pub use health::{HealthReport, ModelReport};
 pub use hosts::Configured;
 pub use live::Live;
+pub use lockdown::{LockdownView, Stopped};
 pub use policy::{
     BUILTIN, Difference, Judged, NewPolicy, PastApproval, PastCall, PastDecision, PolicyAnswer,
     PolicyChange, PolicyEntry, PolicyFault, PolicyQuestion, PolicyRefused, PolicyView, ReplayAsked,
@@ -67,10 +71,13 @@ pub use usage::{UsageItem, UsageQuestion, UsageReport, UsageTotal};
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
-pub use crate::store::{Page, Paged, RunFilter, UsageBy};
+pub use crate::store::{CapabilityFilter, Page, Paged, RunFilter, UsageBy};
 
 use crate::{
-    auth::{Authorizer, Gate, HostPolicies, Policies, TokenTable, policy::Policy},
+    auth::{
+        Authorizer, Gate, HostPolicies, Policies, TokenTable, capability::Authority,
+        policy::Policy,
+    },
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -122,6 +129,8 @@ pub struct Parts {
     pub tools: Tools,
     /// Rules and agents.
     pub authorizer: Authorizer,
+    /// Signs what runs and calls may do.
+    pub authority: Authority,
     /// Who may act now, and by which tokens.
     pub tokens: TokenTable,
     /// Which machines each agent may reach now.
@@ -158,6 +167,8 @@ struct Inner {
     llm: Llm,
     tools: Tools,
     authorizer: Authorizer,
+    authority: Authority,
+    lockdown: lockdown::Lockdown,
     tokens: TokenTable,
     hosts: HostPolicies,
     layers: hosts::Layers,
@@ -180,7 +191,7 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read, or no policy can be put in force: without one nothing runs.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StartError> {
-        let Parts { store, llm, tools, authorizer, tokens, hosts, .. } = parts;
+        let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
         let Parts { policies, policy_file, redactor, clock, live, tasks, .. } = parts;
         let Parts { alerts, gate, budgets, .. } = parts;
         let set = store.read().await?.budgets().all().await?;
@@ -189,8 +200,10 @@ impl Orchestrator {
             layers,
             store,
             llm,
+            lockdown: lockdown::Lockdown::new(tools.clone()),
             tools,
             authorizer,
+            authority,
             tokens,
             hosts,
             policy: policy::InForce::new(policies),
@@ -209,6 +222,7 @@ impl Orchestrator {
         });
         inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
+        inner.load_lockdown().await?;
         recovery::recover(&inner).await?;
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));

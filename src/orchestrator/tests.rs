@@ -91,6 +91,10 @@ async fn start(options: Options) -> Fixture {
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
+        authority: {
+            let keys = crate::auth::Keys::new(&crate::domain::Secret::new("k".repeat(32)));
+            crate::auth::capability::Authority::new(&keys.unwrap())
+        },
         tokens: crate::auth::TokenTable::new(people()),
         hosts: crate::auth::HostPolicies::default(),
         policies: crate::auth::Policies::new(Arc::new(crate::auth::policy::Policy::builtin())),
@@ -413,7 +417,8 @@ async fn run_again(then: &str) -> calls::Decided {
                 tx.approvals().save(&card).await?;
                 call.state = CallState::Approved;
                 inner.hosts.replace([(name, then)].into());
-                calls::decide(tx, &inner, &mut run, &def, &mut call).await
+                let mut held = capabilities::give(tx, &inner, &run, &def).await?;
+                calls::decide(tx, &inner, &mut run, &def, &mut held, &mut call).await
             })
         })
         .await;

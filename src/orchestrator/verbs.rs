@@ -296,6 +296,7 @@ async fn resume(
     if run.state != RunState::Paused {
         return Err(not_in_state(run, "run.not_paused", "only a paused run can be resumed"));
     }
+    inner.check_not_locked()?;
     let reason = run.wait_reason.unwrap_or(WaitReason::Operator);
     match reason {
         WaitReason::EffectUnknown | WaitReason::Budget => {
@@ -315,7 +316,10 @@ async fn resume(
             hears(tx, run.id, cx).await?;
             answer(tx, run, input, &inner.redactor).await?;
         }
-        WaitReason::Interrupted | WaitReason::Operator | WaitReason::Backoff => {
+        WaitReason::Interrupted
+        | WaitReason::Operator
+        | WaitReason::Backoff
+        | WaitReason::Lockdown => {
             if let Some(input) = input {
                 let admitted = inner.admit(cx)?;
                 let said = Said { input, if_ended: IfEnded::StartNewRun, admitted };

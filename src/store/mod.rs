@@ -12,6 +12,7 @@ mod budgets;
 mod bulk;
 mod bundles;
 mod calls;
+mod capabilities;
 mod cols;
 mod conversations;
 mod decisions;
@@ -21,6 +22,7 @@ mod events;
 mod idempotency;
 mod known;
 mod links;
+mod lockdown;
 mod page;
 mod pairings;
 mod policies;
@@ -46,6 +48,7 @@ pub use budget_use::{BudgetUse, BudgetUses};
 pub use budgets::{BudgetRow, Budgets};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
 pub use calls::Calls;
+pub use capabilities::{Capabilities, CapabilityFilter};
 pub use conversations::{Conversation, Conversations};
 pub use decisions::{DecisionKey, Decisions};
 pub use egress_rules::EgressRules;
@@ -53,6 +56,7 @@ pub use error::{OpenError, StoreError};
 pub use events::Events;
 pub use idempotency::{IdempotencyKeys, StoredAnswer};
 pub use links::Links;
+pub use lockdown::Lockdowns;
 pub use page::{Page, Paged};
 pub use pairings::Pairings;
 pub use policies::{Named, Policies};
@@ -235,6 +239,16 @@ impl Reader {
     /// The event log.
     pub fn events(&mut self) -> Events<'_> {
         Events { conn: &mut self.conn }
+    }
+
+    /// What runs and their calls may do.
+    pub fn capabilities(&mut self) -> Capabilities<'_> {
+        Capabilities { conn: &mut self.conn, revoked: None }
+    }
+
+    /// Whether the daemon is locked down.
+    pub fn lockdown(&mut self) -> Lockdowns<'_> {
+        Lockdowns { conn: &mut self.conn }
     }
 
     /// Snapshots.

@@ -18,6 +18,7 @@ use super::{
     budgets::Budgets,
     bundles::{Bundle, Bundles},
     calls::Calls,
+    capabilities::{Capabilities, Revoked},
     cols,
     conversations::{Conversation, Conversations},
     decisions::Decisions,
@@ -26,6 +27,7 @@ use super::{
     idempotency::IdempotencyKeys,
     known::Known,
     links::Links,
+    lockdown::Lockdowns,
     pairings::Pairings,
     policies::Policies,
     principals::Principals,
@@ -39,8 +41,9 @@ use super::{
 };
 use crate::{
     domain::{
-        AuditEntry, Author, BudgetSubject, Clock, ConversationId, Day, Event, EventBody, IdSource,
-        Message, MessageId, Part, PolicyDecision, PrincipalId, RunId, Timestamp, ToolCall,
+        AuditEntry, Author, BudgetSubject, CapabilityId, CapabilityRecord, Clock, ConversationId,
+        Day, Event, EventBody, IdSource, Message, MessageId, Part, PolicyDecision, PrincipalId,
+        RunId, Timestamp, ToolCall,
     },
     runtime::Redactor,
 };
@@ -60,6 +63,7 @@ pub struct Tx {
     uses: Uses,
     savepoint: Savepoint,
     known: Known,
+    revoked: Revoked,
     /// Calls that this job has inserted; written when it ends, as it leaves them.
     new_calls: Vec<ToolCall>,
 }
@@ -98,6 +102,7 @@ struct Pending {
     usage: Vec<(UsageKey, UsageSum)>,
     bundles: Vec<(Bundle, String)>,
     decisions: Vec<PolicyDecision>,
+    capabilities: Vec<CapabilityRecord>,
     audit: Vec<(Timestamp, AuditEntry)>,
     committed: Vec<Committed>,
 }
@@ -111,6 +116,7 @@ struct Mark {
     usage: usize,
     bundles: usize,
     decisions: usize,
+    capabilities: usize,
     audit: usize,
     queued: i64,
     waiting: usize,
@@ -138,6 +144,7 @@ impl Tx {
         let (pending, mark) = (Pending::default(), Mark::default());
         let savepoint = Savepoint::None;
         let (known, new_calls) = (Known::default(), Vec::new());
+        let revoked = Revoked::default();
         Self {
             conn,
             clock,
@@ -152,6 +159,7 @@ impl Tx {
             uses: Uses::default(),
             savepoint,
             known,
+            revoked,
             new_calls,
         }
     }
@@ -239,6 +247,26 @@ impl Tx {
     /// What policy decided; rows of this group are not there yet.
     pub const fn decisions(&mut self) -> Decisions<'_> {
         Decisions { conn: &mut self.conn }
+    }
+
+    /// What runs and their calls may do; rows of this group are not there yet.
+    pub const fn capabilities(&mut self) -> Capabilities<'_> {
+        Capabilities { conn: &mut self.conn, revoked: Some(&mut self.revoked) }
+    }
+
+    /// Stores a new capability.
+    pub fn capability(&mut self, record: CapabilityRecord) {
+        self.pending.capabilities.push(record);
+    }
+
+    /// Whether a capability of a run in progress was revoked.
+    pub fn is_revoked(&self, id: CapabilityId) -> bool {
+        self.revoked.holds(id)
+    }
+
+    /// Whether the daemon is locked down.
+    pub const fn lockdown(&mut self) -> Lockdowns<'_> {
+        Lockdowns { conn: &mut self.conn }
     }
 
     /// Answers that a repeated request gets again.
@@ -394,12 +422,14 @@ impl Tx {
             usage: self.pending.usage.len(),
             bundles: self.pending.bundles.len(),
             decisions: self.pending.decisions.len(),
+            capabilities: self.pending.capabilities.len(),
             audit: self.pending.audit.len(),
             queued: self.queued.added,
             waiting: self.waiting.mark(),
             uses: self.uses.mark(),
         };
         self.known.begin_job();
+        self.revoked.begin_job();
         if can_fail_alone { self.set_savepoint().await } else { Ok(()) }
     }
 
@@ -426,11 +456,13 @@ impl Tx {
         self.pending.usage.truncate(self.mark.usage);
         self.pending.bundles.truncate(self.mark.bundles);
         self.pending.decisions.truncate(self.mark.decisions);
+        self.pending.capabilities.truncate(self.mark.capabilities);
         self.pending.audit.truncate(self.mark.audit);
         self.queued.added = self.mark.queued;
         self.waiting.undo(self.mark.waiting);
         self.uses.undo(self.mark.uses);
         self.known.abandon_job();
+        self.revoked.abandon_job();
         self.new_calls.clear();
         self.execute(backend::UNDO_JOB).await?;
         self.savepoint = Savepoint::AtEnd;
@@ -444,6 +476,7 @@ impl Tx {
         self.uses.abandon_group();
         self.savepoint = Savepoint::None;
         self.known.abandon_group();
+        self.revoked.abandon_group();
         self.new_calls.clear();
         self.chain.abandon();
     }
@@ -463,8 +496,7 @@ impl Tx {
         self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
         self.savepoint = Savepoint::None;
         self.known.committed();
-        self.waiting.committed();
-        self.uses.committed();
+        self.revoked.committed();
         self.chain.keep();
         Ok(std::mem::take(&mut self.pending.committed))
     }

@@ -6,6 +6,7 @@ mod args;
 mod ask;
 mod audit;
 mod budgets;
+mod capabilities;
 mod chat;
 mod configuration;
 mod connect;
@@ -14,6 +15,7 @@ mod egress;
 mod failure;
 mod health;
 mod init;
+mod lockdown;
 pub(crate) mod out;
 mod policy_live;
 mod policy_words;
@@ -138,6 +140,8 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Budget(command) => client(budgets::budget(&context, command)),
         Command::Usage(usage) => client(budgets::usage(&context, usage)),
         Command::Policy(command) => client(policy_live::policy(&context, command)),
+        Command::Capability(command) => client(capabilities::capability(&context, command)),
+        Command::Lockdown(command) => client(lockdown::lockdown(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

@@ -5,8 +5,10 @@
 //! anywhere else. This part and `http::api` never import each other.
 
 mod budgets;
+mod capabilities;
 mod egress;
 mod health;
+mod lockdown;
 mod policy;
 mod sandbox;
 pub mod schema;
@@ -61,6 +63,12 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/admin/v1/policy/validate"),
     (Method::GET, "/admin/v1/policy/versions"),
     (Method::GET, "/admin/v1/policy/versions/{id}"),
+    (Method::GET, "/admin/v1/capabilities"),
+    (Method::GET, "/admin/v1/capabilities/{id}"),
+    (Method::POST, "/admin/v1/capabilities/{id}/revoke"),
+    (Method::POST, "/admin/v1/lockdown"),
+    (Method::GET, "/admin/v1/lockdown"),
+    (Method::DELETE, "/admin/v1/lockdown"),
     (Method::GET, "/admin/v1/sandbox"),
     (Method::GET, "/admin/v1/health"),
     (Method::GET, "/admin/v1/budgets"),
@@ -117,6 +125,10 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(policy::validate))
         .routes(routes!(policy::versions))
         .routes(routes!(policy::version))
+        .routes(routes!(capabilities::list))
+        .routes(routes!(capabilities::show))
+        .routes(routes!(capabilities::revoke))
+        .routes(routes!(lockdown::on, lockdown::status, lockdown::off))
         .routes(routes!(sandbox::show))
         .routes(routes!(health::show))
         .routes(routes!(budgets::list, budgets::put, budgets::clear))
