@@ -496,6 +496,8 @@ impl Tx {
         self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
         self.savepoint = Savepoint::None;
         self.known.committed();
+        self.waiting.committed();
+        self.uses.committed();
         self.revoked.committed();
         self.chain.keep();
         Ok(std::mem::take(&mut self.pending.committed))

@@ -77,29 +77,6 @@ fn the_documented_shapes_are_what_is_written() {
         change: String::new(),
     };
     assert_eq!(written(json!(answer)), documented("EgressAnswer"));
-    let budget = BudgetView {
-        scope: crate::domain::BudgetScope::Org,
-        subject: String::new(),
-        usd_per_day: None,
-        tokens_per_day: None,
-        layer: "config",
-        day: crate::domain::Day::default(),
-        used_usd: crate::domain::Usd::ZERO,
-        used_tokens: 0,
-        held_usd: crate::domain::Usd::ZERO,
-        held_tokens: 0,
-        updated_at: None,
-        updated_by: None,
-    };
-    assert_eq!(written(json!(budget)), documented("Budget"));
-    let model = ModelReport {
-        model: String::new(),
-        provider: "openai",
-        state: "closed",
-        class: None,
-        rests_secs: None,
-    };
-    assert_eq!(written(json!(model)), documented("ModelReport"));
     let ids = IdSource::new(Arc::new(ManualClock::at_secs(1)), |bytes| bytes.fill(1));
     let at = Timestamp::from_micros(0);
     let revocation = Revocation { at, by: String::new(), cause: RevokedFor::Person, reason: None };
@@ -257,4 +234,39 @@ fn the_documented_shapes_of_policy_are_what_is_written() {
         total: None,
     };
     check("ReplayPage", json!(page));
+}
+
+#[test]
+fn the_documented_shapes_of_limits_are_what_is_written() {
+    let document = serde_json::to_value(openapi()).unwrap();
+    let documented = |name: &str| -> BTreeSet<String> {
+        let pointer = format!("/components/schemas/{name}/properties");
+        let properties = document.pointer(&pointer).unwrap_or_else(|| panic!("{name} is missing"));
+        properties.as_object().unwrap().keys().cloned().collect()
+    };
+    let written =
+        |value: Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let budget = BudgetView {
+        scope: crate::domain::BudgetScope::Org,
+        subject: String::new(),
+        usd_per_day: None,
+        tokens_per_day: None,
+        layer: "config",
+        day: crate::domain::Day::default(),
+        used_usd: crate::domain::Usd::ZERO,
+        used_tokens: 0,
+        held_usd: crate::domain::Usd::ZERO,
+        held_tokens: 0,
+        updated_at: None,
+        updated_by: None,
+    };
+    assert_eq!(written(json!(budget)), documented("Budget"));
+    let model = ModelReport {
+        model: String::new(),
+        provider: "openai",
+        state: "closed",
+        class: None,
+        rests_secs: None,
+    };
+    assert_eq!(written(json!(model)), documented("ModelReport"));
 }
