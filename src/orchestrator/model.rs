@@ -165,7 +165,7 @@ pub(super) async fn settle(
     step: &StepRow,
 ) -> Result<(), StoreError> {
     let sum = UsageSum {
-        runs: u64::from(run.usage.llm_calls <= 1),
+        runs: u64::from(run.usage.tokens() == 0),
         calls: 1,
         input_tokens: step.input_tokens,
         output_tokens: step.output_tokens,
@@ -197,7 +197,7 @@ pub(super) async fn charge(
     let agent = agents.values().find(|a| a.name.as_str() == run.agent);
     let model = agent.map_or_else(String::new, |agent| agent.model.clone());
     let sum = UsageSum {
-        runs: u64::from(run.usage.llm_calls <= 1),
+        runs: u64::from(run.usage.tokens() == 0),
         calls: 1,
         input_tokens: run.held_tokens,
         output_tokens: 0,

@@ -304,6 +304,11 @@ async fn resume(
             let waits_for_the_day = reason == WaitReason::Budget && waiting.is_empty();
             if waits_for_the_day {
                 // Nobody was asked: it looks again whether the budget of the day has room.
+                if let Some(input) = input {
+                    let admitted = inner.admit(cx)?;
+                    let said = Said { input, if_ended: IfEnded::StartNewRun, admitted };
+                    accept_steer(tx, run, cx, said).await?;
+                }
                 return go_on(tx, inner, run, reason, cx).await;
             }
             let ids: Vec<_> = waiting.iter().map(|a| a.id.to_string()).collect();

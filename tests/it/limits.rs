@@ -17,7 +17,7 @@ use crate::{
     support::{
         daemon::{ADMIN, ALICE, Answer, BOB, Daemon, OPERATOR, PATIENCE},
         fake_llm::{FakeLlm, Fault, Turn},
-        live::{Sse, Ws},
+        live::{Heard, Sse, Ws},
     },
 };
 
@@ -53,7 +53,8 @@ async fn audit(daemon: &Daemon, kind: &str) -> Vec<Value> {
 async fn a_principal_that_asks_too_often_waits_and_nobody_else_does() {
     let fake = provider();
     let daemon = started(&fake, "[limits]\nrequests_per_minute_per_principal = 6\n").await;
-    for _ in 0..6 {
+    let mut ws = Ws::open(&daemon, ALICE).await;
+    for _ in 0..5 {
         assert_eq!(get(&daemon, ALICE).await.status.as_u16(), 200);
     }
     for _ in 0..20 {
@@ -64,8 +65,6 @@ async fn a_principal_that_asks_too_often_waits_and_nobody_else_does() {
     }
     assert_eq!(get(&daemon, BOB).await.status.as_u16(), 200);
     // Messages on a WebSocket count for their principal too.
-    let mut ws = Ws::open(&daemon, ALICE).await;
-    assert_eq!(ws.frame().await["type"], "hello");
     let reply = ws.ask(json!({"type": "ping"})).await;
     assert_eq!(reply["problem"]["code"], "rate_limited", "{reply}");
     // Once for the burst, with who and what.
@@ -101,25 +100,20 @@ async fn a_principal_has_its_share_of_sockets_and_streams_and_gets_places_back()
     let daemon = started(&fake, more).await;
     let run = create(&daemon, ADMIN, "script:hang streams").await.expect(202);
     let run = run["id"].as_str().unwrap();
-    let mut first = Ws::open(&daemon, ADMIN).await;
-    let mut second = Ws::open(&daemon, ADMIN).await;
-    for ws in [&mut first, &mut second] {
-        assert_eq!(ws.frame().await["type"], "hello");
-    }
-    let mut third = Ws::open(&daemon, ADMIN).await;
-    assert_eq!(third.closed().await, Some(1013));
-    let mut other = Ws::open(&daemon, OPERATOR).await;
-    assert_eq!(other.frame().await["type"], "hello");
+    let first = Ws::open(&daemon, ADMIN).await;
+    let second = Ws::open(&daemon, ADMIN).await;
+    let another = async || {
+        let bearer = format!("Bearer {ADMIN}");
+        Ws::connect(&daemon, &[("authorization", &bearer)], None).await.expect("a WebSocket")
+    };
+    assert_eq!(another().await.closed().await, Some(1013));
+    drop(Ws::open(&daemon, OPERATOR).await);
     drop(second);
     let deadline = Instant::now() + PATIENCE;
-    loop {
-        let mut again = Ws::open(&daemon, ADMIN).await;
-        if timeout(Duration::from_secs(5), again.frame()).await.is_ok_and(|f| f["type"] == "hello")
-        {
-            break;
-        }
+    while !matches!(another().await.hear().await, Heard::Frame(_)) {
         assert!(Instant::now() < deadline, "the place does not come back");
     }
+    drop(first);
     let mut streams = Vec::new();
     for _ in 0..2 {
         streams.push(Sse::open(&daemon, ADMIN, run, 0).await);
@@ -274,7 +268,6 @@ async fn the_gate_stands_in_front_of_every_way_to_make_an_agent_work() {
     ];
     assert_eq!(ways.len(), STARTING.len());
     let mut ws = Ws::open(&daemon, OPERATOR).await;
-    assert_eq!(ws.frame().await["type"], "hello");
     for (frame, path, body) in &ways {
         let refused = daemon.call(Method::POST, path, OPERATOR, Some(body)).await.unwrap();
         assert_eq!((refused.status.as_u16(), refused.code().as_str()), (403, "auth.forbidden"));
@@ -308,7 +301,6 @@ async fn the_gate_counts_what_a_member_starts_by_whatever_way_and_not_what_opera
     let path = format!("/api/v1/runs/{first}/fork");
     daemon.call(Method::POST, &path, ALICE, Some(&fork)).await.unwrap().expect(202);
     let mut ws = Ws::open(&daemon, ALICE).await;
-    assert_eq!(ws.frame().await["type"], "hello");
     let create_frame = json!({"type": "run.create", "agent": "open", "input": "script:say 3"});
     assert_eq!(ws.ask(create_frame.clone()).await["ok"], true);
     let refused = create(&daemon, ALICE, "script:say 4").await;
