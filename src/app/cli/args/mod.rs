@@ -10,6 +10,7 @@ mod daemon;
 mod egress;
 mod lockdown;
 mod policy;
+mod policy_offline;
 mod runs;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub(crate) use lockdown::Lockdown;
 pub(crate) use policy::{
     Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
 };
+pub(crate) use policy_offline::{PolicyTest, PolicyValidate};
 pub(crate) use runs::{List, Run, Submit};
 
 const EXAMPLES: &str = "\
