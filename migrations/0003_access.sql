@@ -194,9 +194,10 @@ INSERT INTO usage
     GROUP BY s.at / 86400000000, r.principal, r.agent, s.model;
 -- The day whose budgets hold what a run's model call in flight may use.
 ALTER TABLE runs ADD COLUMN held_day BIGINT NOT NULL DEFAULT 0;
--- Claims go from principal to principal: the one with many runs waits like the others.
+-- Claims go from principal to principal: the one with many runs waits like the others. State and
+-- ready lead, though they are the same in every row: without them SQLite prefers runs_in_state.
 DROP INDEX runs_claimable;
-CREATE INDEX runs_claimable ON runs (principal, id) WHERE state = 'queued' AND ready = 1;
+CREATE INDEX runs_claimable ON runs (state, ready, principal, id) WHERE state = 'queued' AND ready = 1;
 
 -- Secrets that the daemon keeps itself, sealed; `key_id` says under which key.
 CREATE TABLE sealed_secrets (
