@@ -12,10 +12,12 @@ pub mod directory;
 pub mod gate;
 pub mod hosts;
 pub mod keys;
+pub mod pairing;
 pub mod permit;
 pub mod policies;
 pub mod policy;
 pub mod rates;
+mod standing;
 
 use crate::domain::AuditEntry;
 

@@ -23,6 +23,7 @@ mod feed;
 mod gate;
 mod health;
 mod hosts;
+mod identities;
 mod live;
 mod lockdown;
 mod model;
@@ -40,7 +41,7 @@ mod views;
 mod work;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -60,6 +61,11 @@ pub use error::{CommandError, StartError};
 pub use feed::{Frame, Subscription};
 pub use health::{HealthReport, ModelReport};
 pub use hosts::Configured;
+pub use identities::{
+    Approved, LinkView, NewLink, NewPairing, NewPrincipal, NewToken, PairingKey, PairingMade,
+    PairingView, PrincipalPatch, PrincipalSource, PrincipalView, StaleKind, StaleView, TokenMade,
+    TokenView,
+};
 pub use live::Live;
 pub use lockdown::{LockdownView, Stopped};
 pub use policy::{
@@ -170,6 +176,7 @@ struct Inner {
     authority: Authority,
     lockdown: lockdown::Lockdown,
     tokens: TokenTable,
+    access: identities::Access,
     hosts: HostPolicies,
     layers: hosts::Layers,
     policy: policy::InForce,
@@ -205,6 +212,7 @@ impl Orchestrator {
             authorizer,
             authority,
             tokens,
+            access: identities::Access::default(),
             hosts,
             policy: policy::InForce::new(policies),
             redactor,
@@ -223,7 +231,10 @@ impl Orchestrator {
         inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
         inner.load_lockdown().await?;
+        inner.refresh_access().await?;
         recovery::recover(&inner).await?;
+        let kept = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Helper, |stop| identities::keep(kept, stop));
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));
         Ok(Self { inner })

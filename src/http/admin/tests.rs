@@ -270,3 +270,6 @@ fn the_documented_shapes_of_limits_are_what_is_written() {
     };
     assert_eq!(written(json!(model)), documented("ModelReport"));
 }
+
+mod identities;
+mod roles;
