@@ -81,8 +81,7 @@ pub use crate::store::{CapabilityFilter, Page, Paged, RunFilter, UsageBy};
 
 use crate::{
     auth::{
-        Authorizer, Gate, HostPolicies, Policies, TokenTable, capability::Authority,
-        policy::Policy,
+        Authorizer, Gate, HostPolicies, Policies, TokenTable, capability::Authority, policy::Policy,
     },
     domain::{Clock, limits},
     llm::Llm,

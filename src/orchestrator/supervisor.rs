@@ -15,7 +15,9 @@ use super::{
     verbs::send_on,
 };
 use crate::{
-    domain::{CapabilityId, PrincipalId, RunId, RunState, Timestamp, ToolCallId, WaitReason, limits},
+    domain::{
+        CapabilityId, PrincipalId, RunId, RunState, Timestamp, ToolCallId, WaitReason, limits,
+    },
     runtime::{Stop, TaskKind},
     store::{Durability, StoreError},
 };
@@ -43,9 +45,8 @@ pub(super) async fn supervise(inner: Arc<Inner>, stop: Stop) {
         while let Some(run_id) = inner.live.take_hint() {
             // While others wait for a place, a new run waits for its principal's turn too; locked
             // down, what is ready is looked for again once that is lifted.
-            looks_again = looks_again
-                || inner.lockdown.is_on()
-                || try_start(&inner, run_id) == Start::Full;
+            looks_again =
+                looks_again || inner.lockdown.is_on() || try_start(&inner, run_id) == Start::Full;
         }
         looks_again |= inner.live.take_look();
         while looks_again

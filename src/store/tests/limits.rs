@@ -70,7 +70,8 @@ async fn use_is_added_up_by_day_whoever_adds_to_it() {
     };
     let jobs = (0..100).map(|n| add(n % 2, if n < 50 { "a" } else { "b" }, n % 5 == 0));
     futures_util::future::join_all(jobs).await;
-    let filter = UsageFilter { from: Day::from_number(0), to: Day::from_number(1), principal: None };
+    let filter =
+        UsageFilter { from: Day::from_number(0), to: Day::from_number(1), principal: None };
     let mut reader = f.store.read().await.unwrap();
     let sums = reader.usage().sums(&filter, UsageBy::Agent, "", 10).await.unwrap();
     let runs: Vec<_> = sums.iter().map(|(key, sum)| (key.as_str(), sum.runs, sum.calls)).collect();
