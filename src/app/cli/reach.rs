@@ -29,6 +29,7 @@ const DECIDE: (&str, &str) = ("POST", "/api/v1/approvals/{id}/decision");
 const PRINCIPALS: (&str, &str) = ("GET", "/admin/v1/principals");
 const POLICY: (&str, &str) = ("GET", "/admin/v1/policy");
 const POLICY_VERSION: (&str, &str) = ("GET", "/admin/v1/policy/versions/{id}");
+const BUDGETS: (&str, &str) = ("GET", "/admin/v1/budgets");
 const DOMAINS: (&str, &str) = ("GET", "/admin/v1/egress/domains");
 
 /// Every command, and what it reaches.
@@ -57,6 +58,10 @@ const COMMANDS: &[(&str, Reach)] = &[
     ("egress add", Admin(&[("POST", "/admin/v1/egress/domains")])),
     ("egress remove", Admin(&[DOMAINS, ("DELETE", "/admin/v1/egress/domains/{id}")])),
     ("egress test", Admin(&[("POST", "/admin/v1/egress/test")])),
+    ("budget show", Admin(&[BUDGETS])),
+    ("budget set", Admin(&[BUDGETS, ("PUT", "/admin/v1/budgets")])),
+    ("budget clear", Admin(&[("DELETE", "/admin/v1/budgets")])),
+    ("usage", Public(&[("GET", "/api/v1/usage")])),
     ("policy validate", Local),
     ("policy test", Local),
     ("policy show", Admin(&[POLICY, POLICY_VERSION])),

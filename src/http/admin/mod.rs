@@ -4,8 +4,10 @@
 //! Invariants: a request carries the operator that its door has recognised; the role decides as
 //! anywhere else. This part and `http::api` never import each other.
 
+mod budgets;
 mod capabilities;
 mod egress;
+mod health;
 mod lockdown;
 mod pairings;
 mod policy;
@@ -30,7 +32,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::kit::{
     door::{self, Door},
     fallback::{no_method, no_route, panicked},
-    serve::serve,
+    serve::{Caps, serve},
     unix::{LocalListener, SocketError},
 };
 use crate::{
@@ -71,6 +73,10 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/admin/v1/lockdown"),
     (Method::DELETE, "/admin/v1/lockdown"),
     (Method::GET, "/admin/v1/sandbox"),
+    (Method::GET, "/admin/v1/health"),
+    (Method::GET, "/admin/v1/budgets"),
+    (Method::PUT, "/admin/v1/budgets"),
+    (Method::DELETE, "/admin/v1/budgets"),
     (Method::GET, "/admin/v1/principals"),
     (Method::POST, "/admin/v1/principals"),
     (Method::GET, "/admin/v1/principals/stale"),
@@ -145,6 +151,8 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(capabilities::revoke))
         .routes(routes!(lockdown::on, lockdown::status, lockdown::off))
         .routes(routes!(sandbox::show))
+        .routes(routes!(health::show))
+        .routes(routes!(budgets::list, budgets::put, budgets::clear))
         .routes(routes!(principals::list, principals::create))
         .routes(routes!(principals::stale))
         .routes(routes!(principals::get, principals::patch))
@@ -196,7 +204,7 @@ pub fn start(
     let path = listener.path().to_owned();
     let door = Door::new(local_operator(), parts.ids.clone(), REQUESTS_MAX);
     let app = router(parts).layer(middleware::from_fn_with_state(door, door::door));
-    serve(listener, app, CONNECTIONS_MAX, tasks);
+    serve(listener, app, Caps::of(CONNECTIONS_MAX), tasks);
     Ok(path)
 }
 

@@ -3,6 +3,7 @@
 
 mod approvals;
 mod audit;
+mod budgets;
 mod capabilities;
 mod config;
 mod daemon;
@@ -19,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use approvals::{Approval, ApprovalList, Decide};
 pub(crate) use audit::Audit;
+pub(crate) use budgets::{Budget, BudgetClear, BudgetSet, BudgetShow, Usage};
 pub(crate) use capabilities::{Capability, CapabilityList, CapabilityOne, CapabilityRevoke};
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
@@ -46,8 +48,8 @@ Client commands (chat, run, approval, health) find the daemon by AGENT_RUNTIME_U
 AGENT_RUNTIME_TOKEN or AGENT_RUNTIME_TOKEN_FILE; without them they use the address and the
 generated token in the data directory, so on the daemon's own machine nothing needs copying.
 
-`egress`, `policy`, `capability`, `lockdown`, `principal`, `token`, `pair` and `link` change the daemon
-itself: they speak to <data_dir>/admin.sock, as the daemon's user or root.
+`egress`, `policy`, `budget`, `capability`, `lockdown`, `principal`, `token`, `pair` and `link` change
+the daemon itself: they speak to <data_dir>/admin.sock, as the daemon's user or root.
 
 Exit codes: 0 done; 1 it failed, or the run did; 2 wrong usage or configuration; 3 no daemon
 answers, or it does not accept the token.";
@@ -89,6 +91,11 @@ pub(super) enum Command {
     /// See, change and test which machines agents may reach
     #[command(subcommand)]
     Egress(Egress),
+    /// See and change what may be used in a day, by everybody, an agent, a person, a conversation
+    #[command(subcommand)]
+    Budget(Budget),
+    /// Show what was used: tokens, money, runs
+    Usage(Usage),
     /// See, change, explain and replay the policy that decides tool calls
     #[command(subcommand)]
     Policy(Policy),
