@@ -1,18 +1,29 @@
 -- Who may do what. Times are microseconds since 1970 (UTC), money is nano-dollars, JSON is text.
 
 -- People and programs that were made while the daemon ran, and what was changed about configured
--- ones. `scopes` narrows the role; NULL narrows nothing.
+-- ones (`configured` is 1). `scopes` narrows the role.
 CREATE TABLE principals (
     id           TEXT PRIMARY KEY,
     name         TEXT   NOT NULL,
     role         TEXT   NOT NULL,
-    scopes       TEXT,
+    scopes       TEXT   NOT NULL,
+    configured   BIGINT NOT NULL,
     disabled_at  BIGINT,
     created_at   BIGINT NOT NULL,
-    created_by   TEXT   NOT NULL,
-    last_seen_at BIGINT
+    created_by   TEXT   NOT NULL
 );
 CREATE UNIQUE INDEX principals_by_name ON principals (name);
+-- When each was here last, those of the configuration too. Written some at a time.
+CREATE TABLE principal_seen (
+    principal TEXT PRIMARY KEY,
+    at        BIGINT NOT NULL
+);
+-- What narrows the tools of a run: the scopes of those who started it and spoke to it, as their
+-- tokens had them then. No row: nothing does.
+CREATE TABLE run_scopes (
+    run_id TEXT PRIMARY KEY,
+    tools  TEXT NOT NULL
+);
 
 -- Bearer tokens; `public_id` is the part of `art_<id>_<secret>` that may be shown. Only a hash of the
 -- whole is kept.
@@ -22,7 +33,7 @@ CREATE TABLE tokens (
     principal    TEXT   NOT NULL,
     label        TEXT,
     role         TEXT   NOT NULL,
-    scopes       TEXT,
+    scopes       TEXT   NOT NULL,
     hash         TEXT   NOT NULL,
     created_at   BIGINT NOT NULL,
     created_by   TEXT   NOT NULL,
@@ -57,6 +68,7 @@ CREATE TABLE links (
     account      TEXT   NOT NULL,
     display      TEXT,
     principal    TEXT   NOT NULL,
+    role         TEXT   NOT NULL,
     created_at   BIGINT NOT NULL,
     created_by   TEXT   NOT NULL,
     last_seen_at BIGINT,
@@ -66,24 +78,30 @@ CREATE TABLE links (
 CREATE UNIQUE INDEX links_live ON links (platform, account) WHERE revoked_at IS NULL;
 CREATE INDEX links_of_principal ON links (principal, id);
 
--- Every version of the policy that was ever in force; `version` is SHA-256 (hex) of the text.
+-- Every version of the policy that was ever stored; `version` is SHA-256 (hex) of the text. A version
+-- is never changed and never removed: decisions name it.
 CREATE TABLE policies (
-    version    TEXT PRIMARY KEY,
+    n          BIGINT PRIMARY KEY,
+    version    TEXT   NOT NULL,
     source     TEXT   NOT NULL,
     note       TEXT,
     created_at BIGINT NOT NULL,
     created_by TEXT   NOT NULL
 );
--- Which version was in force from when on; the last one is.
+CREATE UNIQUE INDEX policies_by_version ON policies (version);
+-- Which version was in force from when on; the last one is. `origin` says what put it in force: the
+-- program's own rules, the file of the configuration, or an administrator.
 CREATE TABLE policy_activations (
     n          BIGINT PRIMARY KEY,
     version    TEXT   NOT NULL,
+    origin     TEXT   NOT NULL,
     at         BIGINT NOT NULL,
     done_by    TEXT   NOT NULL,
     note       TEXT
 );
 -- What policy decided about each call, with everything that the decision looked at, so that it can be
--- explained and replayed against another policy.
+-- explained and replayed against another policy. `n` is the number of the run's last event before the
+-- decision. A call's id begins with its time, so the key is also the order in which rows grow old.
 CREATE TABLE decisions (
     call_id        TEXT   NOT NULL,
     n              BIGINT NOT NULL,
@@ -93,10 +111,10 @@ CREATE TABLE decisions (
     policy_version TEXT   NOT NULL,
     verdict        TEXT   NOT NULL,
     rule           TEXT   NOT NULL,
+    layer          TEXT   NOT NULL,
     question       TEXT   NOT NULL,
     PRIMARY KEY (call_id, n)
 );
-CREATE INDEX decisions_by_time ON decisions (at);
 
 -- Patterns of calls that a person approved for a while.
 CREATE TABLE approval_patterns (

@@ -91,6 +91,7 @@ async fn start(options: Options) -> Fixture {
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
+        tokens: crate::auth::TokenTable::new(people()),
         hosts: crate::auth::HostPolicies::default(),
         redactor: redactor.clone(),
         clock,
@@ -99,6 +100,25 @@ async fn start(options: Options) -> Fixture {
     };
     let orchestrator = Orchestrator::start(parts, options).await.unwrap();
     Fixture { orchestrator, tasks, redactor, _dir: dir }
+}
+
+/// Whom the configuration knows.
+fn people() -> Vec<crate::auth::TokenEntry> {
+    let entry = |(name, role): (&str, Role)| crate::auth::TokenEntry {
+        principal: principal_id_of(name),
+        name: name.to_owned(),
+        role,
+        token: crate::domain::Secret::new(format!("token of {name}")),
+    };
+    [
+        ("alice", Role::Member),
+        ("bob", Role::Member),
+        ("olga", Role::Operator),
+        ("ann", Role::Admin),
+        ("root", Role::Overlord),
+    ]
+    .map(entry)
+    .into()
 }
 
 fn ids() -> IdSource {
@@ -110,7 +130,12 @@ fn cx() -> CallContext {
 }
 
 fn cx_of(name: &str, role: Role) -> CallContext {
-    let principal = Principal { id: principal_id_of(name), name: name.to_owned(), role };
+    let principal = Principal {
+        id: principal_id_of(name),
+        name: name.to_owned(),
+        role,
+        scopes: crate::domain::Scopes::default(),
+    };
     CallContext { principal, surface: Surface::Api, request_id: "req".to_owned() }
 }
 
@@ -166,7 +191,7 @@ impl Fixture {
     }
 
     async fn ended(&self, id: RunId) -> Run {
-        let permit = self.orchestrator.authorizer().read(&cx());
+        let permit = self.orchestrator.authorizer().read(&cx()).unwrap();
         let longest = Duration::from_secs(10);
         let run = self.orchestrator.wait_until_settled(&permit, id, longest).await;
         run.unwrap().unwrap()
@@ -268,7 +293,7 @@ async fn a_run_that_waited_continues_the_bundle_that_was_left_to_it() {
     let first = f.create(None).await;
     let second = f.create(Some(first.conversation_id)).await;
     assert_eq!(f.ended(second.id).await.state, RunState::Succeeded);
-    let permit = f.orchestrator.authorizer().read(&cx());
+    let permit = f.orchestrator.authorizer().read(&cx()).unwrap();
     let of = async |id| f.orchestrator.bundles(&permit, id).await.unwrap().unwrap();
     let last = of(first.id).await.pop().unwrap();
     assert_eq!(of(second.id).await.first().unwrap().parent_id, Some(last.id));
@@ -278,7 +303,7 @@ async fn a_run_that_waited_continues_the_bundle_that_was_left_to_it() {
 async fn a_listener_that_claims_to_have_seen_the_future_still_sees_the_end() {
     let f = idle().await;
     let run = f.create(None).await;
-    let permit = f.orchestrator.authorizer().read(&cx());
+    let permit = f.orchestrator.authorizer().read(&cx()).unwrap();
     let mut events = f.orchestrator.subscribe(&permit, run.id, 999).await.unwrap().unwrap();
     let cancelled = f.orchestrator.cancel(f.control(Verb::Cancel), run.id, None, None).await;
     assert_eq!(fresh(cancelled.unwrap()).state, RunState::Cancelled);
@@ -436,7 +461,7 @@ async fn an_agent_that_the_configuration_lost_reaches_nothing_and_the_last_reloa
 async fn live_frames_do_not_keep_a_slow_listener_from_catching_up() {
     let f = idle().await;
     let run = f.create(None).await;
-    let permit = f.orchestrator.authorizer().read(&cx());
+    let permit = f.orchestrator.authorizer().read(&cx()).unwrap();
     let mut events = f.orchestrator.subscribe(&permit, run.id, 1).await.unwrap().unwrap();
     let feed = &f.orchestrator.inner.live.feed;
     let event = |seq| {

@@ -12,15 +12,22 @@ mod bundles;
 mod calls;
 mod cols;
 mod conversations;
+mod decisions;
 mod egress_rules;
 mod error;
 mod events;
 mod idempotency;
 mod known;
+mod links;
 mod page;
+mod pairings;
+mod policies;
+mod principals;
+mod run_scopes;
 mod runs;
 mod steers;
 mod steps;
+mod tokens;
 mod tx;
 mod writer;
 
@@ -34,14 +41,21 @@ pub use backend::{Durability, database_file};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
 pub use calls::Calls;
 pub use conversations::{Conversation, Conversations};
+pub use decisions::{DecisionKey, Decisions};
 pub use egress_rules::EgressRules;
 pub use error::{OpenError, StoreError};
 pub use events::Events;
 pub use idempotency::{IdempotencyKeys, StoredAnswer};
+pub use links::Links;
 pub use page::{Page, Paged};
+pub use pairings::Pairings;
+pub use policies::{Named, Policies};
+pub use principals::Principals;
+pub use run_scopes::RunScopes;
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use steers::{Steer, Steers};
 pub use steps::StepRow;
+pub use tokens::Tokens;
 pub use tx::{Committed, Tx};
 pub use writer::{CommitHook, JobFuture};
 
@@ -223,6 +237,36 @@ impl Reader {
     /// Which machines agents may reach.
     pub fn egress_rules(&mut self) -> EgressRules<'_> {
         EgressRules { conn: &mut self.conn }
+    }
+
+    /// Who may act.
+    pub fn principals(&mut self) -> Principals<'_> {
+        Principals { conn: &mut self.conn }
+    }
+
+    /// Their tokens.
+    pub fn tokens(&mut self) -> Tokens<'_> {
+        Tokens { conn: &mut self.conn }
+    }
+
+    /// Accounts that stand for them.
+    pub fn links(&mut self) -> Links<'_> {
+        Links { conn: &mut self.conn }
+    }
+
+    /// Requests for such links.
+    pub fn pairings(&mut self) -> Pairings<'_> {
+        Pairings { conn: &mut self.conn }
+    }
+
+    /// Versions of the policy, and which one is in force.
+    pub fn policies(&mut self) -> Policies<'_> {
+        Policies { conn: &mut self.conn }
+    }
+
+    /// What policy decided.
+    pub fn decisions(&mut self) -> Decisions<'_> {
+        Decisions { conn: &mut self.conn }
     }
 
     /// The audit trail.

@@ -34,9 +34,26 @@ impl Page {
         Self { limit, cursor }
     }
 
+    /// The page behind `cursor`, as long as this one.
+    #[must_use]
+    pub fn after(&self, cursor: String) -> Self {
+        Self { limit: self.limit, cursor: Some(cursor) }
+    }
+
+    /// Where it begins.
+    pub fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
     /// Only ids before this one. `~` sorts after every id.
     pub(super) fn before(&self) -> String {
         self.cursor.clone().unwrap_or_else(|| "~".to_owned())
+    }
+
+    /// Only numbers below this one, where rows are numbered. A cursor that is no number begins at the
+    /// newest, like one that sorts after every id.
+    pub(super) fn before_number(&self) -> u64 {
+        self.cursor.as_deref().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
     }
 
     /// One more than the page, to learn whether there is another.

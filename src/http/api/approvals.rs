@@ -26,7 +26,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(query): Query<dto::ListApprovals>,
 ) -> Result<Response, Problem> {
-    let permit = app.authorizer().read(&caller.cx);
+    let permit = app.authorizer().read(&caller.cx)?;
     let page = Page::new(query.limit, query.cursor);
     let page = app.orchestrator().approvals(&permit, query.state, page).await.map_err(refused)?;
     Ok(Json(page).into_response())
@@ -41,7 +41,7 @@ pub(super) async fn get(
     caller: Caller,
     Id(id): Id<ApprovalId>,
 ) -> Result<Json<Approval>, Problem> {
-    let permit = app.authorizer().read(&caller.cx);
+    let permit = app.authorizer().read(&caller.cx)?;
     let found = app.orchestrator().approval(&permit, id).await.map_err(refused)?;
     found.map(Json).ok_or_else(|| Problem::new(&code::NO_APPROVAL, code::NO_APPROVAL.title))
 }

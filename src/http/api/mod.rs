@@ -169,11 +169,9 @@ impl App {
         &self.0.unknown_sockets
     }
 
-    /// Whether a caller's token still stands for the same person with the same role.
+    /// Whether a caller's token still gives every right that it gave when it was presented.
     fn still_stands(&self, caller: &Caller) -> bool {
-        self.tokens().current(&caller.token).is_some_and(|now| {
-            (now.id, now.role) == (caller.cx.principal.id, caller.cx.principal.role)
-        })
+        self.0.parts.authenticator.still_stands(&caller.token, &caller.cx.principal)
     }
 }
 

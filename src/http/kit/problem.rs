@@ -232,7 +232,9 @@ impl From<Denied> for Problem {
             Denied::Role { .. }
             | Denied::AgentClosed { .. }
             | Denied::ApprovalRole { .. }
-            | Denied::OwnRequest => Self::new(&code::FORBIDDEN, detail),
+            | Denied::OwnRequest
+            | Denied::Scope { .. }
+            | Denied::Gone => Self::new(&code::FORBIDDEN, detail),
         }
     }
 }
