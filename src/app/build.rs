@@ -93,6 +93,7 @@ pub(super) async fn daemon(
         redactor: redactor.clone(),
         clock: Arc::clone(&clock),
         live,
+        audit: secrets::audit_options(settings, &keyring),
         tasks: tasks.clone(),
     };
     let options = orchestrator::Options {

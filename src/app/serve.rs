@@ -8,9 +8,10 @@ use super::{
     build::{self, Daemon},
     cli::{Context, Failure},
     config::{self, Environment, LogStyle, Problems, Request, Settings, Starter, secret_file},
+    trail,
 };
 use crate::{
-    domain::{AuditEntry, AuditKind, Surface},
+    domain::{AuditEntry, AuditKind},
     http,
     runtime::{
         Redactor, Stop, TaskKind, Tasks,
@@ -85,6 +86,8 @@ async fn run(
         tasks.wait_work().await;
         daemon.trail.flush().await;
         record(&daemon, "stopped").await;
+        // So that a clean stop leaves no row unsigned. What fails is told where it does.
+        daemon.orchestrator.sign_trail().await.map(drop).unwrap_or_default();
     };
     let cause = watch_signals(signals, &stop, settings.stop_grace, finished, || {
         reload(context, &daemon, &telemetry, &tasks);
@@ -157,14 +160,7 @@ async fn record(daemon: &Daemon, what: &str) {
 }
 
 fn entry(kind: AuditKind, what: &str) -> AuditEntry {
-    AuditEntry {
-        kind,
-        actor: "system".to_owned(),
-        surface: Surface::System,
-        run_id: None,
-        request_id: None,
-        data: json!({ "what": what, "version": env!("CARGO_PKG_VERSION") }),
-    }
+    trail::entry(kind, json!({ "what": what, "version": env!("CARGO_PKG_VERSION") }))
 }
 
 fn log_format(style: LogStyle) -> LogFormat {

@@ -12,6 +12,8 @@ pub mod hosts;
 pub mod keys;
 pub mod permit;
 pub mod policy;
+pub mod seal;
+pub mod trail;
 
 use crate::domain::AuditEntry;
 

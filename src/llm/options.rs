@@ -103,7 +103,7 @@ pub struct Options {
     pub retry_after_max: Duration,
     /// A proxy for requests to models, such as `http://127.0.0.1:3128`. The environment's proxy
     /// variables are not read: where prompts go is the configuration's decision.
-    pub proxy: Option<String>,
+    pub proxy: Option<Secret<String>>,
     /// For dates in `Retry-After`.
     pub clock: Arc<dyn Clock>,
     /// Randomness for jitter, uniformly distributed.

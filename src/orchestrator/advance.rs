@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Inner,
@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AgentDef, Author, CallState, Effect, EventBody, Part, Risk, RunInput, RunState, ToolCall,
-        ToolCallId, ToolOutcome, ToolStatus, Usd, WaitReason, event::MessageBody, limits,
+        AgentDef, AuditKind, Author, CallState, Effect, EventBody, Part, Risk, RunInput, RunState,
+        ToolCall, ToolCallId, ToolOutcome, ToolStatus, Usd, WaitReason, event::MessageBody, limits,
     },
     llm::{Completion, ErrorClass, LlmError, Request},
     runtime::RetryPolicy,
@@ -223,7 +223,7 @@ impl Turn<'_> {
             return args;
         }
         let data = json!({ "where": "tool arguments", "tool": tool });
-        self.tx.audit(about_run(&self.run, AuditKind::SecretBlocked, data));
+        self.tx.audit(Actor::system().entry(AuditKind::SecretBlocked, &self.run, data));
         self.inner.redactor.redact_json(args)
     }
 

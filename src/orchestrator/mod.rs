@@ -9,6 +9,7 @@
 
 mod advance;
 mod approvals;
+pub mod audit;
 mod bundles;
 mod calls;
 mod commands;
@@ -23,6 +24,7 @@ mod model;
 mod narrowed;
 mod recovery;
 mod run_task;
+pub mod secrets;
 mod scoped;
 mod step;
 mod supervisor;
@@ -37,6 +39,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 pub use approvals::NewDecision;
+pub use audit::{AuditOptions, AuditPage, Exported};
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
 pub use egress::{
@@ -46,14 +49,15 @@ pub use error::CommandError;
 pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
 pub use live::Live;
+pub use secrets::{SecretOptions, SecretView};
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
-pub use crate::store::{Page, Paged, RunFilter};
+pub use crate::store::{AuditFilter, Page, Paged, RunFilter};
 
 use crate::{
     auth::{Authorizer, HostPolicies, TokenTable},
-    domain::{Clock, limits},
+    domain::{Clock, UserInput, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
     store::{Store, StoreError},
@@ -105,6 +109,10 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Live state; its [`Live::hook`] must be the store's commit hook.
     pub live: Arc<Live>,
+    /// What signs the audit trail, and where to.
+    pub audit: AuditOptions,
+    /// What seals stored secrets.
+    pub secrets: SecretOptions,
     /// Where its tasks run.
     pub tasks: Tasks,
 }
@@ -128,7 +136,21 @@ struct Inner {
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
     tasks: Tasks,
+    signer: audit::Signer,
+    secrets: SecretOptions,
     options: Options,
+}
+
+impl Inner {
+    /// What people write is stored, and shown to models, without registered secrets.
+    fn clean(&self, input: UserInput) -> UserInput {
+        input.map(|text| self.redactor.redact(text).into_owned())
+    }
+
+    /// The same for a reason or a note.
+    fn clean_text(&self, text: Option<String>) -> Option<String> {
+        text.map(|text| self.redactor.redact(&text).into_owned())
+    }
 }
 
 impl Orchestrator {
@@ -138,8 +160,19 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, tokens, hosts, redactor, clock, live, tasks } =
-            parts;
+        let Parts {
+            store,
+            llm,
+            tools,
+            authorizer,
+            tokens,
+            hosts,
+            redactor,
+            clock,
+            live,
+            audit,
+            tasks,
+        } = parts;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
@@ -153,13 +186,22 @@ impl Orchestrator {
             clock,
             live,
             tasks: tasks.clone(),
+            signer: audit::Signer::new(audit),
+            secrets,
             options,
         });
         inner.refresh_hosts().await?;
         recovery::recover(&inner).await?;
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));
+        let signing = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Helper, |stop| signing.keep_signing(stop));
         Ok(Self { inner })
+    }
+
+    /// What must not leave, for surfaces that quote what they were sent.
+    pub fn redactor(&self) -> &Redactor {
+        &self.inner.redactor
     }
 
     /// The rules and the agents.

@@ -2,6 +2,7 @@
 
 pub mod lifecycle;
 pub mod redact;
+pub mod reload;
 pub mod retry;
 pub mod tasks;
 pub mod telemetry;

@@ -10,6 +10,7 @@ mod backend;
 mod bulk;
 mod bundles;
 mod calls;
+mod checkpoints;
 mod cols;
 mod conversations;
 mod decisions;
@@ -25,6 +26,7 @@ mod policies;
 mod principals;
 mod run_scopes;
 mod runs;
+mod secrets;
 mod steers;
 mod steps;
 mod tokens;
@@ -40,6 +42,7 @@ pub use audit::{Audit, AuditFilter};
 pub use backend::{Durability, database_file};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
 pub use calls::Calls;
+pub use checkpoints::Checkpoints;
 pub use conversations::{Conversation, Conversations};
 pub use decisions::{DecisionKey, Decisions};
 pub use egress_rules::EgressRules;
@@ -53,6 +56,7 @@ pub use policies::{Named, Policies};
 pub use principals::Principals;
 pub use run_scopes::RunScopes;
 pub use runs::{Ending, RunCore, RunFilter, Runs};
+pub use secrets::Secrets;
 pub use steers::{Steer, Steers};
 pub use steps::StepRow;
 pub use tokens::Tokens;
@@ -267,6 +271,16 @@ impl Reader {
     /// What policy decided.
     pub fn decisions(&mut self) -> Decisions<'_> {
         Decisions { conn: &mut self.conn }
+    }
+
+    /// Stored secrets and the ages of all.
+    pub fn secrets(&mut self) -> Secrets<'_> {
+        Secrets { conn: &mut self.conn }
+    }
+
+    /// Signed ends of the audit trail.
+    pub fn checkpoints(&mut self) -> Checkpoints<'_> {
+        Checkpoints { conn: &mut self.conn }
     }
 
     /// The audit trail.

@@ -8,6 +8,7 @@ use std::{
 use super::{
     keys::{KEYS, Kind, OTHER_VARIABLES, PREFIX, env_part},
     problem::Problems,
+    secret_file,
 };
 
 /// A variable and where it was set.
@@ -46,6 +47,11 @@ impl Environment {
     /// Adds what a `.env` file says, never over what is set already. A missing file is nothing.
     pub(crate) fn add_dotenv(&mut self, path: &Path, problems: &mut Problems) {
         if !path.is_file() {
+            return;
+        }
+        // It is where secrets are put, and whoever can write it decides everything.
+        if let Err(error) = secret_file::check(path) {
+            problems.add(path.display().to_string(), error.to_string());
             return;
         }
         let entries = match dotenvy::from_path_iter(path) {

@@ -4,8 +4,10 @@
 //! Invariants: a request carries the operator that its door has recognised; the role decides as
 //! anywhere else. This part and `http::api` never import each other.
 
+mod audit;
 mod egress;
 mod sandbox;
+mod secrets;
 pub mod schema;
 
 use std::{path::PathBuf, sync::Arc};
@@ -51,6 +53,15 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::DELETE, "/admin/v1/egress/domains/{id}"),
     (Method::POST, "/admin/v1/egress/test"),
     (Method::GET, "/admin/v1/sandbox"),
+    (Method::GET, "/admin/v1/secrets"),
+    (Method::POST, "/admin/v1/secrets"),
+    (Method::DELETE, "/admin/v1/secrets/{name}"),
+    (Method::POST, "/admin/v1/secrets/rewrap"),
+    (Method::POST, "/admin/v1/reload"),
+    (Method::GET, "/admin/v1/audit"),
+    (Method::GET, "/admin/v1/audit/export"),
+    (Method::GET, "/admin/v1/audit/verify"),
+    (Method::POST, "/admin/v1/audit/checkpoint"),
 ];
 
 /// What the admin API is built from.
@@ -96,6 +107,14 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(egress::remove))
         .routes(routes!(egress::test))
         .routes(routes!(sandbox::show))
+        .routes(routes!(secrets::list, secrets::set))
+        .routes(routes!(secrets::remove))
+        .routes(routes!(secrets::rewrap))
+        .routes(routes!(secrets::reload))
+        .routes(routes!(audit::query))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::verify))
+        .routes(routes!(audit::checkpoint))
 }
 
 /// The API's description, generated from the handlers.
@@ -131,7 +150,8 @@ pub fn start(
     let admits = Arc::new(move |uid| authenticator.admits_user(uid, own_uid));
     let listener = LocalListener::open(data_dir, SOCKET, admits)?;
     let path = listener.path().to_owned();
-    let door = Door::new(local_operator(), parts.ids.clone(), REQUESTS_MAX);
+    let redactor = parts.orchestrator.redactor().clone();
+    let door = Door::new(local_operator(), parts.ids.clone(), redactor, REQUESTS_MAX);
     let app = router(parts).layer(middleware::from_fn_with_state(door, door::door));
     serve(listener, app, CONNECTIONS_MAX, tasks);
     Ok(path)

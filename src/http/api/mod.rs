@@ -240,7 +240,8 @@ pub fn router(options: Options, parts: Parts, tasks: &Tasks) -> Router {
         requests_max: options.requests_max,
         access,
     };
-    let edge = Edge::new(edge_options, parts.authenticator.clone(), parts.ids.clone());
+    let redactor = parts.orchestrator.redactor().clone();
+    let edge = Edge::new(edge_options, parts.authenticator.clone(), parts.ids.clone(), redactor);
     let app = App(Arc::new(Inner {
         started: parts.clock.now(),
         parts,

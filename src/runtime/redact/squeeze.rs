@@ -59,7 +59,8 @@ fn breaks(text: &str) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         loop {
-            let found = at + bytes.get(at..)?.iter().position(|b| matches!(b, b'\n' | b'\r' | b'\\'))?;
+            let found =
+                at + bytes.get(at..)?.iter().position(|b| matches!(b, b'\n' | b'\r' | b'\\'))?;
             let length = match (bytes.get(found), bytes.get(found + 1)) {
                 (Some(b'\\'), Some(b'n' | b'r')) => 2,
                 (Some(b'\\'), _) => 0,

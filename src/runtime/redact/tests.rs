@@ -53,7 +53,12 @@ fn line_breaks_hide_nothing() {
     assert_eq!(redactor.redact(wrapped), "[redacted]==\nnext line\n");
     assert_eq!(redactor.redact("x a-token-of\\n-some-length y"), "x [redacted] y");
     let key = knowing("-----BEGIN KEY-----\nabc\ndef\n-----END KEY-----\n");
-    assert_eq!(key.redact("{\"k\":\"-----BEGIN KEY-----\\nabc\\ndef\\n-----END KEY-----\\n\"}").matches(MASK).count(), 1);
+    assert_eq!(
+        key.redact("{\"k\":\"-----BEGIN KEY-----\\nabc\\ndef\\n-----END KEY-----\\n\"}")
+            .matches(MASK)
+            .count(),
+        1
+    );
     assert_eq!(key.redact("plain text\nin lines\n"), "plain text\nin lines\n");
 }
 

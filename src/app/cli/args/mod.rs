@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use approvals::{Approval, ApprovalList, Decide};
-pub(crate) use audit::Audit;
+pub(crate) use audit::{Audit, Query as AuditQuery};
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
 pub(crate) use egress::{Egress, EgressAdd, EgressList, EgressRemove, EgressTest};
