@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     approval::{Approval, ApprovalState, DecisionRecord},
     egress::EgressRecord,
-    ids::{ApprovalId, BundleId, ConversationId, RunId, SteerId, ToolCallId},
+    ids::{ApprovalId, BundleId, CapabilityId, ConversationId, RunId, SteerId, ToolCallId},
     message::{Author, Part},
     run::{Confinement, InterruptMode, RunError, RunInput, RunState, Usage, WaitReason},
     time::Timestamp,
@@ -47,9 +47,27 @@ pub enum EventBody {
     #[serde(rename = "tool.requested")]
     ToolRequested { call_id: ToolCallId, tool: String, args: Value, effect: Effect, risk: Risk },
     #[serde(rename = "tool.denied")]
-    ToolDenied { call_id: ToolCallId, tool: String, reason: String, rule: String },
+    ToolDenied {
+        call_id: ToolCallId,
+        tool: String,
+        reason: String,
+        rule: String,
+        /// Where the rule stands; none when something before policy refused the call.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        layer: Option<String>,
+    },
     #[serde(rename = "tool.started")]
-    ToolStarted { call_id: ToolCallId, tool: String, attempt: u32 },
+    ToolStarted {
+        call_id: ToolCallId,
+        tool: String,
+        attempt: u32,
+        /// The rule that let it through, or that asked the person who did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// Where that rule stands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        layer: Option<String>,
+    },
     #[serde(rename = "tool.completed")]
     ToolCompleted {
         call_id: ToolCallId,
@@ -100,6 +118,13 @@ pub enum EventBody {
     },
     #[serde(rename = "budget.refused")]
     BudgetRefused { limit: String, allowed: String, needed: String },
+    #[serde(rename = "capability.revoked")]
+    CapabilityRevoked {
+        capability_id: CapabilityId,
+        /// The one call that it was for; none when it was the run's.
+        call_id: Option<ToolCallId>,
+        reason: Option<String>,
+    },
     #[serde(rename = "run.succeeded")]
     RunSucceeded { output: String, usage: Usage },
     #[serde(rename = "run.failed")]
@@ -136,6 +161,7 @@ impl EventBody {
             Self::SecretBlocked { .. } => "secret.blocked",
             Self::EgressDenied { .. } => "egress.denied",
             Self::BudgetRefused { .. } => "budget.refused",
+            Self::CapabilityRevoked { .. } => "capability.revoked",
             Self::RunSucceeded { .. } => "run.succeeded",
             Self::RunFailed { .. } => "run.failed",
             Self::RunCancelled { .. } => "run.cancelled",
@@ -192,7 +218,8 @@ impl EventBody {
             | Self::BundleCommitted { .. }
             | Self::SecretBlocked { .. }
             | Self::EgressDenied { .. }
-            | Self::BudgetRefused { .. } => None,
+            | Self::BudgetRefused { .. }
+            | Self::CapabilityRevoked { .. } => None,
         }
     }
 }

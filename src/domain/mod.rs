@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod approval;
 pub mod audit;
+pub mod capability;
 pub mod egress;
 pub mod egress_rule;
 pub mod event;
@@ -29,6 +30,7 @@ pub use approval::{
     Approval, ApprovalKind, ApprovalState, Decision, DecisionScope, UnknownOutcome,
 };
 pub use audit::{AuditEntry, AuditKind};
+pub use capability::{CapabilityRecord, CapabilityState, LockdownRecord, Revocation, RevokedFor};
 pub use egress::{EgressRecord, EgressVia};
 pub use egress_rule::{EgressRule, EgressVerdict};
 pub use event::{Event, EventBody};
@@ -46,7 +48,7 @@ pub use ids::{
 pub use message::{Author, Message, Part, UserInput};
 pub use money::Usd;
 pub use policy::{
-    PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, Ruling, StoredPolicy,
+    PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, StoredPolicy,
 };
 pub use principal::{Principal, Role, Surface};
 pub use run::{

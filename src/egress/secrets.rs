@@ -81,30 +81,29 @@ impl Secrets {
 
 /// The value of a secret, if it is bound to this place.
 fn bound<'s>(secrets: &'s [BoundSecret], name: &str, place: Place<'_>) -> Option<&'s str> {
-        // What servers could read in two ways lies below no prefix.
-        let path = canonical_path(place.path).ok()?;
-        let is_bound = |secret: &&BoundSecret| {
-            secret.name == name
-                && secret.host == *place.host
-                && secret.port == place.port
-                && (place.is_tls || secret.plain_http || secret.port == 80)
-                && is_below(&path, &secret.path_prefix)
-        };
-        secrets.iter().find(is_bound).map(|secret| secret.value.expose().as_str())
-    }
+    // What servers could read in two ways lies below no prefix.
+    let path = canonical_path(place.path).ok()?;
+    let is_bound = |secret: &&BoundSecret| {
+        secret.name == name
+            && secret.host == *place.host
+            && secret.port == place.port
+            && (place.is_tls || secret.plain_http || secret.port == 80)
+            && is_below(&path, &secret.path_prefix)
+    };
+    secrets.iter().find(is_bound).map(|secret| secret.value.expose().as_str())
+}
 
 fn check(secrets: &[BoundSecret]) -> Result<(), EgressError> {
     for secret in secrets {
-            let placeholder = format!("{{{{secret:{}}}}}", secret.name);
-            let is_name = template::placeholders(&placeholder).is_ok_and(|found| found.len() == 1);
-            let value = secret.value.expose();
-            let is_value =
-                !value.is_empty() && value.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e));
-            let is_path = canonical_path(&secret.path_prefix).is_ok();
-            if !is_name || !is_value || !is_path {
-                return Err(EgressError::Secret { name: secret.name.clone() });
-            }
+        let placeholder = format!("{{{{secret:{}}}}}", secret.name);
+        let is_name = template::placeholders(&placeholder).is_ok_and(|found| found.len() == 1);
+        let value = secret.value.expose();
+        let is_value = !value.is_empty() && value.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e));
+        let is_path = canonical_path(&secret.path_prefix).is_ok();
+        if !is_name || !is_value || !is_path {
+            return Err(EgressError::Secret { name: secret.name.clone() });
         }
+    }
     Ok(())
 }
 

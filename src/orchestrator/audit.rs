@@ -405,7 +405,7 @@ impl Inner {
     }
 }
 
-fn failed(error: &dyn std::error::Error) {
+fn failed(error: &(dyn std::error::Error + 'static)) {
     metrics::counter!("agent_runtime_audit_checkpoint_failures_total").increment(1);
     tracing::error!(error, "the audit trail could not be signed; it is tried again");
 }

@@ -6,12 +6,17 @@ use serde_json::{Value, json};
 
 use super::{
     Inner,
+    capabilities::{self, Held},
     ending::End,
+    policy::{Basis, bound_version, record},
     scoped,
     transition::{Actor, change},
 };
 use crate::{
-    auth::policy::{self, Policy, RuleName, Verdict},
+    auth::{
+        capability::Refusal,
+        policy::{self, Layer, Verdict},
+    },
     domain::{
         AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallFacts,
         CallInput, CallState, DecisionScope, Effect, EventBody, Grant, HostPolicy, Risk, Role,
@@ -56,23 +61,37 @@ pub(super) async fn decide(
     inner: &Inner,
     run: &mut RunCore,
     agent: &AgentDef,
+    held: &mut Option<Held>,
     call: &mut ToolCall,
 ) -> Result<Decided, StoreError> {
     let invocation = match tools::parse(&call.tool, &call.args) {
         Ok(invocation) => invocation,
         Err(error) => {
             let reason = error.to_string();
-            return deny(tx, run, call, reason, &"tool.bad_arguments".into()).await;
+            let basis = Basis::before_policy("tool.bad_arguments");
+            return deny(tx, run, call, reason, &basis).await;
         }
     };
     if let Err(denied) = scoped::check(tx, inner, run, &call.tool).await? {
-        return deny(tx, run, call, denied.to_string(), &denied.rule().into()).await;
+        let basis = Basis::before_policy(denied.rule());
+        return deny(tx, run, call, denied.to_string(), &basis).await;
     }
     let hosts = inner.hosts.effective(&agent.name);
     let facts = invocation.facts();
-    match policy::decide(&Policy::builtin(), &asked(run, agent, &hosts, &facts)) {
-        Verdict::Deny { reason, rule, .. } => deny(tx, run, call, reason, &rule).await,
-        Verdict::Allow { grant, risk, rule, .. } => {
+    // Between "the agent may use the tool", which policy says first, and every other rule.
+    if agent.tools.contains(&facts.tool)
+        && let Err(why) = capabilities::check(tx, inner, run, agent, held, &facts).await?
+    {
+        return refuse(tx, run, held.as_ref(), call, &why).await;
+    }
+    let policy = inner.policy.current();
+    let question = asked(inner, run, agent, &hosts, &facts);
+    let verdict = policy::decide(&policy, &question);
+    record(tx, run, call, &policy, &question, &verdict)?;
+    let basis = Basis::of(&policy, &verdict);
+    match verdict {
+        Verdict::Deny { reason, .. } => deny(tx, run, call, reason, &basis).await,
+        Verdict::Allow { grant, risk, rule, layer } => {
             call.risk = risk;
             if let Some((question, options)) = invocation.question() {
                 let text = question_text(question, options);
@@ -80,39 +99,74 @@ pub(super) async fn decide(
                 tx.calls().save(call).await?;
                 return Ok(Decided::Question(text));
             }
-            start(tx, run, call, &rule).await?;
+            let what = (&facts, &grant, layer == Layer::Rules);
+            if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
+                return refuse(tx, run, held.as_ref(), call, &why).await;
+            }
+            start(tx, run, call, &basis).await?;
             let note = (rule == policy::OFFLINE).then_some(OFFLINE_NOTE);
             let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
             Ok(Decided::Start { invocation, grant, note })
         }
-        Verdict::Ask { grant, risk, reasons, egress, required_role, quorum, rule, .. } => {
+        Verdict::Ask { grant, risk, reasons, egress, required_role, quorum, .. } => {
             call.risk = risk;
-            if is_approved(tx, run, agent, call, &egress).await? {
-                start(tx, run, call, &rule).await?;
+            let version = bound_version(agent, &policy);
+            if is_approved(tx, run, &version, call, &egress).await? {
+                let what = (&facts, &grant, true);
+                if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
+                    return refuse(tx, run, held.as_ref(), call, &why).await;
+                }
+                start(tx, run, call, &basis).await?;
                 let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
                 return Ok(Decided::Start { invocation, grant, note: None });
             }
             let cwd = invocation.cwd();
-            let question = Question { reasons, egress, required_role, quorum, cwd };
+            let question = Question { reasons, egress, required_role, quorum, cwd, version, basis };
             gate(tx, inner, run, agent, call, question).await?;
             Ok(Decided::Gated)
         }
     }
 }
 
-/// What policy is asked about a call of this run.
+/// The run's capability, or the part of it that the call needs, does not allow the call.
+async fn refuse(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    held: Option<&Held>,
+    call: &mut ToolCall,
+    why: &Refusal,
+) -> Result<Decided, StoreError> {
+    capabilities::denied(tx, run, held, call, why);
+    deny(tx, run, call, why.to_string(), &Basis::before_policy(why.rule())).await
+}
+
+/// Refuses a call of a run whose capability was revoked.
+pub(super) async fn refuse_revoked(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    held: Option<&Held>,
+    call: &mut ToolCall,
+) -> Result<(), StoreError> {
+    let why = held.map_or(Refusal::Missing, |held| Refusal::Revoked { id: held.id() });
+    refuse(tx, run, held, call, &why).await.map(drop)
+}
+
+/// What policy is asked about a call of this run. Whoever started it counts as what they are now; who
+/// may not act any more has the least role.
 fn asked<'a>(
+    inner: &Inner,
     run: &RunCore,
     agent: &'a AgentDef,
     hosts: &'a Arc<HostPolicy>,
     facts: &'a CallFacts,
 ) -> policy::Question<'a> {
+    let who = inner.tokens.directory().current(run.principal);
     policy::Question {
         agent,
         hosts,
         facts,
         tainted: run.tainted,
-        role: Role::Member,
+        role: who.map_or(Role::Viewer, |principal| principal.role),
         surface: run.surface,
         conversation: Some(run.conversation_id),
     }
@@ -131,13 +185,13 @@ async fn deny(
     run: &mut RunCore,
     call: &mut ToolCall,
     reason: String,
-    rule: &RuleName,
+    basis: &Basis,
 ) -> Result<Decided, StoreError> {
+    let rule = &basis.rule;
     let outcome = ToolOutcome::message(ToolStatus::Error, format!("Denied: {reason} [{rule}]"));
-    let data = json!({
-        "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash,
-        "rule": rule, "reason": reason,
-    });
+    let data = basis.beside(json!({
+        "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash, "reason": reason,
+    }));
     tx.audit(Actor::system().entry(AuditKind::ToolDenied, run, data));
     tx.event(
         run,
@@ -146,6 +200,7 @@ async fn deny(
             tool: call.tool.clone(),
             reason,
             rule: rule.to_string(),
+            layer: basis.layer_name(),
         },
     )?;
     run.usage.tool_calls += 1;
@@ -169,7 +224,7 @@ async fn start(
     tx: &mut Tx,
     run: &mut RunCore,
     call: &mut ToolCall,
-    rule: &RuleName,
+    basis: &Basis,
 ) -> Result<(), StoreError> {
     advance(call, CallInput::Start)?;
     call.attempts += 1;
@@ -180,12 +235,14 @@ async fn start(
             call_id: call.id,
             tool: call.tool.clone(),
             attempt: call.attempts,
+            rule: Some(basis.rule.to_string()),
+            layer: basis.layer_name(),
         },
     )?;
-    let data = json!({
+    let data = basis.beside(json!({
         "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash,
-        "effect": call.effect, "risk": call.risk, "rule": rule, "attempt": call.attempts,
-    });
+        "effect": call.effect, "risk": call.risk, "attempt": call.attempts,
+    }));
     tx.audit(Actor::system().entry(AuditKind::ToolStarted, run, data));
     tx.calls().save(call).await
 }
@@ -269,7 +326,7 @@ pub(super) fn advance(call: &mut ToolCall, input: CallInput) -> Result<(), Store
 async fn is_approved(
     tx: &mut Tx,
     run: &RunCore,
-    agent: &AgentDef,
+    version: &str,
     call: &ToolCall,
     egress: &[String],
 ) -> Result<bool, StoreError> {
@@ -277,7 +334,7 @@ async fn is_approved(
     let binds = |a: &Approval| {
         a.state == ApprovalState::Approved
             && a.args_hash == call.args_hash
-            && a.policy_version == agent.version
+            && a.policy_version == version
     };
     // What it could reach, and that the run has read untrusted content, stood on the card.
     let saw = |a: &Approval| a.egress == egress && (a.tainted || !run.tainted);
@@ -311,6 +368,10 @@ pub(super) struct Question<'a> {
     /// How many different people must say yes.
     pub(super) quorum: u32,
     pub(super) cwd: &'a str,
+    /// What an answer binds of definition and policy.
+    pub(super) version: String,
+    /// The rule that asks.
+    pub(super) basis: Basis,
 }
 
 async fn gate(
@@ -323,13 +384,13 @@ async fn gate(
 ) -> Result<(), StoreError> {
     advance(call, CallInput::Gate)?;
     tx.calls().save(call).await?;
-    let ttl = inner.options.approval_ttl;
+    let (ttl, basis) = (inner.options.approval_ttl, question.basis.clone());
     let approval = Approval {
         expires_at: tx.now().plus(ttl),
         ..card(tx, run, agent, call, question, ApprovalKind::Tool)
     };
     run.wake_at = Some(tx.now().plus(inner.options.wait_max));
-    ask(tx, run, approval).await
+    ask(tx, run, approval, &basis).await
 }
 
 /// Stores a question and moves a running run to `awaiting_approval`.
@@ -337,13 +398,14 @@ pub(super) async fn ask(
     tx: &mut Tx,
     run: &mut RunCore,
     approval: Approval,
+    basis: &Basis,
 ) -> Result<(), StoreError> {
     tx.approvals().insert(&approval, run.principal).await?;
-    let data = json!({
+    let data = basis.beside(json!({
         "approval_id": approval.id, "kind": approval.kind, "tool": approval.tool,
         "args_hash": approval.args_hash, "risk": approval.risk,
         "required_role": approval.required_role,
-    });
+    }));
     tx.audit(Actor::system().entry(AuditKind::ApprovalRequested, run, data));
     metrics::counter!("agent_runtime_approvals_requested_total").increment(1);
     let is_gate = approval.kind == ApprovalKind::Tool;
@@ -372,7 +434,7 @@ fn card(
         tool: call.tool.clone(),
         args: call.args.clone(),
         args_hash: call.args_hash.clone(),
-        policy_version: agent.version.clone(),
+        policy_version: question.version,
         cwd: cwd.to_string_lossy().into_owned(),
         risk: call.risk,
         reasons: question.reasons,
@@ -397,9 +459,10 @@ pub(super) async fn ask_unknown(
 ) -> Result<(), StoreError> {
     // One of the answers runs it: the card says what policy would let it do now.
     let invocation = tools::parse(&call.tool, &call.args).ok();
+    let policy = inner.policy.current();
     let verdict = invocation.as_ref().map(|invocation| {
         let hosts = inner.hosts.effective(&agent.name);
-        policy::decide(&Policy::builtin(), &asked(run, agent, &hosts, &invocation.facts()))
+        policy::decide(&policy, &asked(inner, run, agent, &hosts, &invocation.facts()))
     });
     let (risk, egress, quorum) = match verdict {
         Some(Verdict::Ask { risk, egress, quorum, .. }) => (risk.max(call.risk), egress, quorum),
@@ -408,6 +471,7 @@ pub(super) async fn ask_unknown(
         }
         Some(Verdict::Deny { .. }) | None => (call.risk, Vec::new(), 1),
     };
+    let basis = Basis::before_policy("effect.unknown");
     let question = Question {
         reasons: vec![
             "the daemon stopped while this ran; nobody knows whether it happened".to_owned(),
@@ -416,6 +480,8 @@ pub(super) async fn ask_unknown(
         required_role: policy::required_role(risk),
         quorum,
         cwd: invocation.as_ref().map_or("", Invocation::cwd),
+        version: bound_version(agent, &policy),
+        basis: basis.clone(),
     };
     let approval = Approval {
         risk,
@@ -423,7 +489,7 @@ pub(super) async fn ask_unknown(
         ..card(tx, run, agent, call, question, ApprovalKind::UnknownEffect)
     };
     run.wait_reason = Some(WaitReason::EffectUnknown);
-    ask(tx, run, approval).await
+    ask(tx, run, approval, &basis).await
 }
 
 /// Asks a person whether the run may use more. The run is paused.
@@ -443,7 +509,7 @@ pub(super) async fn ask_budget(
         tool: "budget".to_owned(),
         args: raise,
         args_hash,
-        policy_version: agent.version.clone(),
+        policy_version: bound_version(agent, &inner.policy.current()),
         cwd: agent.workspace.to_string_lossy().into_owned(),
         risk: Risk::Medium,
         reasons: vec!["the run has used up its limit".to_owned()],
@@ -456,7 +522,7 @@ pub(super) async fn ask_budget(
         created_at: tx.now(),
         expires_at: tx.now().plus(inner.options.wait_max),
     };
-    ask(tx, run, approval).await
+    ask(tx, run, approval, &Basis::before_policy("budget.limit")).await
 }
 
 /// The agent that a run was started with is gone from the configuration.

@@ -2,11 +2,23 @@
 
 use std::time::Duration;
 
+use super::policy::PolicyFault;
 use crate::{
     auth::Denied,
     domain::{UserInput, limits},
     store::StoreError,
 };
+
+/// Why runs cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No policy can be put in force: without one nothing runs.
+    #[error(transparent)]
+    Policy(#[from] PolicyFault),
+}
 
 /// A refused command. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +64,12 @@ pub enum CommandError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Nothing is started while the daemon is locked down.
+    #[error(
+        "the daemon is locked down: nothing starts until an overlord lifts it with \
+         `agent-runtime lockdown off`"
+    )]
+    LockedDown,
     /// The store did not do it.
     #[error("the store is not available; nothing was changed, try again")]
     Unavailable {

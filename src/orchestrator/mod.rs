@@ -12,6 +12,7 @@ mod approvals;
 pub mod audit;
 mod bundles;
 mod calls;
+mod capabilities;
 mod commands;
 mod create;
 mod egress;
@@ -20,12 +21,14 @@ mod error;
 mod feed;
 mod hosts;
 mod live;
+mod lockdown;
 mod model;
 mod narrowed;
+mod policy;
 mod recovery;
 mod run_task;
-pub mod secrets;
 mod scoped;
+pub mod secrets;
 mod step;
 mod supervisor;
 mod transition;
@@ -40,27 +43,34 @@ use std::{sync::Arc, time::Duration};
 
 pub use approvals::NewDecision;
 pub use audit::{AuditOptions, AuditPage, Exported};
+pub use capabilities::CapabilityView;
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
 pub use egress::{
     CheckedAddress, EgressAnswer, EgressLayer, EgressQuestion, EgressRuleView, NewEgressRule,
 };
-pub use error::CommandError;
+pub use error::{CommandError, StartError};
 pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
 pub use live::Live;
+pub use lockdown::{LockdownView, Stopped};
+pub use policy::{
+    BUILTIN, Difference, Judged, NewPolicy, PastApproval, PastCall, PastDecision, PolicyAnswer,
+    PolicyChange, PolicyEntry, PolicyFault, PolicyQuestion, PolicyRefused, PolicyView, ReplayAsked,
+    ReplayCounts, ReplayPage,
+};
 pub use secrets::{SecretOptions, SecretView};
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
-pub use crate::store::{AuditFilter, Page, Paged, RunFilter};
+pub use crate::store::{AuditFilter, CapabilityFilter, Page, Paged, RunFilter};
 
 use crate::{
-    auth::{Authorizer, HostPolicies, TokenTable},
+    auth::{Authorizer, HostPolicies, Policies, TokenTable, capability::Authority, policy::Policy},
     domain::{Clock, UserInput, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
-    store::{Store, StoreError},
+    store::Store,
     tools::Tools,
 };
 
@@ -99,10 +109,16 @@ pub struct Parts {
     pub tools: Tools,
     /// Rules and agents.
     pub authorizer: Authorizer,
+    /// Signs what runs and calls may do.
+    pub authority: Authority,
     /// Who may act now, and by which tokens.
     pub tokens: TokenTable,
     /// Which machines each agent may reach now.
     pub hosts: HostPolicies,
+    /// The policy that decides; what is in force is put there at start and with each change.
+    pub policies: Policies,
+    /// The policy of the file that the configuration names, if it names one.
+    pub policy_file: Option<Arc<Policy>>,
     /// Secrets to keep out of what is stored.
     pub redactor: Redactor,
     /// Time.
@@ -129,9 +145,12 @@ struct Inner {
     llm: Llm,
     tools: Tools,
     authorizer: Authorizer,
+    authority: Authority,
+    lockdown: lockdown::Lockdown,
     tokens: TokenTable,
     hosts: HostPolicies,
     layers: hosts::Layers,
+    policy: policy::InForce,
     redactor: Redactor,
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
@@ -158,30 +177,23 @@ impl Orchestrator {
     /// an older daemon must be dead before this is called.
     ///
     /// # Errors
-    /// When the store cannot be read.
-    pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts {
-            store,
-            llm,
-            tools,
-            authorizer,
-            tokens,
-            hosts,
-            redactor,
-            clock,
-            live,
-            audit,
-            tasks,
-        } = parts;
+    /// When the store cannot be read, or no policy can be put in force: without one nothing runs.
+    pub async fn start(parts: Parts, options: Options) -> Result<Self, StartError> {
+        let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
+        let Parts { policies, policy_file, redactor, clock, live, audit, secrets, tasks, .. } =
+            parts;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
             store,
             llm,
+            lockdown: lockdown::Lockdown::new(tools.clone()),
             tools,
             authorizer,
+            authority,
             tokens,
             hosts,
+            policy: policy::InForce::new(policies),
             redactor,
             clock,
             live,
@@ -190,7 +202,9 @@ impl Orchestrator {
             secrets,
             options,
         });
+        inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
+        inner.load_lockdown().await?;
         recovery::recover(&inner).await?;
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));

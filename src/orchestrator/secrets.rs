@@ -14,7 +14,8 @@ use crate::{
         seal::{open, seal},
     },
     domain::{
-        AuditEntry, AuditKind, SealedSecret, Secret, SecretAge, SecretName, SecretSource, Timestamp,
+        AuditEntry, AuditKind, SealedSecret, Secret, SecretAge, SecretName, SecretSource,
+        Timestamp,
         limits::{SECRET_BYTES_MAX, SECRETS_MAX},
     },
     runtime::{redact::SECRET_BYTES_MIN, reload::Reloader},
@@ -115,9 +116,13 @@ impl Orchestrator {
                     let what = if before.is_some() { "replaced" } else { "stored" };
                     let before = before.map(|s| json!({ "changed_at": s.changed_at }));
                     let after = json!({ "changed_at": now });
-                    note(tx, actor, json!({
-                        "what": what, "name": secret.name, "before": before, "after": after,
-                    }));
+                    note(
+                        tx,
+                        actor,
+                        json!({
+                            "what": what, "name": secret.name, "before": before, "after": after,
+                        }),
+                    );
                     Ok(())
                 })
             })
@@ -141,9 +146,13 @@ impl Orchestrator {
                     if !tx.secrets().remove(&name).await? {
                         return Err(CommandError::NotFound { what: "the secret" });
                     }
-                    note(tx, actor, json!({
-                        "what": "removed", "name": name, "before": true, "after": null,
-                    }));
+                    note(
+                        tx,
+                        actor,
+                        json!({
+                            "what": "removed", "name": name, "before": true, "after": null,
+                        }),
+                    );
                     Ok(())
                 })
             })
@@ -204,7 +213,8 @@ async fn reseal(
             continue;
         }
         let name = &secret.name;
-        let value = open(keys, &secret.key_id, name, &secret.sealed).map_err(|e| corrupt(name, e))?;
+        let value =
+            open(keys, &secret.key_id, name, &secret.sealed).map_err(|e| corrupt(name, e))?;
         let sealed = seal(key, name, &value).map_err(|e| corrupt(name, e))?;
         names.push(name.clone());
         tx.secrets().put(&SealedSecret { sealed, key_id: id.clone(), ..secret }).await?;

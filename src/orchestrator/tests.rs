@@ -18,7 +18,7 @@ use crate::{
     },
     llm::{ModelOptions, Options as LlmOptions},
     runtime::Stop,
-    store::{Durability, RunCore},
+    store::{Durability, RunCore, StoreError},
 };
 
 struct Nowhere;
@@ -27,8 +27,8 @@ impl AuditSink for Nowhere {
     fn record(&self, _: AuditEntry) {}
 }
 
-struct Fixture {
-    orchestrator: Orchestrator,
+pub(super) struct Fixture {
+    pub(super) orchestrator: Orchestrator,
     tasks: Tasks,
     redactor: Redactor,
     _dir: TempDir,
@@ -66,7 +66,7 @@ async fn working() -> Fixture {
     start(Options::default()).await
 }
 
-async fn idle() -> Fixture {
+pub(super) async fn idle() -> Fixture {
     start(Options { active_max: 0, ..Options::default() }).await
 }
 
@@ -91,8 +91,14 @@ async fn start(options: Options) -> Fixture {
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
+        authority: {
+            let keys = crate::auth::Keys::new(&crate::domain::Secret::new("k".repeat(32)));
+            crate::auth::capability::Authority::new(&keys.unwrap())
+        },
         tokens: crate::auth::TokenTable::new(people()),
         hosts: crate::auth::HostPolicies::default(),
+        policies: crate::auth::Policies::new(Arc::new(crate::auth::policy::Policy::builtin())),
+        policy_file: None,
         redactor: redactor.clone(),
         clock,
         live,
@@ -133,7 +139,7 @@ fn people() -> Vec<crate::auth::TokenEntry> {
     .into()
 }
 
-fn ids() -> IdSource {
+pub(super) fn ids() -> IdSource {
     IdSource::new(Arc::new(SystemClock), |bytes| getrandom::fill(bytes).unwrap())
 }
 
@@ -141,7 +147,7 @@ fn cx() -> CallContext {
     cx_of("alice", Role::Member)
 }
 
-fn cx_of(name: &str, role: Role) -> CallContext {
+pub(super) fn cx_of(name: &str, role: Role) -> CallContext {
     let principal = Principal {
         id: principal_id_of(name),
         name: name.to_owned(),
@@ -155,7 +161,7 @@ fn said(text: &str) -> UserInput {
     UserInput::Text(text.to_owned())
 }
 
-fn fresh<T>(done: Done<T>) -> T {
+pub(super) fn fresh<T>(done: Done<T>) -> T {
     match done {
         Done::Fresh(value) => value,
         Done::Replayed(_) => panic!("it was replayed"),
@@ -420,7 +426,8 @@ async fn run_again(then: &str) -> calls::Decided {
                 tx.approvals().save(&card).await?;
                 call.state = CallState::Approved;
                 inner.hosts.replace([(name, then)].into());
-                calls::decide(tx, &inner, &mut run, &def, &mut call).await
+                let mut held = capabilities::give(tx, &inner, &run, &def).await?;
+                calls::decide(tx, &inner, &mut run, &def, &mut held, &mut call).await
             })
         })
         .await;

@@ -2,10 +2,7 @@
 
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
-use super::{
-    cols::Cols,
-    error::StoreError,
-};
+use super::{cols::Cols, error::StoreError};
 use crate::domain::{SealedSecret, SecretAge, SecretName, Timestamp};
 
 /// Access to both tables.

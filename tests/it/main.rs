@@ -6,17 +6,22 @@
 mod support;
 
 mod approvals;
+mod audit_trail;
 mod auth;
 mod bad_input;
 mod bombs;
 mod bundles;
+mod canary_secrets;
+mod capabilities;
 mod egress;
 mod faults;
 mod hostile;
 mod http_request;
 mod lifecycle;
+mod lockdown;
 mod runs;
 mod scenes;
+mod secrets;
 mod streams;
 mod tools;
 mod unknown;

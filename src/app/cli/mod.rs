@@ -5,6 +5,7 @@ mod approvals;
 mod args;
 mod ask;
 mod audit;
+mod capabilities;
 mod chat;
 mod configuration;
 mod connect;
@@ -13,9 +14,13 @@ mod egress;
 mod failure;
 mod health;
 mod init;
+mod lockdown;
 pub(crate) mod out;
+mod policy_live;
+mod policy_words;
 mod render;
 mod runs;
+mod secret;
 
 use std::{
     path::{Path, PathBuf},
@@ -132,6 +137,10 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
         Command::Egress(command) => client(egress::egress(&context, command)),
+        Command::Policy(command) => client(policy_live::policy(&context, command)),
+        Command::Capability(command) => client(capabilities::capability(&context, command)),
+        Command::Lockdown(command) => client(lockdown::lockdown(&context, command)),
+        Command::Secret(command) => client(secret::secret(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

@@ -153,11 +153,35 @@ impl Client {
         path: &str,
         body: &Value,
     ) -> Result<T, ClientError> {
+        self.command(reqwest::Method::POST, path, body).await
+    }
+
+    /// `PUT path`, safe to repeat as well.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
+        self.command(reqwest::Method::PUT, path, body).await
+    }
+
+    async fn command<T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
         let mut random = [0_u8; 16];
         getrandom::fill(&mut random).map_err(|e| ClientError::Protocol(e.to_string()))?;
         let key = data_encoding::HEXLOWER.encode(&random);
-        let request = self.request(reqwest::Method::POST, path);
+        let request = self.request(method, path);
         self.answer(request.header("idempotency-key", key).json(body)).await
+    }
+
+    /// `POST path` where nothing but success is told.
+    pub(crate) async fn post_nothing(&self, path: &str, body: &Value) -> Result<(), ClientError> {
+        let request = self.request(reqwest::Method::POST, path);
+        self.send(request.timeout(ANSWER_MAX).json(body)).await.map(drop)
     }
 
     /// `DELETE path`.

@@ -71,7 +71,8 @@ pub(crate) fn load(request: &Request) -> Result<Loaded, Problems> {
     }
     let path = file_path(request.file.as_deref(), &environment);
     if let Some(Err(error)) = path.as_deref().map(secret_file::check_integrity) {
-        problems.add(path.as_deref().unwrap_or(Path::new("")).display().to_string(), error.to_string());
+        problems
+            .add(path.as_deref().unwrap_or(Path::new("")).display().to_string(), error.to_string());
     }
     let text = path.as_deref().map(std::fs::read_to_string);
     let values = match (&path, text) {

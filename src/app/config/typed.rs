@@ -1,6 +1,7 @@
 //! Turns the values in force into [`Settings`], naming the place of every one that does not fit.
 
 mod egress;
+mod policy;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,13 +17,15 @@ use sha2::{Digest, Sha256};
 use super::{
     problem::Problems,
     resolve::{Effective, Entry, Origin},
-    settings::{ConfiguredSecret, Docker, LogStyle, MinLevel, Mode, Settings, Token, WorkerRuntime},
+    settings::{
+        ConfiguredSecret, Docker, LogStyle, MinLevel, Mode, Settings, Token, WorkerRuntime,
+    },
 };
 use crate::{
     auth::keys::{Keys, SECRET_CHARS_MIN},
     domain::{
-        AgentDef, AgentName, Confinement, PathRule, Role, RunLimits, Secret, SecretName, SecretSource, ToolLimits, ToolName,
-        Usd,
+        AgentDef, AgentName, Confinement, PathRule, Role, RunLimits, Secret, SecretName,
+        SecretSource, ToolLimits, ToolName, Usd,
     },
     llm::{ModelOptions, Provider},
 };
@@ -67,6 +70,7 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         session_idle: Duration::from_secs(r.int("sandbox.session_idle_secs")),
         egress: r.egress(),
         audit_file: r.some("audit.checkpoint_file").map(PathBuf::from),
+        policy: r.policy(),
         log_level: r.text("log.level"),
         log_style: r.choice("log.format").unwrap_or(LogStyle::Auto),
         log_file: r.some("log.file").map(PathBuf::from),

@@ -137,7 +137,11 @@ async fn warn(store: &Store) -> Result<(), StoreError> {
         gauge.set(f64::from(u32::try_from(days).unwrap_or(u32::MAX)));
         if age.is_old(now) {
             let most = age.days_max();
-            tracing::warn!(secret = age.name, days, "a secret is older than {most} days: replace it");
+            tracing::warn!(
+                secret = age.name,
+                days,
+                "a secret is older than {most} days: replace it"
+            );
         }
     }
     Ok(())
@@ -155,8 +159,8 @@ async fn write_down(store: &Store, uses: BTreeMap<String, Timestamp>) -> Result<
                     let own = age.name.strip_prefix("egress.secrets.");
                     let own = own.and_then(|n| n.strip_suffix(".value")).unwrap_or(&age.name);
                     if let Some(at) = uses.get(own) {
-                        let used = SecretAge { last_used_at: Some(*at), ..age };
-                        tx.secrets().put_age(&used).await?;
+                        let noted = SecretAge { last_used_at: Some(*at), ..age };
+                        tx.secrets().put_age(&noted).await?;
                     }
                 }
                 Ok(())

@@ -6,12 +6,30 @@ mod permission;
 pub(super) mod vault;
 
 pub(super) use self::permission::{Keyring, existing_keyring, keyring};
-use super::config::Settings;
+use super::{build::fault, cli::Failure, config::Settings};
 use crate::{
     auth::Purpose,
     orchestrator::{AuditOptions, SecretOptions},
-    runtime::reload::Reloader,
+    runtime::{Redactor, Tasks, reload::Reloader},
+    store::Store,
 };
+
+/// At start: opens what the daemon keeps and puts it where the settings name it, notes ages, and
+/// watches over both from then on.
+pub(super) async fn at_start(
+    settings: &Settings,
+    store: &Store,
+    keyring: &Keyring,
+    redactor: &Redactor,
+    tasks: &Tasks,
+) -> Result<(Settings, ages::Uses), Failure> {
+    let opened = vault::at_start(store, keyring, redactor).await?;
+    let settings = vault::resolve(settings, &opened);
+    ages::note(store, &settings, &opened, keyring).await.map_err(fault)?;
+    let uses = ages::Uses::default();
+    ages::watch(store.clone(), uses.clone(), tasks);
+    Ok((settings, uses))
+}
 
 /// What signs the audit trail.
 pub(super) fn audit_options(settings: &Settings, keyring: &Keyring) -> AuditOptions {

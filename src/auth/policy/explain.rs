@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Layer, Outcome, Policy, Question, RuleName, Verdict,
     decide::{Weighed, weigh},
+    network::OFFLINE,
     rule::{Rule, View},
 };
 use crate::domain::{Risk, Role, ToolName};
@@ -154,6 +155,17 @@ fn steps(policy: &Policy, question: &Question<'_>, weighed: &Weighed<'_>) -> (Ve
         decided: false,
     }));
     let rules_shown = steps.len().saturating_sub(1);
+    // A rule that allows has answered the first question, and another built-in rule spoke up.
+    if matches!(verdict.layer(), Layer::Builtin | Layer::Definition) && verdict.rule() != own.rule()
+    {
+        steps.push(Step {
+            layer: verdict.layer(),
+            rule: verdict.rule().clone(),
+            outcome: verdict.outcome().into(),
+            why: first_reason(verdict),
+            decided: true,
+        });
+    }
     if let Some(found) = pattern {
         let rule = RuleName::from(format!("deny.{}", found.name));
         steps.push(Step {
@@ -169,6 +181,9 @@ fn steps(policy: &Policy, question: &Question<'_>, weighed: &Weighed<'_>) -> (Ve
 
 fn first_reason(verdict: &Verdict) -> String {
     match verdict {
+        Verdict::Allow { rule, .. } if *rule == OFFLINE => {
+            "it may run, without network, since the run has read content from outside".to_owned()
+        }
         Verdict::Allow { .. } => "the agent's definition allows it".to_owned(),
         Verdict::Ask { reasons, .. } => reasons.first().cloned().unwrap_or_default(),
         Verdict::Deny { reason, .. } => reason.clone(),

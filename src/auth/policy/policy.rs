@@ -76,6 +76,12 @@ impl Policy {
         places.filter_map(|at| self.0.rules.get(at))
     }
 
+    /// All of them, by name: what the index is held against.
+    #[cfg(test)]
+    pub(super) fn every_rule(&self) -> impl Iterator<Item = &Rule> {
+        self.0.rules.iter()
+    }
+
     /// The rules with hosts that may stand in the way of what the call reaches later.
     pub(super) fn narrowing(&self, view: &View<'_>) -> impl Iterator<Item = &Rule> {
         self.0.index.narrowing(view).filter_map(|at| self.0.rules.get(at))

@@ -5,10 +5,13 @@
 //! anywhere else. This part and `http::api` never import each other.
 
 mod audit;
+mod capabilities;
 mod egress;
+mod lockdown;
+mod policy;
 mod sandbox;
-mod secrets;
 pub mod schema;
+mod secrets;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -52,6 +55,20 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/admin/v1/egress/domains"),
     (Method::DELETE, "/admin/v1/egress/domains/{id}"),
     (Method::POST, "/admin/v1/egress/test"),
+    (Method::GET, "/admin/v1/policy"),
+    (Method::PUT, "/admin/v1/policy"),
+    (Method::POST, "/admin/v1/policy/activate"),
+    (Method::POST, "/admin/v1/policy/explain"),
+    (Method::POST, "/admin/v1/policy/replay"),
+    (Method::POST, "/admin/v1/policy/validate"),
+    (Method::GET, "/admin/v1/policy/versions"),
+    (Method::GET, "/admin/v1/policy/versions/{id}"),
+    (Method::GET, "/admin/v1/capabilities"),
+    (Method::GET, "/admin/v1/capabilities/{id}"),
+    (Method::POST, "/admin/v1/capabilities/{id}/revoke"),
+    (Method::POST, "/admin/v1/lockdown"),
+    (Method::GET, "/admin/v1/lockdown"),
+    (Method::DELETE, "/admin/v1/lockdown"),
     (Method::GET, "/admin/v1/sandbox"),
     (Method::GET, "/admin/v1/secrets"),
     (Method::POST, "/admin/v1/secrets"),
@@ -106,6 +123,17 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(egress::list, egress::add))
         .routes(routes!(egress::remove))
         .routes(routes!(egress::test))
+        .routes(routes!(policy::show, policy::put))
+        .routes(routes!(policy::activate))
+        .routes(routes!(policy::explain))
+        .routes(routes!(policy::replay))
+        .routes(routes!(policy::validate))
+        .routes(routes!(policy::versions))
+        .routes(routes!(policy::version))
+        .routes(routes!(capabilities::list))
+        .routes(routes!(capabilities::show))
+        .routes(routes!(capabilities::revoke))
+        .routes(routes!(lockdown::on, lockdown::status, lockdown::off))
         .routes(routes!(sandbox::show))
         .routes(routes!(secrets::list, secrets::set))
         .routes(routes!(secrets::remove))

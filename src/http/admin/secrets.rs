@@ -37,10 +37,7 @@ pub(super) struct SetSecret {
 /// Every secret, of the configuration and stored: where it comes from, its age, never its value.
 #[utoipa::path(get, path = "/admin/v1/secrets", tag = "secrets",
     responses((status = 200, body = schema::SecretList), (status = "default", body = schema::Problem)))]
-pub(super) async fn list(
-    State(app): State<App>,
-    operator: Operator,
-) -> Result<Response, Problem> {
+pub(super) async fn list(State(app): State<App>, operator: Operator) -> Result<Response, Problem> {
     let permit = app.authorizer().manage::<SeeSecrets>(&operator.cx)?;
     let items = app.orchestrator().secrets(&permit).await.map_err(refused)?;
     Ok(Json(json!({ "items": items, "next_cursor": null })).into_response())

@@ -51,6 +51,7 @@ codes! {
     NO_APPROVAL = "approval.not_found" NOT_FOUND "There is no such approval";
     NO_CONVERSATION = "conversation.not_found" NOT_FOUND "There is no such conversation";
     NO_EGRESS_RULE = "egress.not_found" NOT_FOUND "There is no such egress rule";
+    NO_POLICY = "policy.not_found" NOT_FOUND "There is no such policy version, or no such decision";
     NOT_FOUND = "resource.not_found" NOT_FOUND "It does not exist";
     METHOD = "route.method_not_allowed" METHOD_NOT_ALLOWED "This path does not have that method";
     SLOW = "request.too_slow" REQUEST_TIMEOUT "The request took too long to arrive";
@@ -59,6 +60,7 @@ codes! {
     TOO_LARGE = "request.too_large" PAYLOAD_TOO_LARGE "The body is too large";
     MEDIA_TYPE = "request.media_type" UNSUPPORTED_MEDIA_TYPE "The body must be JSON";
     INVALID = "request.invalid" UNPROCESSABLE_ENTITY "A field is not valid";
+    POLICY_WRONG = "policy.invalid" UNPROCESSABLE_ENTITY "The policy's text is wrong";
     UNKNOWN_AGENT = "agent.unknown" UNPROCESSABLE_ENTITY "There is no such agent";
     MISMATCH = "idempotency.mismatch" UNPROCESSABLE_ENTITY
         "The Idempotency-Key was used for a different request";
@@ -68,6 +70,8 @@ codes! {
     QUEUE_FULL = "queue.full" TOO_MANY_REQUESTS "The queue is full";
     INTERNAL = "internal.error" INTERNAL_SERVER_ERROR "The request failed inside the daemon";
     UNAVAILABLE = "store.unavailable" SERVICE_UNAVAILABLE "The store is not available";
+    LOCKDOWN = "lockdown" SERVICE_UNAVAILABLE "The daemon is locked down";
+    NO_CAPABILITY = "capability.not_found" NOT_FOUND "There is no such capability";
     STOPPING = "daemon.stopping" SERVICE_UNAVAILABLE "The daemon is stopping";
 }
 
@@ -159,6 +163,7 @@ impl Problem {
             CommandError::Full { retry_after, .. } => {
                 Self::new(&code::QUEUE_FULL, error.to_string()).retry_after(retry_after)
             }
+            CommandError::LockedDown => Self::new(&code::LOCKDOWN, error.to_string()),
             CommandError::Unavailable { retry_after, ref source } => {
                 tracing::warn!(error = chain(source), "the store is not available");
                 Self::new(&code::UNAVAILABLE, error.to_string()).retry_after(retry_after)

@@ -53,7 +53,8 @@ pub(super) fn append(file: &Path, checkpoints: &[Checkpoint]) -> io::Result<()> 
     }
     let mut file =
         fs::OpenOptions::new().read(true).create(true).append(true).mode(0o600).open(file)?;
-    file.set_len(whole_lines(&mut file)?)?;
+    let length = whole_lines(&mut file)?;
+    file.set_len(length)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

@@ -3,10 +3,14 @@
 
 mod approvals;
 mod audit;
+mod capabilities;
 mod config;
 mod daemon;
 mod egress;
+mod lockdown;
+mod policy;
 mod runs;
+mod secret;
 
 use std::path::PathBuf;
 
@@ -14,10 +18,16 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use approvals::{Approval, ApprovalList, Decide};
 pub(crate) use audit::{Audit, Query as AuditQuery};
+pub(crate) use capabilities::{Capability, CapabilityList, CapabilityOne, CapabilityRevoke};
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
 pub(crate) use egress::{Egress, EgressAdd, EgressList, EgressRemove, EgressTest};
+pub(crate) use lockdown::Lockdown;
+pub(crate) use policy::{
+    Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
+};
 pub(crate) use runs::{List, Run, Submit};
+pub(crate) use secret::Secret;
 
 const EXAMPLES: &str = "\
 Start here:
@@ -30,7 +40,8 @@ Client commands (chat, run, approval, health) find the daemon by AGENT_RUNTIME_U
 AGENT_RUNTIME_TOKEN or AGENT_RUNTIME_TOKEN_FILE; without them they use the address and the
 generated token in the data directory, so on the daemon's own machine nothing needs copying.
 
-`egress` changes the daemon itself: it speaks to <data_dir>/admin.sock, as the daemon's user or root.
+`egress`, `policy`, `capability` and `lockdown` change the daemon itself: they speak to
+<data_dir>/admin.sock, as the daemon's user or root.
 
 Exit codes: 0 done; 1 it failed, or the run did; 2 wrong usage or configuration; 3 no daemon
 answers, or it does not accept the token.";
@@ -72,6 +83,18 @@ pub(super) enum Command {
     /// See, change and test which machines agents may reach
     #[command(subcommand)]
     Egress(Egress),
+    /// See, change, explain and replay the policy that decides tool calls
+    #[command(subcommand)]
+    Policy(Policy),
+    /// See what runs and calls may do, and take it away
+    #[command(subcommand)]
+    Capability(Capability),
+    /// Stop everything that agents do, and let them work again
+    #[command(subcommand)]
+    Lockdown(Lockdown),
+    /// See, store and replace the secrets that the daemon keeps
+    #[command(subcommand)]
+    Secret(Secret),
     /// Show the settings in force, or check them
     #[command(subcommand)]
     Config(Config),

@@ -17,7 +17,7 @@ pub use usual::Usual;
 
 /// Where a command may begin: the beginning of a text or line, after `;`, `&`, `|`, a bracket or a
 /// word that runs another command; then any variables set for it and the directory of the program.
-const COMMAND: &str = r"(?:^|[;&|(){}`\n]|\b(?:-[a-z]*c|xargs|exec|env|nohup|nice|time|command|builtin|then|do|else|eval|sudo|doas)[ \t])[ \t]*(?:[A-Za-z_][A-Za-z0-9_]*=[^ \t\n]*[ \t]+)*(?:[-A-Za-z0-9_.~]*/)*";
+const COMMAND: &str = r"(?:^|[;&|(){}`\n]|(?:^|[ \t;&|(){}`\n])(?:-[a-z]*c|xargs|exec|env|nohup|nice|time|command|builtin|then|do|else|eval|sudo|doas)[ \t]+(?:-[^ \t\n]*[ \t]+)*)[ \t]*(?:[A-Za-z_][A-Za-z0-9_]*=[^ \t\n]*[ \t]+)*(?:[-A-Za-z0-9_.~]*/)*";
 
 /// The patterns that are in force.
 #[derive(Clone, Debug)]

@@ -72,6 +72,7 @@ fn what_a_shell_reads_alike_is_found_alike() {
         "true && /sbin/reboot",
         "FOO=1 /usr/bin/sudo id",
         "xargs sudo id",
+        "find . | xargs -n1 sudo id",
         "if true; then reboot; fi",
         "echo $(sudo id)",
         "sh -c 'sudo id'",
@@ -84,7 +85,7 @@ fn what_a_shell_reads_alike_is_found_alike() {
 fn usual_work_passes() {
     for text in [
         "cargo test --workspace -- --nocapture",
-        "git commit -m 'sudo is not needed; reboot neither'",
+        "git commit -m 'sudo is not needed, reboot neither'",
         "git push origin HEAD:refs/heads/topic",
         "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
         "npm ci && npm run build",
