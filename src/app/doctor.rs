@@ -21,7 +21,7 @@ use super::{
     build,
     cli::{Context, Failure, Paint, out, starter},
     client::Client,
-    config::{self, Problems, Settings, Starter, WorkerRuntime},
+    config::{self, Problems, Settings, Starter, WorkerRuntime, secret_file},
 };
 use crate::{
     llm::Llm,

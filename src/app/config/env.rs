@@ -12,11 +12,18 @@ use super::{
 };
 
 /// A variable and where it was set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Variable {
     pub(crate) value: String,
     /// The `.env` file, when it came from one.
     pub(crate) file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Variable {
+    /// Without the value, which may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Variable").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 /// Every variable that this program may read.
