@@ -16,6 +16,7 @@ mod health;
 mod init;
 mod lockdown;
 pub(crate) mod out;
+mod policy;
 mod policy_live;
 mod policy_words;
 mod render;

@@ -9,6 +9,7 @@ mod daemon;
 mod egress;
 mod lockdown;
 mod policy;
+mod policy_offline;
 mod runs;
 mod secret;
 
@@ -26,6 +27,7 @@ pub(crate) use lockdown::Lockdown;
 pub(crate) use policy::{
     Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
 };
+pub(crate) use policy_offline::{PolicyTest, PolicyValidate};
 pub(crate) use runs::{List, Run, Submit};
 pub(crate) use secret::Secret;
 
