@@ -4,13 +4,9 @@
 //! daemon's end every row is. A checkpoint stands in the database and in a file outside of it; what
 //! cannot be written there is tried again and told, never dropped silently.
 
-mod outside;
-
 use std::{path::PathBuf, sync::Mutex, time::Duration};
 
 use serde_json::json;
-
-pub use outside::read as read_checkpoints;
 
 use super::{Inner, Orchestrator, error::CommandError, transition::Actor};
 use crate::{
@@ -24,7 +20,7 @@ use crate::{
         audit::{AuditRow, Checkpoint},
     },
     runtime::{Stop, Tasks, tasks::lock},
-    store::{AuditFilter, Durability, Reader, StoreError},
+    store::{AuditFilter, Durability, Reader, StoreError, outside},
 };
 
 /// Rows that are signed at once when so many wait.

@@ -22,6 +22,7 @@ mod idempotency;
 mod known;
 mod links;
 mod lockdown;
+pub mod outside;
 mod page;
 mod pairings;
 mod policies;

@@ -161,7 +161,8 @@ fn mutate(text: &str, random: &mut Random) -> (&'static str, String, bool) {
         9 => {
             // Everything after a row goes, and the last line is made to fit.
             let end = new.pop().unwrap();
-            new.truncate(one + 1);
+            let last = rows[rows.len() - 1];
+            new.truncate(one.min(last - 1) + 1);
             new.push(end);
             ("the end cut off, hashed again", join(rehash(&new)), false)
         }

@@ -175,12 +175,12 @@ async fn daemon(fake: &FakeLlm) -> (Daemon, Vec<PathBuf>) {
     let more = format!(
         "[egress]\nproxy_url = {proxy:?}\n\
          [egress.secrets.bound]\nvalue_file = \"bound\"\nhost = \"api.example.com\"\n\
-         [egress.secrets.KEPT]\nhost = \"kept.example.com\"\n\
+         [egress.secrets.kept]\nhost = \"kept.example.com\"\n\
          [agents.web]\nsystem_prompt = \"test\"\ntools = [\"http_request\", \"exec\"]\n\
          roles = [\"member\", \"admin\"]\nallowed_commands = [\"*\"]\n\
          allowed_domains = [\"api.example.com\", \"kept.example.com\"]\n\
          [models.far]\nprovider = \"openai\"\nmodel = \"far\"\nbase_url = \"http://127.0.0.1:9\"\n\
-         api_key_secret = \"KEPT\"\n\
+         api_key_secret = \"kept\"\n\
          [agents.far]\nsystem_prompt = \"test\"\nmodel = \"far\"\nroles = [\"member\", \"admin\"]\n",
     );
     let mut daemon = Daemon::prepare_with(&fake.openai_url(), &more);
@@ -195,7 +195,7 @@ async fn daemon(fake: &FakeLlm) -> (Daemon, Vec<PathBuf>) {
     let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     daemon.set_env("AGENT_RUNTIME_METRICS_ADDR", &metrics.to_string());
     daemon.run().await;
-    assert_eq!(set(&daemon, "KEPT", SEALED).code, Some(0));
+    assert_eq!(set(&daemon, "kept", SEALED).code, Some(0));
     let allowed = ["bound", "permission", "previous", "test.toml"];
     let allowed = allowed.iter().map(|name| daemon.dir().join(name)).collect();
     (daemon, allowed)
@@ -348,7 +348,7 @@ async fn no_canary_leaves_its_place_over_any_surface_in_any_encoding() {
         leak(&daemon, &fake, &mut seen, n, value).await;
     }
     // Requests that carry a secret, and fail on the way: their errors hold none.
-    for (name, host) in [("bound", "api.example.com"), ("KEPT", "kept.example.com")] {
+    for (name, host) in [("bound", "api.example.com"), ("kept", "kept.example.com")] {
         let headers = json!({"authorization": format!("Bearer {{{{secret:{name}}}}}")});
         let args = json!({"method": "GET", "url": format!("https://{host}/x"), "headers": headers});
         fake.script(name, [Turn::call("http_request", &args), Turn::text("done")]);

@@ -34,13 +34,13 @@ pub(crate) fn set(daemon: &Daemon, name: &str, value: &str) -> Told {
 
 fn configuration(site: &FakeSite) -> String {
     format!(
-        "{}\n[egress.secrets.SITE_KEY]\nhost = \"site.example\"\nport = 80\n",
+        "{}\n[egress.secrets.site-key]\nhost = \"site.example\"\nport = 80\n",
         crate::web::agents(site)
     )
 }
 
 fn with_key() -> Value {
-    let headers = json!({"authorization": "Bearer {{secret:SITE_KEY}}"});
+    let headers = json!({"authorization": "Bearer {{secret:site-key}}"});
     json!({"method": "GET", "url": "http://site.example/page", "headers": headers})
 }
 
@@ -67,25 +67,25 @@ async fn a_stored_secret_is_sealed_put_in_replaced_and_removed_while_the_daemon_
     assert!(before.told[0].contains("secret"), "{before:?}");
     assert_eq!(site.asked().len(), 0);
     for (name, value) in [("first", FIRST), ("second", SECOND)] {
-        let told = set(&daemon, "SITE_KEY", value);
+        let told = set(&daemon, "site-key", value);
         assert_eq!(told.code, Some(0), "{told:?}");
         play(&daemon, &fake, "web", name, &call).await;
         assert_eq!(authorization(&site), format!("Bearer {value}"));
     }
-    assert_eq!(listed(&daemon, "SITE_KEY").await["source"], "store");
+    assert_eq!(listed(&daemon, "site-key").await["source"], "store");
     assert_eq!(listed(&daemon, "llm.api_key").await["source"], "config");
     let used = daemon.cli(&["audit", "query", "--kind", "secret_used", "--json"]).await.json();
     assert_eq!(used.as_array().unwrap().len(), 2, "{used}");
     assert_eq!(
         (&used[0]["data"]["name"], &used[0]["data"]["host"]),
-        (&json!("SITE_KEY"), &json!("site.example"))
+        (&json!("site-key"), &json!("site.example"))
     );
-    let told = daemon.cli(&["secret", "remove", "SITE_KEY"]).await;
+    let told = daemon.cli(&["secret", "remove", "site-key"]).await;
     assert_eq!(told.code, Some(0), "{told:?}");
     let asked = site.asked().len();
     play(&daemon, &fake, "web", "gone", &call).await;
     assert_eq!(site.asked().len(), asked);
-    let told = daemon.cli(&["secret", "remove", "SITE_KEY"]).await;
+    let told = daemon.cli(&["secret", "remove", "site-key"]).await;
     assert!(told.code == Some(1) && told.err.contains("does not exist"), "{told:?}");
     assert_eq!(daemon.stop().await, Some(0));
     let changed =
@@ -127,7 +127,7 @@ async fn another_permission_secret_seals_what_the_one_before_had_sealed() {
     let mut daemon = Daemon::prepare_with(&fake.openai_url(), &configuration(&site));
     daemon.set_env("PERMISSION_SECRET", "the-old-permission-secret-0123456789");
     daemon.run().await;
-    assert_eq!(set(&daemon, "SITE_KEY", FIRST).code, Some(0));
+    assert_eq!(set(&daemon, "site-key", FIRST).code, Some(0));
     assert_eq!(daemon.cli(&["secret", "rotate-key", "--json"]).await.json()["sealed"], 1);
     assert_eq!(daemon.stop().await, Some(0));
     // Without the old one the daemon does not start: it could not open what it keeps.

@@ -19,8 +19,8 @@ use crate::{
         trail::{Report, verify_export},
     },
     domain::{Clock, SystemClock, audit::AuditRow},
-    orchestrator::audit::{export_trail, read_checkpoints, verify_trail},
-    store::{AuditFilter, ReadOnlyStore, Reader},
+    orchestrator::audit::{export_trail, verify_trail},
+    store::{AuditFilter, ReadOnlyStore, Reader, outside},
 };
 
 pub(super) async fn audit(context: &Context, command: args::Audit) -> Result<ExitCode, Failure> {
@@ -111,7 +111,7 @@ pub(crate) async fn verify(
     keys: Option<&[Key]>,
 ) -> Result<Report, Failure> {
     // First what stands outside: the daemon may sign on while this reads.
-    let outside = read_checkpoints(file)
+    let outside = outside::read(file)
         .map_err(|e| Failure::fault(format!("{} cannot be read: {e}", file.display())))?;
     let mut reader = open(data_dir).await?;
     verify_trail(&mut reader, outside, keys).await.map_err(fault)

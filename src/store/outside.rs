@@ -45,7 +45,10 @@ pub fn read(file: &Path) -> io::Result<Found> {
 }
 
 /// Appends checkpoints and waits until the disk has them.
-pub(super) fn append(file: &Path, checkpoints: &[Checkpoint]) -> io::Result<()> {
+///
+/// # Errors
+/// When it cannot be written; then none of them counts as written.
+pub fn append(file: &Path, checkpoints: &[Checkpoint]) -> io::Result<()> {
     let mut text = String::new();
     for checkpoint in checkpoints {
         text.push_str(&serde_json::to_string(checkpoint).map_err(io::Error::other)?);
