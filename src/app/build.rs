@@ -5,19 +5,19 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 use super::{
     cli::Failure,
     config::{Mode, Settings, Token, WorkerRuntime, secret_file},
-    network, secrets,
+    limits, network, secrets,
     trail::Trail,
 };
 use crate::{
     auth::{
-        self, Authenticator, Authorizer, HostPolicies, Policies, TokenEntry, TokenTable, authn,
-        policy::Policy,
+        self, AuditSink, Authenticator, Authorizer, Gate, HostPolicies, Policies, TokenEntry,
+        TokenTable, authn, policy::Policy,
     },
     domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
     llm::{self, Llm},
-    orchestrator::{self, Live, Orchestrator},
+    orchestrator::{self, Alerts, Live, Orchestrator},
     runtime::{
         Redactor, Tasks,
         reload::{Reloader, Reloads, reloads},
@@ -72,6 +72,7 @@ pub(super) async fn daemon(
     let (settings, uses) = &secrets::at_start(settings, &store, &keyring, &redactor, tasks).await?;
     let (reloader, reloads) = reloads();
     let trail = Trail::start(store.clone(), tasks);
+    let alerts = Alerts::new(Arc::clone(&clock), trail.sink());
     // Ends what an older daemon left running: recovery must not begin before.
     let sandbox = Sandbox::start(sandbox_options(settings), tasks).await.map_err(fault)?;
     for agent in &settings.agents {
@@ -83,10 +84,12 @@ pub(super) async fn daemon(
     let options = tools::Options { session_idle: settings.session_idle };
     let tools = Tools::new(sandbox, egress.clone(), redactor.clone(), options, tasks);
     check_network(settings, &tools, &ids).await?;
-    let llm = Llm::new(llm_options(settings)).map_err(fault)?;
-    let authorizer = authorizer(settings, &trail);
+    let llm =
+        llm::Options { watcher: Some(limits::watch_models(&alerts)), ..llm_options(settings) };
+    let llm = Llm::new(llm).map_err(fault)?;
+    let authorizer = authorizer(settings, alerts.watching());
     let tokens = TokenTable::new(token_entries(settings, generated.as_ref()));
-    let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), trail.sink());
+    let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), alerts.watching());
     let parts = orchestrator::Parts {
         store: store.clone(),
         llm: llm.clone(),
@@ -99,13 +102,17 @@ pub(super) async fn daemon(
         policies: Policies::new(Arc::new(Policy::builtin())),
         policy_file: settings.policy.clone(),
         redactor: redactor.clone(),
+        alerts,
+        gate: Gate::new(settings.bounds.gate),
+        budgets: settings.bounds.budgets.clone(),
         clock: Arc::clone(&clock),
         live,
         audit: secrets::audit_options(settings, &keyring),
         secrets: secrets::secret_options(&keyring, &reloader),
         tasks: tasks.clone(),
     };
-    let orchestrator = Orchestrator::start(parts, run_options(settings)).await.map_err(fault)?;
+    let options = limits::of_runs(settings);
+    let orchestrator = Orchestrator::start(parts, options).await.map_err(fault)?;
     if settings.admin_socket {
         let parts = http::admin::Parts {
             orchestrator: orchestrator.clone(),
@@ -118,23 +125,18 @@ pub(super) async fn daemon(
         let path = http::admin::start(&settings.data_dir, uid, parts, tasks).map_err(fault)?;
         tracing::info!(path = %path.display(), "admin socket");
     }
-    let options = http::Options {
-        hosts: settings.hosts.clone(),
-        cors_origins: settings.cors_origins.clone(),
-        trusted_proxies: settings.trusted_proxies.clone(),
-        ..http::Options::on(settings.http_addr)
-    };
     let info = Info { environment: settings.mode.as_str().to_owned(), store: "sqlite" };
     let parts = http::Parts {
         orchestrator: orchestrator.clone(),
         authenticator,
         authorizer,
+        rates: limits::of_requests(settings, trail.sink()),
         ids,
         clock,
         tools: tool_views(),
         info,
     };
-    let address = http::start(options, parts, tasks).await.map_err(fault)?;
+    let address = http::start(limits::of_listener(settings), parts, tasks).await.map_err(fault)?;
     let permission_secret = settings.permission_secret.clone();
     let daemon = Daemon {
         address,
@@ -164,16 +166,6 @@ fn sandbox_options(settings: &Settings) -> sandbox::Options {
     }
 }
 
-/// The bounds of runs.
-const fn run_options(settings: &Settings) -> orchestrator::Options {
-    orchestrator::Options {
-        queued_max: settings.queued_runs,
-        active_max: settings.active_runs,
-        approval_ttl: settings.approval_ttl,
-        wait_max: settings.wait_for_person,
-    }
-}
-
 /// Randomness for ids. Without it there is no safe way to go on; zeros would collide, and the
 /// store refuses a second row with the same id.
 fn random(bytes: &mut [u8; 10]) {
@@ -183,11 +175,11 @@ fn random(bytes: &mut [u8; 10]) {
 }
 
 /// Who may do what, over the agents of the configuration.
-fn authorizer(settings: &Settings, trail: &Trail) -> Authorizer {
+fn authorizer(settings: &Settings, audit: Arc<dyn AuditSink>) -> Authorizer {
     let rules =
         auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
     let agents = settings.agents.iter().map(|a| (a.name.clone(), Arc::new(a.clone()))).collect();
-    Authorizer::new(rules, agents, trail.sink())
+    Authorizer::new(rules, agents, audit)
 }
 
 /// What the configuration says about models.

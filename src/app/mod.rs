@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod demo;
 mod doctor;
+mod limits;
 mod network;
 mod reload;
 mod secrets;

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod approval;
 pub mod audit;
+pub mod budget;
 pub mod capability;
 pub mod egress;
 pub mod egress_rule;
@@ -30,6 +31,7 @@ pub use approval::{
     Approval, ApprovalKind, ApprovalState, Decision, DecisionScope, UnknownOutcome,
 };
 pub use audit::{AuditEntry, AuditKind};
+pub use budget::{BudgetLimit, BudgetScope, BudgetScopeError, BudgetSubject, Day, DayError};
 pub use capability::{CapabilityRecord, CapabilityState, LockdownRecord, Revocation, RevokedFor};
 pub use egress::{EgressRecord, EgressVia};
 pub use egress_rule::{EgressRule, EgressVerdict};

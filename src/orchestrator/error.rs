@@ -64,12 +64,26 @@ pub enum CommandError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// They ask more often than they may.
+    #[error("{detail}")]
+    TooOften {
+        /// What the bound is.
+        detail: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// Nothing is started while the daemon is locked down.
     #[error(
         "the daemon is locked down: nothing starts until an overlord lifts it with \
          `agent-runtime lockdown off`"
     )]
     LockedDown,
+    /// Too many failed attempts of who asks.
+    #[error("too many failed attempts; try again in {} s", retry_after.as_secs())]
+    Locked {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The store did not do it.
     #[error("the store is not available; nothing was changed, try again")]
     Unavailable {
@@ -95,6 +109,8 @@ impl CommandError {
 
     pub(super) const QUEUE_FULL: Self =
         Self::Full { what: "the queue of runs", retry_after: Duration::from_secs(2) };
+    pub(super) const OWN_QUEUE_FULL: Self =
+        Self::Full { what: "your part of the queue of runs", retry_after: Duration::from_secs(2) };
     pub(super) const STEERS_FULL: Self =
         Self::Full { what: "the run's queue of steers", retry_after: Duration::from_secs(2) };
 }

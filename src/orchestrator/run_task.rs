@@ -14,7 +14,6 @@ use super::{
     error::CommandError,
     live::Wish,
     model,
-    recovery::charge_hold,
     transition::Actor,
     verbs::unknown_effects,
     work::{Next, Outcome, Started, Work},
@@ -79,7 +78,7 @@ async fn abandon(inner: &Arc<Inner>, id: RunId) -> Result<Option<RunId>, Command
         .write(Durability::Full, move |tx| {
             Box::pin(async move {
                 let Some(mut run) = tx.runs().core(id).await? else { return Ok(None) };
-                charge_hold(&mut run);
+                model::charge(tx, &shared, &mut run).await?;
                 let end = match run.state {
                     RunState::Running => End::failed(
                         "run.internal",

@@ -7,6 +7,8 @@
 mod approvals;
 pub mod audit;
 mod backend;
+mod budget_use;
+mod budgets;
 mod bulk;
 mod bundles;
 mod calls;
@@ -34,6 +36,8 @@ mod steers;
 mod steps;
 mod tokens;
 mod tx;
+mod usage;
+mod waiting;
 mod writer;
 
 use std::{fs::File, path::PathBuf, sync::Arc};
@@ -43,6 +47,8 @@ use sqlx::{Sqlite, SqlitePool, pool::PoolConnection};
 pub use approvals::Approvals;
 pub use audit::{Audit, AuditFilter};
 pub use backend::{Durability, database_file};
+pub use budget_use::{BudgetUse, BudgetUses};
+pub use budgets::{BudgetRow, Budgets};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
 pub use calls::Calls;
 pub use capabilities::{Capabilities, CapabilityFilter};
@@ -66,6 +72,7 @@ pub use steers::{Steer, Steers};
 pub use steps::StepRow;
 pub use tokens::Tokens;
 pub use tx::{Committed, Tx};
+pub use usage::{UsageBy, UsageFilter, UsageKey, UsageRows, UsageSum};
 pub use writer::{CommitHook, JobFuture};
 
 use crate::{
@@ -131,9 +138,10 @@ impl Store {
             .await
             .map_err(StoreError::unavailable("read the length of the queue"))
             .map_err(&reading)?;
+        let waiting = runs::queued_by_principal(&mut backend.writer).await.map_err(&reading)?;
         let chain = audit::Chain::load(&mut backend.writer).await.map_err(&reading)?;
         let Options { clock, ids, redactor, on_commit, .. } = options;
-        let tx = Tx::new(backend.writer, clock, ids, redactor, chain, queued);
+        let tx = Tx::new(backend.writer, clock, ids, redactor, chain, (queued, waiting));
         Ok(Self {
             writer: Writer::start(tx, on_commit, tasks),
             readers: backend.readers,
@@ -256,6 +264,21 @@ impl Reader {
     /// Which machines agents may reach.
     pub fn egress_rules(&mut self) -> EgressRules<'_> {
         EgressRules { conn: &mut self.conn }
+    }
+
+    /// Budgets that administrators set.
+    pub fn budgets(&mut self) -> Budgets<'_> {
+        Budgets { conn: &mut self.conn }
+    }
+
+    /// What was used of them.
+    pub fn budget_uses(&mut self) -> BudgetUses<'_> {
+        BudgetUses { conn: &mut self.conn }
+    }
+
+    /// What was used by whom on which day.
+    pub fn usage(&mut self) -> UsageRows<'_> {
+        UsageRows { conn: &mut self.conn }
     }
 
     /// Who may act.

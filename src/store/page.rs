@@ -57,11 +57,21 @@ impl Page {
     }
 
     /// One more than the page, to learn whether there is another.
-    pub(super) fn rows(&self) -> i64 {
+    pub fn rows(&self) -> i64 {
         i64::from(self.limit) + 1
     }
 
-    pub(super) fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
+    /// The page of a list that is in memory, newest first by `key`.
+    pub fn of_memory<T>(&self, mut all: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
+        all.sort_by_cached_key(|item| std::cmp::Reverse(key(item)));
+        let before = self.before();
+        all.retain(|item| key(item) < before);
+        all.truncate(usize::try_from(self.rows()).unwrap_or(usize::MAX));
+        self.cut(all, key)
+    }
+
+    /// The page out of up to [`rows`](Self::rows) items; `key` gives the cursor behind an item.
+    pub fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let has_more = items.len() > limit;
         items.truncate(limit);

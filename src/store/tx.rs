@@ -14,6 +14,8 @@ use super::{
     approvals::Approvals,
     audit::{Audit, Chain},
     backend,
+    budget_use::{BudgetUse, Uses},
+    budgets::Budgets,
     bundles::{Bundle, Bundles},
     calls::Calls,
     capabilities::{Capabilities, Revoked},
@@ -36,12 +38,14 @@ use super::{
     steers::Steers,
     steps::StepRow,
     tokens::Tokens,
+    usage::{UsageKey, UsageSum},
+    waiting::Waiting,
 };
 use crate::{
     domain::{
-        AuditEntry, Author, CapabilityId, CapabilityRecord, Clock, ConversationId, Event,
-        EventBody, IdSource, Message, MessageId, Part, PolicyDecision, PrincipalId, RunId,
-        Timestamp, ToolCall,
+        AuditEntry, Author, BudgetSubject, CapabilityId, CapabilityRecord, Clock, ConversationId,
+        Day, Event, EventBody, IdSource, Message, MessageId, Part, PolicyDecision, PrincipalId,
+        RunId, Timestamp, ToolCall,
     },
     runtime::Redactor,
 };
@@ -57,6 +61,8 @@ pub struct Tx {
     mark: Mark,
     chain: Chain,
     queued: Counter,
+    waiting: Waiting,
+    uses: Uses,
     savepoint: Savepoint,
     known: Known,
     revoked: Revoked,
@@ -95,6 +101,7 @@ struct Pending {
     messages: Vec<Message>,
     events: Vec<(Arc<Event>, String)>,
     steps: Vec<StepRow>,
+    usage: Vec<(UsageKey, UsageSum)>,
     bundles: Vec<(Bundle, String)>,
     decisions: Vec<PolicyDecision>,
     capabilities: Vec<CapabilityRecord>,
@@ -108,11 +115,14 @@ struct Mark {
     messages: usize,
     events: usize,
     steps: usize,
+    usage: usize,
     bundles: usize,
     decisions: usize,
     capabilities: usize,
     audit: usize,
     queued: i64,
+    waiting: usize,
+    uses: usize,
 }
 
 /// A counter row and what the group adds to it.
@@ -129,7 +139,7 @@ impl Tx {
         ids: IdSource,
         redactor: Redactor,
         chain: Chain,
-        queued: i64,
+        (queued, waiting): (i64, Waiting),
     ) -> Self {
         let now = clock.now();
         let queued = Counter { stored: queued, added: 0 };
@@ -147,6 +157,8 @@ impl Tx {
             mark,
             chain,
             queued,
+            waiting,
+            uses: Uses::default(),
             savepoint,
             known,
             revoked,
@@ -370,14 +382,45 @@ impl Tx {
         u64::try_from(self.queued.stored + self.queued.added).unwrap_or(0)
     }
 
-    /// A run joined the queue.
-    pub const fn joined_queue(&mut self) {
-        self.queued.added += 1;
+    /// Those of one principal.
+    pub fn queued_of(&self, principal: PrincipalId) -> u64 {
+        self.waiting.of_principal(principal)
     }
 
-    /// A run left the queue.
-    pub const fn left_queue(&mut self) {
+    /// A run of this principal joined the queue.
+    pub fn joined_queue(&mut self, principal: PrincipalId) {
+        self.queued.added += 1;
+        self.waiting.joined(principal);
+    }
+
+    /// A run of this principal left the queue.
+    pub fn left_queue(&mut self, principal: PrincipalId) {
         self.queued.added -= 1;
+        self.waiting.left(principal);
+    }
+
+    /// Budgets that administrators set.
+    pub const fn budgets(&mut self) -> Budgets<'_> {
+        Budgets { conn: &mut self.conn }
+    }
+
+    /// What was used of a budget in a day; none where nothing was counted.
+    pub async fn budget_use(
+        &mut self,
+        subject: &BudgetSubject,
+        day: Day,
+    ) -> Result<Option<BudgetUse>, StoreError> {
+        self.uses.get(&mut self.conn, subject, day).await
+    }
+
+    /// Sets what was used of a budget in a day. It was read in this job.
+    pub fn set_budget_use(&mut self, subject: &BudgetSubject, day: Day, now: BudgetUse) {
+        self.uses.put(subject, day, now);
+    }
+
+    /// Adds to what was used by somebody on a day.
+    pub fn usage(&mut self, key: UsageKey, sum: UsageSum) {
+        self.pending.usage.push((key, sum));
     }
 
     pub(super) async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
@@ -395,11 +438,14 @@ impl Tx {
             messages: self.pending.messages.len(),
             events: self.pending.events.len(),
             steps: self.pending.steps.len(),
+            usage: self.pending.usage.len(),
             bundles: self.pending.bundles.len(),
             decisions: self.pending.decisions.len(),
             capabilities: self.pending.capabilities.len(),
             audit: self.pending.audit.len(),
             queued: self.queued.added,
+            waiting: self.waiting.mark(),
+            uses: self.uses.mark(),
         };
         self.known.begin_job();
         self.revoked.begin_job();
@@ -426,11 +472,14 @@ impl Tx {
         self.pending.messages.truncate(self.mark.messages);
         self.pending.events.truncate(self.mark.events);
         self.pending.steps.truncate(self.mark.steps);
+        self.pending.usage.truncate(self.mark.usage);
         self.pending.bundles.truncate(self.mark.bundles);
         self.pending.decisions.truncate(self.mark.decisions);
         self.pending.capabilities.truncate(self.mark.capabilities);
         self.pending.audit.truncate(self.mark.audit);
         self.queued.added = self.mark.queued;
+        self.waiting.undo(self.mark.waiting);
+        self.uses.undo(self.mark.uses);
         self.known.abandon_job();
         self.revoked.abandon_job();
         self.new_calls.clear();
@@ -442,6 +491,8 @@ impl Tx {
     pub(super) fn abandon_group(&mut self) {
         self.pending = Pending::default();
         self.queued.added = 0;
+        self.waiting.undo(0);
+        self.uses.abandon_group();
         self.savepoint = Savepoint::None;
         self.known.abandon_group();
         self.revoked.abandon_group();
@@ -464,6 +515,8 @@ impl Tx {
         self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
         self.savepoint = Savepoint::None;
         self.known.committed();
+        self.waiting.committed();
+        self.uses.committed();
         self.revoked.committed();
         self.chain.keep();
         Ok(std::mem::take(&mut self.pending.committed))
@@ -477,7 +530,12 @@ impl Tx {
             // Those rows are not this job's: they must stand even when it fails.
             self.set_savepoint().await?;
         }
-        self.mark = Mark { queued: self.queued.added, ..Mark::default() };
+        self.mark = Mark {
+            queued: self.queued.added,
+            waiting: self.waiting.mark(),
+            uses: self.uses.mark(),
+            ..Mark::default()
+        };
         self.known.begin_job();
         Ok(())
     }

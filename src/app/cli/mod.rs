@@ -5,6 +5,7 @@ mod approvals;
 mod args;
 mod ask;
 mod audit;
+mod budgets;
 mod capabilities;
 mod chat;
 mod configuration;
@@ -13,12 +14,16 @@ mod door;
 mod egress;
 mod failure;
 mod health;
+mod identities;
 mod init;
 mod lockdown;
 pub(crate) mod out;
+mod pairing;
 mod policy;
 mod policy_live;
 mod policy_words;
+#[cfg(test)]
+mod reach;
 mod render;
 mod runs;
 mod secret;
@@ -138,10 +143,16 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
         Command::Egress(command) => client(egress::egress(&context, command)),
+        Command::Budget(command) => client(budgets::budget(&context, command)),
+        Command::Usage(usage) => client(budgets::usage(&context, usage)),
         Command::Policy(command) => client(policy_live::policy(&context, command)),
         Command::Capability(command) => client(capabilities::capability(&context, command)),
         Command::Lockdown(command) => client(lockdown::lockdown(&context, command)),
         Command::Secret(command) => client(secret::secret(&context, command)),
+        Command::Principal(command) => client(identities::principal(&context, command)),
+        Command::Token(command) => client(identities::token(&context, command)),
+        Command::Pair(command) => client(pairing::pair(&context, command)),
+        Command::Link(command) => client(pairing::link(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

@@ -7,10 +7,12 @@ use std::{
 use rustls::pki_types::CertificateDer;
 
 use crate::{
+    auth::GateRules,
     auth::policy::Policy,
     domain::{AgentDef, Confinement, HostName, Role, Secret, SecretName, SecretSource},
     egress,
     llm::ModelOptions,
+    orchestrator::BudgetConfig,
     runtime::telemetry::LogFormat,
 };
 
@@ -145,6 +147,21 @@ pub(crate) struct Token {
     pub(crate) secret: Secret<String>,
 }
 
+/// How often and how much anybody may ask, start and use.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) queued_per_principal: u64,
+    pub(crate) requests_per_principal: u64,
+    pub(crate) requests_per_address: u64,
+    pub(crate) connections_per_address: usize,
+    pub(crate) websockets_per_principal: usize,
+    pub(crate) streams_per_principal: usize,
+    pub(crate) model_requests_per_principal: u64,
+    pub(crate) model_tokens_per_principal: u64,
+    pub(crate) gate: GateRules,
+    pub(crate) budgets: BudgetConfig,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogStyle {
@@ -217,6 +234,8 @@ pub(crate) struct Settings {
     pub(crate) log_style: LogStyle,
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) queued_runs: u64,
+    /// How often and how much anybody may ask, start and use.
+    pub(crate) bounds: Bounds,
     pub(crate) active_runs: usize,
     pub(crate) tool_processes: usize,
     pub(crate) approval_ttl: Duration,

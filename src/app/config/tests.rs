@@ -40,7 +40,8 @@ fn the_reference_file_holds_every_key_with_its_default_and_no_other() {
     let mut problems = Problems::default();
     let values = file::parse(Path::new("reference"), &uncommented(), &mut problems);
     assert_eq!(problems.list(), []);
-    let examples = ["models.fast.", "auth.tokens.ci.", "egress.secrets.api-key."];
+    let examples =
+        ["models.fast.", "auth.tokens.ci.", "egress.secrets.api-key.", "budget.principals.ci."];
     for key in KEYS {
         let mut found = values.iter().filter(|(path, _)| {
             let base = path.strip_suffix("_file").filter(|_| key.kind == Kind::Secret);

@@ -1,6 +1,7 @@
 //! Turns the values in force into [`Settings`], naming the place of every one that does not fit.
 
 mod egress;
+mod limits;
 mod policy;
 
 use std::{
@@ -75,6 +76,7 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         log_style: r.choice("log.format").unwrap_or(LogStyle::Auto),
         log_file: r.some("log.file").map(PathBuf::from),
         queued_runs: r.int("limits.queued_runs"),
+        bounds: r.bounds(),
         active_runs: r.size("limits.active_runs"),
         tool_processes: r.size("limits.tool_processes"),
         approval_ttl: Duration::from_secs(r.int("limits.approval_ttl_secs")),

@@ -5,13 +5,18 @@
 //! anywhere else. This part and `http::api` never import each other.
 
 mod audit;
+mod budgets;
 mod capabilities;
 mod egress;
+mod health;
 mod lockdown;
+mod pairings;
 mod policy;
+mod principals;
 mod sandbox;
 pub mod schema;
 mod secrets;
+mod tokens;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -29,7 +34,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::kit::{
     door::{self, Door},
     fallback::{no_method, no_route, panicked},
-    serve::serve,
+    serve::{Caps, serve},
     unix::{LocalListener, SocketError},
 };
 use crate::{
@@ -72,13 +77,35 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/admin/v1/sandbox"),
     (Method::GET, "/admin/v1/secrets"),
     (Method::POST, "/admin/v1/secrets"),
-    (Method::DELETE, "/admin/v1/secrets/{name}"),
+    (Method::DELETE, "/admin/v1/secrets/{id}"),
     (Method::POST, "/admin/v1/secrets/rewrap"),
     (Method::POST, "/admin/v1/reload"),
     (Method::GET, "/admin/v1/audit"),
     (Method::GET, "/admin/v1/audit/export"),
     (Method::GET, "/admin/v1/audit/verify"),
     (Method::POST, "/admin/v1/audit/checkpoint"),
+    (Method::GET, "/admin/v1/health"),
+    (Method::GET, "/admin/v1/budgets"),
+    (Method::PUT, "/admin/v1/budgets"),
+    (Method::DELETE, "/admin/v1/budgets"),
+    (Method::GET, "/admin/v1/principals"),
+    (Method::POST, "/admin/v1/principals"),
+    (Method::GET, "/admin/v1/principals/stale"),
+    (Method::GET, "/admin/v1/principals/{id}"),
+    (Method::PATCH, "/admin/v1/principals/{id}"),
+    (Method::POST, "/admin/v1/principals/{id}/disable"),
+    (Method::POST, "/admin/v1/principals/{id}/enable"),
+    (Method::GET, "/admin/v1/tokens"),
+    (Method::POST, "/admin/v1/tokens"),
+    (Method::DELETE, "/admin/v1/tokens/{id}"),
+    (Method::GET, "/admin/v1/pairings"),
+    (Method::POST, "/admin/v1/pairings"),
+    (Method::POST, "/admin/v1/pairings/approve"),
+    (Method::POST, "/admin/v1/pairings/{id}/approve"),
+    (Method::POST, "/admin/v1/pairings/{id}/deny"),
+    (Method::GET, "/admin/v1/links"),
+    (Method::GET, "/admin/v1/links/resolve"),
+    (Method::DELETE, "/admin/v1/links/{id}"),
 ];
 
 /// What the admin API is built from.
@@ -143,6 +170,22 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(audit::export))
         .routes(routes!(audit::verify))
         .routes(routes!(audit::checkpoint))
+        .routes(routes!(health::show))
+        .routes(routes!(budgets::list, budgets::put, budgets::clear))
+        .routes(routes!(principals::list, principals::create))
+        .routes(routes!(principals::stale))
+        .routes(routes!(principals::get, principals::patch))
+        .routes(routes!(principals::disable))
+        .routes(routes!(principals::enable))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(pairings::list, pairings::request))
+        .routes(routes!(pairings::approve_code))
+        .routes(routes!(pairings::approve))
+        .routes(routes!(pairings::deny))
+        .routes(routes!(pairings::links))
+        .routes(routes!(pairings::resolve))
+        .routes(routes!(pairings::revoke))
 }
 
 /// The API's description, generated from the handlers.
@@ -181,7 +224,7 @@ pub fn start(
     let redactor = parts.orchestrator.redactor().clone();
     let door = Door::new(local_operator(), parts.ids.clone(), redactor, REQUESTS_MAX);
     let app = router(parts).layer(middleware::from_fn_with_state(door, door::door));
-    serve(listener, app, CONNECTIONS_MAX, tasks);
+    serve(listener, app, Caps::of(CONNECTIONS_MAX), tasks);
     Ok(path)
 }
 

@@ -6,7 +6,10 @@ pub mod policy;
 
 use utoipa::ToSchema;
 
+mod identities;
+
 pub use crate::http::kit::schema::Problem;
+pub use identities::*;
 
 #[derive(Debug, serde::Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -22,6 +25,53 @@ pub enum Layer {
     List,
     Default,
     Address,
+}
+
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetScope {
+    Org,
+    Agent,
+    Principal,
+    Conversation,
+}
+
+/// What may be used in a day, and what was used today.
+#[derive(Debug, ToSchema)]
+pub struct Budget {
+    pub scope: BudgetScope,
+    pub subject: String,
+    #[schema(example = "5")]
+    pub usd_per_day: Option<String>,
+    pub tokens_per_day: Option<u64>,
+    #[schema(example = "config")]
+    pub layer: String,
+    #[schema(example = "2026-01-02")]
+    pub day: String,
+    pub used_usd: String,
+    pub used_tokens: u64,
+    pub held_usd: String,
+    pub held_tokens: u64,
+    pub updated_at: Option<String>,
+    pub updated_by: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct BudgetPage {
+    pub items: Vec<Budget>,
+    pub next_cursor: Option<String>,
+}
+
+/// A model, and whether it rests after failures.
+#[derive(Debug, ToSchema)]
+pub struct ModelReport {
+    pub model: String,
+    #[schema(example = "openai")]
+    pub provider: String,
+    #[schema(example = "closed")]
+    pub state: String,
+    pub class: Option<String>,
+    pub rests_secs: Option<u64>,
 }
 
 /// A text, or a table of the same parts.

@@ -58,8 +58,8 @@ pub(super) async fn set(
 }
 
 /// Removes a stored secret. What used it goes without when the answer comes.
-#[utoipa::path(delete, path = "/admin/v1/secrets/{name}", tag = "secrets",
-    params(("name" = String, Path)),
+#[utoipa::path(delete, path = "/admin/v1/secrets/{id}", tag = "secrets",
+    params(("id" = String, Path, description = "The secret's name")),
     responses((status = 204), (status = "default", body = schema::Problem)))]
 pub(super) async fn remove(
     State(app): State<App>,

@@ -9,8 +9,8 @@ use crate::{
         Revocation, RevokedFor, RunId, Timestamp,
     },
     orchestrator::{
-        CapabilityView, CheckedAddress, EgressAnswer, EgressLayer, EgressRuleView, LockdownView,
-        Stopped,
+        BudgetView, CapabilityView, CheckedAddress, EgressAnswer, EgressLayer, EgressRuleView,
+        LockdownView, ModelReport, Stopped,
     },
 };
 
@@ -286,3 +286,41 @@ fn the_shapes_of_secrets_and_of_the_trail_are_what_is_written() {
     let checkpoint = Checkpoint { n: 1, hash: text(), at, key_id: text(), mac: text() };
     check("Checkpoint", json!(checkpoint));
 }
+
+#[test]
+fn the_documented_shapes_of_limits_are_what_is_written() {
+    let document = serde_json::to_value(openapi()).unwrap();
+    let documented = |name: &str| -> BTreeSet<String> {
+        let pointer = format!("/components/schemas/{name}/properties");
+        let properties = document.pointer(&pointer).unwrap_or_else(|| panic!("{name} is missing"));
+        properties.as_object().unwrap().keys().cloned().collect()
+    };
+    let written =
+        |value: Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let budget = BudgetView {
+        scope: crate::domain::BudgetScope::Org,
+        subject: String::new(),
+        usd_per_day: None,
+        tokens_per_day: None,
+        layer: "config",
+        day: crate::domain::Day::default(),
+        used_usd: crate::domain::Usd::ZERO,
+        used_tokens: 0,
+        held_usd: crate::domain::Usd::ZERO,
+        held_tokens: 0,
+        updated_at: None,
+        updated_by: None,
+    };
+    assert_eq!(written(json!(budget)), documented("Budget"));
+    let model = ModelReport {
+        model: String::new(),
+        provider: "openai",
+        state: "closed",
+        class: None,
+        rests_secs: None,
+    };
+    assert_eq!(written(json!(model)), documented("ModelReport"));
+}
+
+mod identities;
+mod roles;

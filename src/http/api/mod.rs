@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod runs;
 pub mod schema;
+pub mod usage;
 mod ws;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -37,17 +38,18 @@ use super::{
         Caller,
         edge::{self, Access, Edge},
         fallback::{no_method, no_route, panicked},
-        limit::{Gate, WAITERS_MAX, WEBSOCKETS_UNKNOWN_MAX},
+        limit::{Gate, Shares, WAITERS_MAX, WEBSOCKETS_UNKNOWN_MAX},
     },
 };
 use crate::{
     auth::{Authorizer, TokenTable},
-    domain::{Timestamp, limits},
+    domain::{PrincipalId, Timestamp, limits},
     orchestrator::Orchestrator,
     runtime::{Stop, Tasks},
 };
 
 pub use agents::{Info, ToolView};
+pub use ws::COMMANDS;
 
 /// Every route of the API, held to the OpenAPI document by a test, so that other tests can go
 /// through all of them.
@@ -80,6 +82,7 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/api/v1/tools"),
     (Method::GET, "/api/v1/me"),
     (Method::GET, "/api/v1/info"),
+    (Method::GET, "/api/v1/usage"),
     (Method::GET, "/api/v1/ws"),
 ];
 
@@ -106,6 +109,8 @@ struct Inner {
     started: Timestamp,
     waiters: Gate,
     streams: Gate,
+    streams_of: Shares<PrincipalId>,
+    sockets_of: Shares<PrincipalId>,
     sockets: Gate,
     unknown_sockets: Gate,
 }
@@ -159,6 +164,14 @@ impl App {
 
     fn streams(&self) -> &Gate {
         &self.0.streams
+    }
+
+    fn streams_of(&self) -> &Shares<PrincipalId> {
+        &self.0.streams_of
+    }
+
+    fn sockets_of(&self) -> &Shares<PrincipalId> {
+        &self.0.sockets_of
     }
 
     fn sockets(&self) -> &Gate {
@@ -223,6 +236,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(agents::tools))
         .routes(routes!(agents::me))
         .routes(routes!(agents::info))
+        .routes(routes!(usage::show))
         .routes(routes!(ws::connect))
 }
 
@@ -241,7 +255,13 @@ pub fn router(options: Options, parts: Parts, tasks: &Tasks) -> Router {
         access,
     };
     let redactor = parts.orchestrator.redactor().clone();
-    let edge = Edge::new(edge_options, parts.authenticator.clone(), parts.ids.clone(), redactor);
+    let edge = Edge::new(
+        edge_options,
+        parts.authenticator.clone(),
+        parts.rates.clone(),
+        parts.ids.clone(),
+        redactor,
+    );
     let app = App(Arc::new(Inner {
         started: parts.clock.now(),
         parts,
@@ -249,6 +269,8 @@ pub fn router(options: Options, parts: Parts, tasks: &Tasks) -> Router {
         edge: edge.clone(),
         waiters: Gate::new(WAITERS_MAX),
         streams: Gate::new(options.connections_max / 2),
+        streams_of: Shares::new(options.streams_per_principal),
+        sockets_of: Shares::new(options.websockets_per_principal),
         sockets: Gate::new(limits::WEBSOCKETS_MAX),
         unknown_sockets: Gate::new(WEBSOCKETS_UNKNOWN_MAX),
     }));

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::{
-    auth::{AuthError, Authenticator, CallContext},
+    auth::{AuthError, Authenticator, CallContext, RequestRates},
     domain::{IdSource, Surface},
     runtime::Redactor,
 };
@@ -53,6 +53,7 @@ pub struct Edge(Arc<Inner>);
 struct Inner {
     options: Options,
     authenticator: Authenticator,
+    rates: RequestRates,
     ids: IdSource,
     redactor: Redactor,
     requests: Gate,
@@ -86,11 +87,12 @@ impl Edge {
     pub fn new(
         options: Options,
         authenticator: Authenticator,
+        rates: RequestRates,
         ids: IdSource,
         redactor: Redactor,
     ) -> Self {
         let requests = Gate::new(options.requests_max);
-        Self(Arc::new(Inner { options, authenticator, ids, redactor, requests }))
+        Self(Arc::new(Inner { options, authenticator, rates, ids, redactor, requests }))
     }
 
     /// Checks a request and notes in it who sent it.
@@ -107,12 +109,14 @@ impl Edge {
             let peer = peer.ok_or_else(unauthenticated)?;
             let headers = request.headers();
             let address = client_address(peer, headers, &inner.options.trusted_proxies);
+            inner.rates.of_address(address, request_id).map_err(too_often)?;
             let presented = match access {
                 Access::Handshake => bearer(headers).or_else(|| offered(headers)),
                 Access::Probe | Access::Open | Access::Bearer => bearer(headers),
             };
             if presented.is_some() || access == Access::Bearer {
                 let caller = self.recognise(presented, address, request_id)?;
+                self.count(&caller.cx)?;
                 request.extensions_mut().insert(caller);
             }
             request.extensions_mut().insert(Client(address));
@@ -120,6 +124,14 @@ impl Edge {
         let place = Place::new(inner.requests.admit()?);
         request.extensions_mut().insert(place);
         Ok(())
+    }
+
+    /// Counts a request, or a message on a WebSocket, of a principal.
+    ///
+    /// # Errors
+    /// 429 where there were too many.
+    pub fn count(&self, cx: &CallContext) -> Result<(), Problem> {
+        self.0.rates.of_principal(cx).map_err(too_often)
     }
 
     /// Recognises a presented token.
@@ -189,6 +201,11 @@ impl Edge {
     fn is_listed(&self, origin: &HeaderValue) -> bool {
         self.0.options.cors_origins.iter().any(|o| o.as_bytes() == origin.as_bytes())
     }
+}
+
+fn too_often(wait: std::time::Duration) -> Problem {
+    let detail = "too many requests in a minute; wait as long as Retry-After says";
+    Problem::new(&code::RATE_LIMITED, detail).retry_after(wait)
 }
 
 fn is_same_origin(origin: &HeaderValue, headers: &HeaderMap) -> bool {
@@ -286,6 +303,7 @@ fn label(method: &Method) -> &'static str {
         "GET" => "GET",
         "HEAD" => "HEAD",
         "POST" => "POST",
+        "PUT" => "PUT",
         "DELETE" => "DELETE",
         "OPTIONS" => "OPTIONS",
         _ => "other",

@@ -51,7 +51,12 @@ codes! {
     NO_APPROVAL = "approval.not_found" NOT_FOUND "There is no such approval";
     NO_CONVERSATION = "conversation.not_found" NOT_FOUND "There is no such conversation";
     NO_EGRESS_RULE = "egress.not_found" NOT_FOUND "There is no such egress rule";
+    NO_BUDGET = "budget.not_found" NOT_FOUND "No such budget was set";
     NO_POLICY = "policy.not_found" NOT_FOUND "There is no such policy version, or no such decision";
+    NO_PRINCIPAL = "principal.not_found" NOT_FOUND "There is no such principal";
+    NO_TOKEN = "token.not_found" NOT_FOUND "There is no such token";
+    NO_PAIRING = "pairing.not_found" NOT_FOUND "No request to link an account waits with this code or id";
+    NO_LINK = "link.not_found" NOT_FOUND "There is no such link";
     NOT_FOUND = "resource.not_found" NOT_FOUND "It does not exist";
     METHOD = "route.method_not_allowed" METHOD_NOT_ALLOWED "This path does not have that method";
     SLOW = "request.too_slow" REQUEST_TIMEOUT "The request took too long to arrive";
@@ -67,6 +72,7 @@ codes! {
     UPGRADE = "request.upgrade_required" UPGRADE_REQUIRED "This path speaks WebSocket";
     LOCKED = "auth.locked" TOO_MANY_REQUESTS "Too many failed attempts";
     OVERLOADED = "request.overloaded" TOO_MANY_REQUESTS "Too many requests at once";
+    RATE_LIMITED = "rate_limited" TOO_MANY_REQUESTS "Too many requests in a minute";
     QUEUE_FULL = "queue.full" TOO_MANY_REQUESTS "The queue is full";
     INTERNAL = "internal.error" INTERNAL_SERVER_ERROR "The request failed inside the daemon";
     UNAVAILABLE = "store.unavailable" SERVICE_UNAVAILABLE "The store is not available";
@@ -163,7 +169,13 @@ impl Problem {
             CommandError::Full { retry_after, .. } => {
                 Self::new(&code::QUEUE_FULL, error.to_string()).retry_after(retry_after)
             }
+            CommandError::TooOften { detail, retry_after } => {
+                Self::new(&code::RATE_LIMITED, detail).retry_after(retry_after)
+            }
             CommandError::LockedDown => Self::new(&code::LOCKDOWN, error.to_string()),
+            CommandError::Locked { retry_after } => {
+                Self::new(&code::LOCKED, error.to_string()).retry_after(retry_after)
+            }
             CommandError::Unavailable { retry_after, ref source } => {
                 tracing::warn!(error = chain(source), "the store is not available");
                 Self::new(&code::UNAVAILABLE, error.to_string()).retry_after(retry_after)
@@ -239,7 +251,9 @@ impl From<Denied> for Problem {
             | Denied::ApprovalRole { .. }
             | Denied::OwnRequest
             | Denied::Scope { .. }
-            | Denied::Gone => Self::new(&code::FORBIDDEN, detail),
+            | Denied::Gone
+            | Denied::OwnRights
+            | Denied::WiderScopes => Self::new(&code::FORBIDDEN, detail),
         }
     }
 }

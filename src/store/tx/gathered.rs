@@ -7,6 +7,7 @@ use super::{
         bulk::{BULK, bulk, places},
         cols,
         error::StoreError,
+        usage,
     },
     Committed, Tx,
 };
@@ -19,6 +20,8 @@ impl Tx {
         self.flush_last_seqs().await?;
         self.flush_events().await?;
         self.flush_steps().await?;
+        usage::write(&mut self.conn, std::mem::take(&mut self.pending.usage)).await?;
+        self.uses.write(&mut self.conn).await?;
         self.flush_bundles().await?;
         self.flush_decisions().await?;
         self.flush_capabilities().await?;

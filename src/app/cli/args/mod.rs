@@ -3,10 +3,12 @@
 
 mod approvals;
 mod audit;
+mod budgets;
 mod capabilities;
 mod config;
 mod daemon;
 mod egress;
+mod identities;
 mod lockdown;
 mod policy;
 mod policy_offline;
@@ -19,10 +21,16 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use approvals::{Approval, ApprovalList, Decide};
 pub(crate) use audit::{Audit, Query as AuditQuery};
+pub(crate) use budgets::{Budget, BudgetClear, BudgetSet, BudgetShow, Usage};
 pub(crate) use capabilities::{Capability, CapabilityList, CapabilityOne, CapabilityRevoke};
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
 pub(crate) use egress::{Egress, EgressAdd, EgressList, EgressRemove, EgressTest};
+pub(crate) use identities::{
+    ApprovePairing, CreatePrincipal, CreateToken, DenyPairing, Link, ListPairings, ListTokens,
+    Narrow, OnePrincipal, Pair, Principal, RequestPairing, ResolveLink, RevokeLink, RevokeToken,
+    Stale, Token, UpdatePrincipal,
+};
 pub(crate) use lockdown::Lockdown;
 pub(crate) use policy::{
     Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
@@ -42,8 +50,8 @@ Client commands (chat, run, approval, health) find the daemon by AGENT_RUNTIME_U
 AGENT_RUNTIME_TOKEN or AGENT_RUNTIME_TOKEN_FILE; without them they use the address and the
 generated token in the data directory, so on the daemon's own machine nothing needs copying.
 
-`egress`, `policy`, `capability` and `lockdown` change the daemon itself: they speak to
-<data_dir>/admin.sock, as the daemon's user or root.
+`egress`, `policy`, `budget`, `capability`, `lockdown`, `principal`, `token`, `pair` and `link` change
+the daemon itself: they speak to <data_dir>/admin.sock, as the daemon's user or root.
 
 Exit codes: 0 done; 1 it failed, or the run did; 2 wrong usage or configuration; 3 no daemon
 answers, or it does not accept the token.";
@@ -85,6 +93,11 @@ pub(super) enum Command {
     /// See, change and test which machines agents may reach
     #[command(subcommand)]
     Egress(Egress),
+    /// See and change what may be used in a day, by everybody, an agent, a person, a conversation
+    #[command(subcommand)]
+    Budget(Budget),
+    /// Show what was used: tokens, money, runs
+    Usage(Usage),
     /// See, change, explain and replay the policy that decides tool calls
     #[command(subcommand)]
     Policy(Policy),
@@ -97,6 +110,18 @@ pub(super) enum Command {
     /// See, store and replace the secrets that the daemon keeps
     #[command(subcommand)]
     Secret(Secret),
+    /// See and change who may act, and with which rights
+    #[command(subcommand)]
+    Principal(Principal),
+    /// Make, list and revoke bearer tokens
+    #[command(subcommand)]
+    Token(Token),
+    /// Link accounts of chat platforms to principals
+    #[command(subcommand)]
+    Pair(Pair),
+    /// See and revoke linked accounts
+    #[command(subcommand)]
+    Link(Link),
     /// Show the settings in force, or check them
     #[command(subcommand)]
     Config(Config),
