@@ -208,11 +208,14 @@ CREATE TABLE sealed_secrets (
     changed_at BIGINT NOT NULL,
     changed_by TEXT   NOT NULL
 );
--- When each secret of the configuration was first seen with its present value; a keyed fingerprint.
+-- When each secret, of the configuration or stored, was first seen with its present value, which only
+-- a keyed fingerprint stands for.
 CREATE TABLE secret_ages (
-    name        TEXT PRIMARY KEY,
-    fingerprint TEXT   NOT NULL,
-    since       BIGINT NOT NULL
+    name         TEXT PRIMARY KEY,
+    source       TEXT   NOT NULL,
+    fingerprint  TEXT   NOT NULL,
+    since        BIGINT NOT NULL,
+    last_used_at BIGINT
 );
 
 -- Signed ends of the audit trail.

@@ -18,7 +18,10 @@ use crate::{
     http::{self, Info, ToolView},
     llm::{self, Llm},
     orchestrator::{self, Alerts, Live, Orchestrator},
-    runtime::{Redactor, Tasks},
+    runtime::{
+        Redactor, Tasks,
+        reload::{Reloader, Reloads, reloads},
+    },
     sandbox::{self, Sandbox},
     store::{self, Store},
     tools::{self, NetworkStatus, Tools},
@@ -30,13 +33,17 @@ pub(super) struct Daemon {
     pub(super) address: SocketAddr,
     pub(super) store: Store,
     pub(super) llm: Llm,
+    pub(super) egress: Egress,
     pub(super) orchestrator: Orchestrator,
     pub(super) tokens: TokenTable,
     pub(super) trail: Trail,
     pub(super) redactor: Redactor,
     /// What the daemon signs and seals with.
-    #[expect(dead_code, reason = "sealing and checkpoints take it in the next commits of 3/7")]
     pub(super) keyring: secrets::Keyring,
+    /// What its keys are made from, as configured.
+    pub(super) permission_secret: Option<Secret<String>>,
+    /// Asks for a reload.
+    pub(super) reloader: Reloader,
     /// A token that was made here, and lives in the data directory.
     pub(super) generated: Option<Token>,
 }
@@ -46,7 +53,7 @@ pub(super) async fn daemon(
     settings: &Settings,
     redactor: Redactor,
     tasks: &Tasks,
-) -> Result<Daemon, Failure> {
+) -> Result<(Daemon, Reloads), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids = IdSource::new(Arc::clone(&clock), random);
     let live = Arc::new(Live::default());
@@ -62,26 +69,20 @@ pub(super) async fn daemon(
     let store = Store::open(options, tasks).await.map_err(fault)?;
     let keyring = secrets::keyring(settings, &redactor)?;
     let generated = bootstrap_token(settings, &redactor)?;
+    let (settings, uses) = &secrets::at_start(settings, &store, &keyring, &redactor, tasks).await?;
+    let (reloader, reloads) = reloads();
     let trail = Trail::start(store.clone(), tasks);
     let alerts = Alerts::new(Arc::clone(&clock), trail.sink());
     // Ends what an older daemon left running: recovery must not begin before.
-    let options = sandbox::Options {
-        enabled: settings.sandbox_enabled,
-        min_level: settings.sandbox_min_level,
-        data_dir: settings.data_dir.clone(),
-        processes_max: settings.tool_processes,
-        sessions_max: settings.sessions_max,
-        backend: backend(settings),
-    };
-    let sandbox = Sandbox::start(options, tasks).await.map_err(fault)?;
+    let sandbox = Sandbox::start(sandbox_options(settings), tasks).await.map_err(fault)?;
     for agent in &settings.agents {
         sandbox::prepare_workspace(&agent.workspace).map_err(fault)?;
     }
-    let egress = network::options(settings, trail.sink());
+    let egress = network::options(settings, trail.sink(), uses);
     let egress = Egress::new(egress, tasks).map_err(fault)?;
     let hosts = host_policies(settings, &egress);
     let options = tools::Options { session_idle: settings.session_idle };
-    let tools = Tools::new(sandbox, egress, redactor.clone(), options, tasks);
+    let tools = Tools::new(sandbox, egress.clone(), redactor.clone(), options, tasks);
     check_network(settings, &tools, &ids).await?;
     let llm =
         llm::Options { watcher: Some(limits::watch_models(&alerts)), ..llm_options(settings) };
@@ -106,6 +107,8 @@ pub(super) async fn daemon(
         budgets: settings.bounds.budgets.clone(),
         clock: Arc::clone(&clock),
         live,
+        audit: secrets::audit_options(settings, &keyring),
+        secrets: secrets::secret_options(&keyring, &reloader),
         tasks: tasks.clone(),
     };
     let options = limits::of_runs(settings);
@@ -134,7 +137,33 @@ pub(super) async fn daemon(
         info,
     };
     let address = http::start(limits::of_listener(settings), parts, tasks).await.map_err(fault)?;
-    Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, keyring, generated })
+    let permission_secret = settings.permission_secret.clone();
+    let daemon = Daemon {
+        address,
+        store,
+        llm,
+        egress,
+        orchestrator,
+        tokens,
+        trail,
+        redactor,
+        keyring,
+        permission_secret,
+        reloader,
+        generated,
+    };
+    Ok((daemon, reloads))
+}
+
+fn sandbox_options(settings: &Settings) -> sandbox::Options {
+    sandbox::Options {
+        enabled: settings.sandbox_enabled,
+        min_level: settings.sandbox_min_level,
+        data_dir: settings.data_dir.clone(),
+        processes_max: settings.tool_processes,
+        sessions_max: settings.sessions_max,
+        backend: backend(settings),
+    }
 }
 
 /// Randomness for ids. Without it there is no safe way to go on; zeros would collide, and the
@@ -256,20 +285,19 @@ fn generated_token(settings: &Settings) -> Result<Option<Token>, Failure> {
 
 /// Everything secret that this process knows is masked at every sink.
 pub(super) fn register(settings: &Settings, generated: Option<&Token>, redactor: &Redactor) {
-    let tokens = settings.tokens.iter().chain(generated).map(|t| &t.secret);
-    let keys = settings.models.values().filter_map(|m| m.api_key.as_ref());
-    let bound = settings.egress.secrets.iter().map(|s| &s.value);
-    let proxy = settings.egress.proxy_url.as_ref();
-    tokens
-        .chain(keys)
-        .chain(bound)
-        .chain(proxy)
-        .for_each(|secret: &Secret<String>| redactor.register(secret.expose()));
-    // Errors may name the proxy without its scheme, or its password alone.
-    let url = proxy.and_then(|secret| secret.expose().parse::<url::Url>().ok());
-    if let Some(password) = url.as_ref().and_then(url::Url::password) {
-        redactor.register(password);
-    }
+    let configured = settings.secrets.iter().map(|s| &s.value);
+    let all = configured.chain(generated.map(|token| &token.secret));
+    all.for_each(|secret: &Secret<String>| {
+        redactor.register(secret.expose());
+        // Errors may name a proxy without its scheme, or its password alone.
+        let url = secret.expose().parse::<url::Url>().ok();
+        if let Some(password) = url.as_ref().and_then(url::Url::password) {
+            redactor.register(password);
+            // As it is written, and as it is meant.
+            let parts = url::form_urlencoded::parse(password.as_bytes());
+            parts.for_each(|(plain, _)| redactor.register(&plain));
+        }
+    });
 }
 
 /// The tokens that are in force.

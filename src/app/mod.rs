@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod limits;
 mod network;
+mod reload;
 mod secrets;
 mod serve;
 mod trail;

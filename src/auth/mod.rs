@@ -17,7 +17,9 @@ pub mod permit;
 pub mod policies;
 pub mod policy;
 pub mod rates;
+pub mod seal;
 mod standing;
+pub mod trail;
 
 use crate::domain::AuditEntry;
 

@@ -117,3 +117,8 @@ pub const WEBSOCKET_MESSAGES_PER_MINUTE: u32 = 600;
 pub const WEBSOCKET_SUBSCRIPTIONS_MAX: usize = 256;
 /// Time given to running work after the first stop signal.
 pub const SOFT_STOP_GRACE: Duration = Duration::from_secs(15);
+
+/// Secrets that the daemon keeps.
+pub const SECRETS_MAX: usize = 1_000;
+/// Bytes of one.
+pub const SECRET_BYTES_MAX: usize = 64 << 10;

@@ -58,7 +58,7 @@ pub use run::{
     WaitReason,
 };
 pub use scopes::{ScopeKind, Scopes};
-pub use secret::Secret;
+pub use secret::{SealedSecret, Secret, SecretAge, SecretName, SecretSource};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use tool::{
     CallFacts, CallInput, CallState, Effect, Risk, ToolCall, ToolName, ToolOutcome, ToolStatus,

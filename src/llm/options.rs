@@ -123,7 +123,7 @@ pub struct Options {
     pub retry_after_max: Duration,
     /// A proxy for requests to models, such as `http://127.0.0.1:3128`. The environment's proxy
     /// variables are not read: where prompts go is the configuration's decision.
-    pub proxy: Option<String>,
+    pub proxy: Option<Secret<String>>,
     /// When a model that fails is left alone, and for how long.
     pub breaker: BreakerOptions,
     /// Who is told of models that rest.

@@ -226,8 +226,20 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn propose(&self, tool: String, args: Value, index: u32) -> ToolCall {
+    /// What a model writes into a call is stored, shown and carried out without registered secrets.
+    fn without_secrets(&mut self, tool: &str, args: Value) -> Value {
+        if !self.inner.redactor.finds_secret(&args.to_string()) {
+            return args;
+        }
+        let data = json!({ "where": "tool arguments", "tool": tool });
+        self.tx.audit(Actor::system().entry(AuditKind::SecretBlocked, &self.run, data));
+        self.inner.redactor.redact_json(args)
+    }
+
+    fn propose(&mut self, tool: String, args: Value, index: u32) -> ToolCall {
         let is_extra = usize::try_from(index).unwrap_or(usize::MAX) >= limits::CALLS_PER_STEP_MAX;
+        let tool = self.inner.redactor.redact(&tool).into_owned();
+        let args = self.without_secrets(&tool, args);
         let outcome = is_extra.then(|| {
             let text =
                 format!("Skipped: at most {} calls in one step.", limits::CALLS_PER_STEP_MAX);

@@ -50,6 +50,8 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Approval>, CommandError> {
         check_reason(decision.reason.as_deref())?;
+        let reason = self.inner.clean_text(decision.reason);
+        let decision = NewDecision { reason, ..decision };
         if decision.scope == DecisionScope::Pattern {
             return Err(CommandError::Invalid {
                 code: "approval.scope",

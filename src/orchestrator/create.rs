@@ -83,6 +83,10 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
         check(&new)?;
+        let clean = |text: &String| self.inner.redactor.redact(text).into_owned();
+        let metadata = new.metadata.iter().map(|(name, value)| (clean(name), clean(value)));
+        let (metadata, input) = (metadata.collect(), self.inner.clean(new.input));
+        let new = NewRun { input, metadata, ..new };
         let inner = std::sync::Arc::clone(&self.inner);
         let cx = permit.context().clone();
         self.inner

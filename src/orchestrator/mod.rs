@@ -10,6 +10,7 @@
 mod advance;
 mod alerts;
 mod approvals;
+pub mod audit;
 mod budgets;
 mod bundles;
 mod calls;
@@ -32,6 +33,7 @@ mod policy;
 mod recovery;
 mod run_task;
 mod scoped;
+pub mod secrets;
 mod step;
 mod supervisor;
 mod transition;
@@ -47,6 +49,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use alerts::{AlertKind, Alerts};
 pub use approvals::NewDecision;
+pub use audit::{AuditOptions, AuditPage, Exported};
 pub use budgets::{
     BudgetConfig,
     admin::{BudgetView, NewBudget},
@@ -73,17 +76,18 @@ pub use policy::{
     PolicyChange, PolicyEntry, PolicyFault, PolicyQuestion, PolicyRefused, PolicyView, ReplayAsked,
     ReplayCounts, ReplayPage,
 };
+pub use secrets::{SecretOptions, SecretView};
 pub use usage::{UsageItem, UsageQuestion, UsageReport, UsageTotal};
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
-pub use crate::store::{CapabilityFilter, Page, Paged, RunFilter, UsageBy};
+pub use crate::store::{AuditFilter, CapabilityFilter, Page, Paged, RunFilter, UsageBy};
 
 use crate::{
     auth::{
         Authorizer, Gate, HostPolicies, Policies, TokenTable, capability::Authority, policy::Policy,
     },
-    domain::{Clock, limits},
+    domain::{Clock, UserInput, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
     store::Store,
@@ -156,6 +160,10 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Live state; its [`Live::hook`] must be the store's commit hook.
     pub live: Arc<Live>,
+    /// What signs the audit trail, and where to.
+    pub audit: AuditOptions,
+    /// What seals stored secrets.
+    pub secrets: SecretOptions,
     /// Where its tasks run.
     pub tasks: Tasks,
 }
@@ -187,7 +195,21 @@ struct Inner {
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
     tasks: Tasks,
+    signer: audit::Signer,
+    secrets: SecretOptions,
     options: Options,
+}
+
+impl Inner {
+    /// What people write is stored, and shown to models, without registered secrets.
+    fn clean(&self, input: UserInput) -> UserInput {
+        input.map(|text| self.redactor.redact(text).into_owned())
+    }
+
+    /// The same for a reason or a note.
+    fn clean_text(&self, text: Option<String>) -> Option<String> {
+        text.map(|text| self.redactor.redact(&text).into_owned())
+    }
 }
 
 impl Orchestrator {
@@ -198,7 +220,8 @@ impl Orchestrator {
     /// When the store cannot be read, or no policy can be put in force: without one nothing runs.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StartError> {
         let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
-        let Parts { policies, policy_file, redactor, clock, live, tasks, .. } = parts;
+        let Parts { policies, policy_file, redactor, clock, live, audit, secrets, tasks, .. } =
+            parts;
         let Parts { alerts, gate, budgets, .. } = parts;
         let set = store.read().await?.budgets().all().await?;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
@@ -225,6 +248,8 @@ impl Orchestrator {
             clock,
             live,
             tasks: tasks.clone(),
+            signer: audit::Signer::new(audit),
+            secrets,
             options,
         });
         inner.take_up_policy(policy_file).await?;
@@ -236,7 +261,14 @@ impl Orchestrator {
         tasks.spawn(TaskKind::Helper, |stop| identities::keep(kept, stop));
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));
+        let signing = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Helper, |stop| signing.keep_signing(stop));
         Ok(Self { inner })
+    }
+
+    /// What must not leave, for surfaces that quote what they were sent.
+    pub fn redactor(&self) -> &Redactor {
+        &self.inner.redactor
     }
 
     /// The rules and the agents.

@@ -296,10 +296,17 @@ impl<S: Fn(Wish) -> bool + Send + Sync> Stopper<'_, S> {
 }
 
 async fn forward_deltas(inner: &Inner, id: RunId, seq: u64, mut pieces: mpsc::Receiver<String>) {
+    let tell = |text: String| {
+        if !text.is_empty() {
+            inner.live.feed.publish_ephemeral(id, seq, EphemeralBody::MessageDelta { text });
+        }
+    };
+    // A value may lie across two pieces.
+    let mut clean = inner.redactor.stream();
     while let Some(piece) = pieces.recv().await {
-        let text = inner.redactor.redact(&piece).into_owned();
-        inner.live.feed.publish_ephemeral(id, seq, EphemeralBody::MessageDelta { text });
+        tell(clean.push(&piece));
     }
+    tell(clean.finish());
 }
 
 async fn forward_output(
@@ -309,8 +316,8 @@ async fn forward_output(
     call_id: ToolCallId,
     mut pieces: mpsc::Receiver<(OutputStream, String)>,
 ) {
+    // The tool has masked them already: it knows which pieces belong together.
     while let Some((stream, text)) = pieces.recv().await {
-        let text = inner.redactor.redact(&text).into_owned();
         let body = EphemeralBody::ToolOutput { call_id, stream, text };
         inner.live.feed.publish_ephemeral(id, after_seq, body);
     }

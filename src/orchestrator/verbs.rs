@@ -80,6 +80,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<SteerAccepted>, CommandError> {
         check_input(&input)?;
+        let input = self.inner.clean(input);
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
@@ -105,6 +106,7 @@ impl Orchestrator {
         if let Some(input) = &input {
             check_input(input)?;
         }
+        let input = input.map(|input| self.inner.clean(input));
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
@@ -127,6 +129,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
         check_reason(reason.as_deref())?;
+        let reason = self.inner.clean_text(reason);
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
@@ -166,6 +169,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
         check_input(&input)?;
+        let input = self.inner.clean(input);
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner

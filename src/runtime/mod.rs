@@ -3,6 +3,7 @@
 pub mod lifecycle;
 pub mod rate;
 pub mod redact;
+pub mod reload;
 pub mod retry;
 pub mod tasks;
 pub mod telemetry;

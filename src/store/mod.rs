@@ -13,6 +13,7 @@ mod bulk;
 mod bundles;
 mod calls;
 mod capabilities;
+mod checkpoints;
 mod cols;
 mod conversations;
 mod decisions;
@@ -23,12 +24,14 @@ mod idempotency;
 mod known;
 mod links;
 mod lockdown;
+pub mod outside;
 mod page;
 mod pairings;
 mod policies;
 mod principals;
 mod run_scopes;
 mod runs;
+mod secrets;
 mod steers;
 mod steps;
 mod tokens;
@@ -49,6 +52,7 @@ pub use budgets::{BudgetRow, Budgets};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
 pub use calls::Calls;
 pub use capabilities::{Capabilities, CapabilityFilter};
+pub use checkpoints::Checkpoints;
 pub use conversations::{Conversation, Conversations};
 pub use decisions::{DecisionKey, Decisions};
 pub use egress_rules::EgressRules;
@@ -63,6 +67,7 @@ pub use policies::{Named, Policies};
 pub use principals::Principals;
 pub use run_scopes::RunScopes;
 pub use runs::{Ending, RunCore, RunFilter, Runs};
+pub use secrets::Secrets;
 pub use steers::{Steer, Steers};
 pub use steps::StepRow;
 pub use tokens::Tokens;
@@ -304,6 +309,16 @@ impl Reader {
     /// What policy decided.
     pub fn decisions(&mut self) -> Decisions<'_> {
         Decisions { conn: &mut self.conn }
+    }
+
+    /// Stored secrets and the ages of all.
+    pub fn secrets(&mut self) -> Secrets<'_> {
+        Secrets { conn: &mut self.conn }
+    }
+
+    /// Signed ends of the audit trail.
+    pub fn checkpoints(&mut self) -> Checkpoints<'_> {
+        Checkpoints { conn: &mut self.conn }
     }
 
     /// The audit trail.

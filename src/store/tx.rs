@@ -19,6 +19,7 @@ use super::{
     bundles::{Bundle, Bundles},
     calls::Calls,
     capabilities::{Capabilities, Revoked},
+    checkpoints::Checkpoints,
     cols,
     conversations::{Conversation, Conversations},
     decisions::Decisions,
@@ -33,6 +34,7 @@ use super::{
     principals::Principals,
     run_scopes::RunScopes,
     runs::{RunCore, Runs},
+    secrets::Secrets,
     steers::Steers,
     steps::StepRow,
     tokens::Tokens,
@@ -280,10 +282,12 @@ impl Tx {
         let json = cols::json(&body)?;
         let (body, json) = if self.redactor.finds_secret(&json) {
             // A backstop: the callers redact what they let in. The live copy must match the row.
-            let clean = self.redactor.redact(&json).into_owned();
-            let body = serde_json::from_str(&clean)
-                .map_err(|e| StoreError::Corrupt { what: format!("a redacted event: {e}") })?;
-            (body, clean)
+            let corrupt = |e: serde_json::Error| StoreError::Corrupt {
+                what: format!("a redacted event: {e}"),
+            };
+            let clean = self.redactor.redact_json(serde_json::from_str(&json).map_err(corrupt)?);
+            let text = cols::json(&clean)?;
+            (serde_json::from_value(clean).map_err(corrupt)?, text)
         } else {
             (body, json)
         };
@@ -351,6 +355,21 @@ impl Tx {
     /// Records something in the audit trail.
     pub fn audit(&mut self, entry: AuditEntry) {
         self.pending.audit.push((self.now, entry));
+    }
+
+    /// Stored secrets and the ages of all.
+    pub const fn secrets(&mut self) -> Secrets<'_> {
+        Secrets { conn: &mut self.conn }
+    }
+
+    /// Signed ends of the audit trail.
+    pub const fn checkpoints(&mut self) -> Checkpoints<'_> {
+        Checkpoints { conn: &mut self.conn }
+    }
+
+    /// The number and the hash of the trail's last row. Flush the transaction first.
+    pub fn trail_end(&self) -> (u64, String) {
+        self.chain.end()
     }
 
     /// The audit trail as written so far; flush the transaction first to see this group's rows.

@@ -6,11 +6,13 @@
 mod support;
 
 mod approvals;
+mod audit_trail;
 mod auth;
 mod bad_input;
 mod bombs;
 mod budgets;
 mod bundles;
+mod canary_secrets;
 mod capabilities;
 mod egress;
 mod faults;
@@ -24,6 +26,7 @@ mod policy;
 mod roles;
 mod runs;
 mod scenes;
+mod secrets;
 mod streams;
 mod tools;
 mod unknown;

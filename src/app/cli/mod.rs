@@ -26,6 +26,7 @@ mod policy_words;
 mod reach;
 mod render;
 mod runs;
+mod secret;
 
 use std::{
     path::{Path, PathBuf},
@@ -147,6 +148,7 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Policy(command) => client(policy_live::policy(&context, command)),
         Command::Capability(command) => client(capabilities::capability(&context, command)),
         Command::Lockdown(command) => client(lockdown::lockdown(&context, command)),
+        Command::Secret(command) => client(secret::secret(&context, command)),
         Command::Principal(command) => client(identities::principal(&context, command)),
         Command::Token(command) => client(identities::token(&context, command)),
         Command::Pair(command) => client(pairing::pair(&context, command)),

@@ -253,6 +253,57 @@ fn the_documented_shapes_of_past_decisions_are_what_is_written() {
 }
 
 #[test]
+fn the_shapes_of_secrets_and_of_the_trail_are_what_is_written() {
+    use crate::{
+        auth::trail::Report,
+        domain::{
+            EventId, SecretSource,
+            audit::{AuditRow, Checkpoint},
+        },
+        orchestrator::{AuditPage, SecretView},
+    };
+    let document = serde_json::to_value(openapi()).unwrap();
+    let check = |name: &str, value: Value| {
+        let pointer = format!("/components/schemas/{name}/properties");
+        let documented = document.pointer(&pointer).unwrap_or_else(|| panic!("{name} is missing"));
+        let names = |value: &Value| -> BTreeSet<String> {
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(names(&value), names(documented), "{name}");
+    };
+    let at = Timestamp::from_micros(0);
+    let secret = SecretView {
+        name: String::new(),
+        source: SecretSource::File,
+        since: at,
+        days: 0,
+        last_used_at: None,
+        warning: None,
+    };
+    check("Secret", json!(secret));
+    let ids = IdSource::new(Arc::new(ManualClock::at_secs(1)), |bytes| bytes.fill(1));
+    let text = String::new;
+    let row = AuditRow {
+        n: 1,
+        id: EventId::new(&ids),
+        at,
+        kind: text(),
+        actor: text(),
+        surface: text(),
+        run_id: None,
+        request_id: None,
+        data: Value::Null,
+        prev_hash: text(),
+        hash: text(),
+    };
+    check("AuditRow", json!(row));
+    check("AuditPage", json!(AuditPage { items: vec![row], next_cursor: None }));
+    check("AuditReport", json!(Report::default()));
+    let checkpoint = Checkpoint { n: 1, hash: text(), at, key_id: text(), mac: text() };
+    check("Checkpoint", json!(checkpoint));
+}
+
+#[test]
 fn the_documented_shapes_of_limits_are_what_is_written() {
     let document = serde_json::to_value(openapi()).unwrap();
     let documented = |name: &str| -> BTreeSet<String> {

@@ -254,11 +254,13 @@ pub fn router(options: Options, parts: Parts, tasks: &Tasks) -> Router {
         requests_max: options.requests_max,
         access,
     };
+    let redactor = parts.orchestrator.redactor().clone();
     let edge = Edge::new(
         edge_options,
         parts.authenticator.clone(),
         parts.rates.clone(),
         parts.ids.clone(),
+        redactor,
     );
     let app = App(Arc::new(Inner {
         started: parts.clock.now(),

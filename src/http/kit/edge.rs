@@ -20,6 +20,7 @@ use tracing::Instrument;
 use crate::{
     auth::{AuthError, Authenticator, CallContext, RequestRates},
     domain::{IdSource, Surface},
+    runtime::Redactor,
 };
 
 use super::{
@@ -54,6 +55,7 @@ struct Inner {
     authenticator: Authenticator,
     rates: RequestRates,
     ids: IdSource,
+    redactor: Redactor,
     requests: Gate,
 }
 
@@ -87,9 +89,10 @@ impl Edge {
         authenticator: Authenticator,
         rates: RequestRates,
         ids: IdSource,
+        redactor: Redactor,
     ) -> Self {
         let requests = Gate::new(options.requests_max);
-        Self(Arc::new(Inner { options, authenticator, rates, ids, requests }))
+        Self(Arc::new(Inner { options, authenticator, rates, ids, redactor, requests }))
     }
 
     /// Checks a request and notes in it who sent it.
@@ -233,7 +236,7 @@ pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) ->
             Err(problem) => problem.into_response(),
         }
     };
-    write_problem(&mut response, &request_id);
+    write_problem(&mut response, &request_id, &edge.0.redactor);
     add_headers(response.headers_mut(), &request_id, origin);
     let is_probe = (edge.0.options.access)(&seen.path) == Access::Probe;
     seen.note(&request_id, response.status(), started, is_probe);
@@ -307,10 +310,11 @@ fn label(method: &Method) -> &'static str {
     }
 }
 
-pub(super) fn write_problem(response: &mut Response, request_id: &str) {
+/// Writes the problem that a handler left. It may quote what was sent, which may be a secret.
+pub(super) fn write_problem(response: &mut Response, request_id: &str, redactor: &Redactor) {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        let json = serde_json::to_vec(&problem.written(request_id)).unwrap_or_default();
-        *response.body_mut() = Body::from(json);
+        let json = serde_json::to_value(problem.written(request_id)).unwrap_or_default();
+        *response.body_mut() = Body::from(redactor.redact_json(json).to_string());
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
 }

@@ -13,13 +13,14 @@ mod lockdown;
 mod policy;
 mod policy_offline;
 mod runs;
+mod secret;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use approvals::{Approval, ApprovalList, Decide};
-pub(crate) use audit::Audit;
+pub(crate) use audit::{Audit, Query as AuditQuery};
 pub(crate) use budgets::{Budget, BudgetClear, BudgetSet, BudgetShow, Usage};
 pub(crate) use capabilities::{Capability, CapabilityList, CapabilityOne, CapabilityRevoke};
 pub(crate) use config::Config;
@@ -36,6 +37,7 @@ pub(crate) use policy::{
 };
 pub(crate) use policy_offline::{PolicyTest, PolicyValidate};
 pub(crate) use runs::{List, Run, Submit};
+pub(crate) use secret::Secret;
 
 const EXAMPLES: &str = "\
 Start here:
@@ -105,6 +107,9 @@ pub(super) enum Command {
     /// Stop everything that agents do, and let them work again
     #[command(subcommand)]
     Lockdown(Lockdown),
+    /// See, store and replace the secrets that the daemon keeps
+    #[command(subcommand)]
+    Secret(Secret),
     /// See and change who may act, and with which rights
     #[command(subcommand)]
     Principal(Principal),

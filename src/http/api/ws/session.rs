@@ -210,6 +210,8 @@ impl Session {
         answer: Result<Value, Problem>,
     ) -> Result<(), Goodbye> {
         let text = frames::reply(id, answer, &self.caller.cx.request_id);
+        // A problem may quote what was sent; whatever holds a secret stays JSON without it.
+        let text = self.app.orchestrator().redactor().redact(&text).into_owned();
         send(socket, Message::text(text)).await
     }
 
