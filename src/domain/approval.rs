@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    binding::Bound,
     ids::{ApprovalId, PrincipalId, RunId, ToolCallId},
     principal::{Role, Surface},
     run::UnknownName,
@@ -47,7 +48,7 @@ impl FromStr for ApprovalKind {
     }
 }
 
-/// Where the question stands. Only `pending` can change.
+/// Where the question stands. Only `pending` can be decided; a yes can be voided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApprovalState {
@@ -91,7 +92,12 @@ impl ApprovalState {
                 ApprovalInput::Expire => Some(Self::Expired),
                 ApprovalInput::Void => Some(Self::Voided),
             },
-            Self::Approved | Self::Denied | Self::Expired | Self::Voided => match input {
+            // What was approved may no longer be what would happen; then it is asked again.
+            Self::Approved => match input {
+                ApprovalInput::Void => Some(Self::Voided),
+                ApprovalInput::Approve | ApprovalInput::Deny | ApprovalInput::Expire => None,
+            },
+            Self::Denied | Self::Expired | Self::Voided => match input {
                 ApprovalInput::Approve
                 | ApprovalInput::Deny
                 | ApprovalInput::Expire
@@ -211,6 +217,13 @@ pub struct Approval {
     pub tainted: bool,
     /// Hosts that the call could reach.
     pub egress: Vec<String>,
+    /// What the decision binds, all of it: SHA-256 (hex) over `args_hash`, `bound`, `egress` and
+    /// `policy_version`. Empty where there is no call to bind.
+    #[serde(default)]
+    pub binding: String,
+    /// What the names on the card stood for when it was asked.
+    #[serde(default)]
+    pub bound: Bound,
     /// Least role that may decide.
     pub required_role: Role,
     /// Distinct people that must say yes.
@@ -234,9 +247,15 @@ mod tests {
         use ApprovalInput as I;
         for input in [I::Approve, I::Deny, I::Expire, I::Void] {
             let first = ApprovalState::Pending.after(input).unwrap();
-            for second in [I::Approve, I::Deny, I::Expire, I::Void] {
+            for second in [I::Approve, I::Deny, I::Expire] {
                 assert_eq!(first.after(second), None);
             }
+        }
+        // Only a yes can lose its force, once.
+        for state in ApprovalState::ALL {
+            let voided = state.after(I::Void);
+            let can_be = matches!(state, ApprovalState::Pending | ApprovalState::Approved);
+            assert_eq!(voided, can_be.then_some(ApprovalState::Voided));
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod approval;
 pub mod audit;
+pub mod binding;
 pub mod egress;
 pub mod egress_rule;
 pub mod event;
@@ -26,6 +27,9 @@ pub use approval::{
     Approval, ApprovalKind, ApprovalState, Decision, DecisionScope, UnknownOutcome,
 };
 pub use audit::{AuditEntry, AuditKind};
+pub use binding::{
+    Binding, Bound, BoundDirectory, BoundExecutable, BoundFile, BoundTarget,
+};
 pub use egress::{EgressRecord, EgressVia};
 pub use egress_rule::{EgressRule, EgressVerdict};
 pub use event::{Event, EventBody};

@@ -12,10 +12,10 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    io::Errno,
+    io::{Errno, FdFlags, fcntl_setfd},
     net::{RecvFlags, SendFlags},
     process::{
-        PidfdFlags, Signal, WaitOptions, getpid, getppid, pidfd_open, set_child_subreaper,
+        PidfdFlags, Signal, WaitOptions, fchdir, getpid, getppid, pidfd_open, set_child_subreaper,
         set_parent_process_death_signal, setsid, wait,
     },
     thread::{
@@ -25,13 +25,14 @@ use rustix::{
 };
 
 use super::{
+    bound::{self, Exact, Kind},
     canary,
     kept::{self, Common},
     mounts, net_canary,
     plan::{CallPlan, Plan, Program},
     sys::{self, ExecStrings, Fenced, Forked},
     syscalls,
-    wire::{self, AtStep, Failure, GO, Report},
+    wire::{self, AtStep, Change, Failure, GO, Report},
     zygote::Shared,
 };
 
@@ -175,19 +176,24 @@ fn serve(common: Common<'_>, taken: OwnedFd, own: &OwnedFd, pid_1: OwnedFd) -> !
     }
     // A canary goes on in this process, and must not find what a program would not.
     let Common { shared, plan, .. } = common;
-    become_tool(shared, &status, [stdin, stdout, stderr], &plan, &call);
+    let io = Io { streams: [stdin, stdout, stderr], sealed: descriptors.next() };
+    become_tool(shared, &status, io, &plan, &call);
     sys::exit_now(NOT_RUN)
 }
 
 /// The rest of the sequence, then the program. Returns only when it could not be executed.
-fn become_tool(shared: &Shared, status: &OwnedFd, io: [OwnedFd; 3], plan: &Plan, call: &CallPlan) {
-    if let Err(failure) = enter(io, plan, call) {
-        return wire::report(status, &Report::Failed(failure), &[]);
+fn become_tool(shared: &Shared, status: &OwnedFd, io: Io, plan: &Plan, call: &CallPlan) {
+    let Io { streams, sealed } = io;
+    if let Err(report) = enter(streams, plan, call) {
+        return wire::report(status, &report, &[]);
     }
     match &call.program {
         Program::Exec { argv, env } => {
-            let failure = execute(argv, env);
-            wire::report(status, &Report::NotExecuted(failure), &[]);
+            let report = match &call.exact {
+                Some(exact) => execute_exactly(exact, sealed.as_ref(), argv, env),
+                None => Report::NotExecuted(execute(argv, env)),
+            };
+            wire::report(status, &report, &[]);
         }
         Program::Canary(attempts) => {
             let done = canary::try_everything(attempts, &shared.alone);
@@ -201,27 +207,88 @@ fn become_tool(shared: &Shared, status: &OwnedFd, io: [OwnedFd; 3], plan: &Plan,
     }
 }
 
+/// What a call is given beside its request.
+struct Io {
+    streams: [OwnedFd; 3],
+    /// The program itself, where it is executed from a copy.
+    sealed: Option<OwnedFd>,
+}
+
 fn enter(
     [stdin, stdout, stderr]: [OwnedFd; 3],
     plan: &Plan,
+    call: &CallPlan,
+) -> Result<(), Report> {
+    let directory = match (mounts::open_directory(plan, &call.cwd), &call.exact) {
+        (Ok(directory), Some(exact)) if exact.is_cwd(&directory) => directory,
+        (_, Some(_)) => return Err(Report::Changed(Change::Directory)),
+        (opened, None) => opened.map_err(Report::Failed)?,
+    };
+    // What was compared is entered: no name is looked up again.
+    fchdir(&directory).at("enter the working directory").map_err(Report::Failed)?;
+    drop(directory);
+    become_bounded([stdin, stdout, stderr], call).map_err(Report::Failed)
+}
+
+fn become_bounded(
+    [stdin, stdout, stderr]: [OwnedFd; 3],
     call: &CallPlan,
 ) -> Result<(), Failure> {
     rustix::stdio::dup2_stdin(&stdin).at("standard input")?;
     rustix::stdio::dup2_stdout(&stdout).at("standard output")?;
     rustix::stdio::dup2_stderr(&stderr).at("standard error")?;
-    mounts::enter_directory(plan, &call.cwd)?;
     call.limits.apply()?;
     sys::close_on_exec_from(3).at("close_range")
+}
+
+/// Arguments and variables as the kernel takes them.
+fn strings(argv: &[String], env: &[(String, String)]) -> Option<(ExecStrings, ExecStrings)> {
+    let strings = |list: Vec<String>| -> Option<ExecStrings> {
+        list.into_iter().map(|s| CString::new(s).ok()).collect::<Option<_>>().map(ExecStrings::new)
+    };
+    let variables = env.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    Some((strings(argv.to_vec())?, strings(variables)?))
+}
+
+/// Executes exactly what was approved, by whatever name it was asked for; returns only on failure.
+fn execute_exactly(
+    exact: &Exact,
+    sealed: Option<&OwnedFd>,
+    argv: &[String],
+    env: &[(String, String)],
+) -> Report {
+    let step = argv.first().cloned().unwrap_or_default();
+    let not_executed = |errno| Report::NotExecuted(Failure { step: step.clone(), errno });
+    let Some((arguments, variables)) = strings(argv, env) else {
+        return not_executed(libc::EINVAL);
+    };
+    let error = match (exact.sealed, sealed, &exact.executable) {
+        (Some(kind), Some(copy), _) => {
+            // The interpreter of a script opens the copy again, by the number of its descriptor.
+            if kind == Kind::Script && fcntl_setfd(copy, FdFlags::empty()).is_err() {
+                return not_executed(libc::EBADF);
+            }
+            sys::execve_descriptor(copy, &arguments, &variables)
+        }
+        (None, _, Some((path, file))) => {
+            if !bound::is_same(path, file) {
+                return Report::Changed(Change::Program);
+            }
+            let Ok(path) = CString::new(path.as_os_str().as_encoded_bytes()) else {
+                return not_executed(libc::EINVAL);
+            };
+            sys::execve(&path, &arguments, &variables)
+        }
+        // Nothing was said about the program, or its copy was lost on the way.
+        _ => return Report::Changed(Change::Program),
+    };
+    not_executed(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// Executes the program, looked for along PATH unless it is a path; returns only on failure.
 fn execute(argv: &[String], env: &[(String, String)]) -> Failure {
     let name = argv.first().map_or("", String::as_str);
-    let strings = |list: Vec<String>| -> Option<ExecStrings> {
-        list.into_iter().map(|s| CString::new(s).ok()).collect::<Option<_>>().map(ExecStrings::new)
-    };
-    let variables = env.iter().map(|(n, v)| format!("{n}={v}")).collect();
-    let (Some(arguments), Some(variables)) = (strings(argv.to_vec()), strings(variables)) else {
+    let Some((arguments, variables)) = strings(argv, env) else {
         return Failure { step: name.to_owned(), errno: libc::EINVAL };
     };
     let search = env.iter().find(|(n, _)| n == "PATH").map_or("", |(_, v)| v.as_str());
