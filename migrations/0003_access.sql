@@ -66,24 +66,30 @@ CREATE TABLE links (
 CREATE UNIQUE INDEX links_live ON links (platform, account) WHERE revoked_at IS NULL;
 CREATE INDEX links_of_principal ON links (principal, id);
 
--- Every version of the policy that was ever in force; `version` is SHA-256 (hex) of the text.
+-- Every version of the policy that was ever stored; `version` is SHA-256 (hex) of the text. A version
+-- is never changed and never removed: decisions name it.
 CREATE TABLE policies (
-    version    TEXT PRIMARY KEY,
+    n          BIGINT PRIMARY KEY,
+    version    TEXT   NOT NULL,
     source     TEXT   NOT NULL,
     note       TEXT,
     created_at BIGINT NOT NULL,
     created_by TEXT   NOT NULL
 );
--- Which version was in force from when on; the last one is.
+CREATE UNIQUE INDEX policies_by_version ON policies (version);
+-- Which version was in force from when on; the last one is. `origin` says what put it in force: the
+-- program's own rules, the file of the configuration, or an administrator.
 CREATE TABLE policy_activations (
     n          BIGINT PRIMARY KEY,
     version    TEXT   NOT NULL,
+    origin     TEXT   NOT NULL,
     at         BIGINT NOT NULL,
     done_by    TEXT   NOT NULL,
     note       TEXT
 );
 -- What policy decided about each call, with everything that the decision looked at, so that it can be
--- explained and replayed against another policy.
+-- explained and replayed against another policy. `n` is the number of the run's last event before the
+-- decision. A call's id begins with its time, so the key is also the order in which rows grow old.
 CREATE TABLE decisions (
     call_id        TEXT   NOT NULL,
     n              BIGINT NOT NULL,
@@ -93,10 +99,10 @@ CREATE TABLE decisions (
     policy_version TEXT   NOT NULL,
     verdict        TEXT   NOT NULL,
     rule           TEXT   NOT NULL,
+    layer          TEXT   NOT NULL,
     question       TEXT   NOT NULL,
     PRIMARY KEY (call_id, n)
 );
-CREATE INDEX decisions_by_time ON decisions (at);
 
 -- Patterns of calls that a person approved for a while.
 CREATE TABLE approval_patterns (

@@ -5,11 +5,14 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 use super::{
     cli::Failure,
     config::{Mode, Settings, Token, WorkerRuntime, secret_file},
-    network,
+    network, secrets,
     trail::Trail,
 };
 use crate::{
-    auth::{self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn},
+    auth::{
+        self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn,
+        keys::{Key, Purpose},
+    },
     domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
@@ -54,6 +57,9 @@ pub(super) async fn daemon(
         on_commit: live.hook(),
     };
     let store = Store::open(options, tasks).await.map_err(fault)?;
+    let keyring = secrets::keyring(settings, &redactor)?;
+    let ids: Vec<_> = keyring.all(Purpose::Sealing).iter().map(Key::id).collect();
+    tracing::info!(?ids, "keys that seal and open stored secrets, the first one seals");
     let generated = bootstrap_token(settings)?;
     register(settings, generated.as_ref(), &redactor);
     let trail = Trail::start(store.clone(), tasks);

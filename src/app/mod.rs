@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod doctor;
 mod network;
+mod secrets;
 mod serve;
 mod trail;
 

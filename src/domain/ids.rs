@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::{Builder, Uuid};
 
-use super::time::Clock;
+use super::time::{Clock, Timestamp};
 
 /// The text was not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +109,17 @@ id!(/// A message injected into a run in progress.
 id!(/// A bearer token.
     TokenId, "tok_");
 
+impl ToolCallId {
+    /// Comes before every id.
+    pub const FIRST: Self = Self(Uuid::nil());
+
+    /// Comes before every id that was drawn at this moment or later, and after every earlier one.
+    pub fn first_at(at: Timestamp) -> Self {
+        let micros = u64::try_from(at.as_micros()).unwrap_or(0);
+        Self(Builder::from_unix_timestamp_millis(micros / 1_000, &[0; 10]).into_uuid())
+    }
+}
+
 /// The one source of ids: takes its clock and its randomness as parameters so that tests repeat.
 #[derive(Clone)]
 pub struct IdSource {
@@ -180,6 +191,18 @@ mod tests {
             })
             .collect();
         assert!(ids.is_sorted(), "{ids:?}");
+    }
+
+    #[test]
+    fn the_first_id_of_a_moment_divides_those_before_it_from_the_rest() {
+        let clock = Arc::new(ManualClock::at_secs(1_700_000_000));
+        let source = IdSource::new(clock.clone(), |b| b.fill(255));
+        let before = ToolCallId::new(&source).to_string();
+        clock.advance(std::time::Duration::from_millis(1));
+        let first = ToolCallId::first_at(clock.now()).to_string();
+        let source = IdSource::new(clock, |b| b.fill(0));
+        assert!(before < first);
+        assert!(first <= ToolCallId::new(&source).to_string());
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod money;
+pub mod policy;
 pub mod principal;
 pub mod run;
 pub mod secret;
@@ -43,6 +44,9 @@ pub use ids::{
 };
 pub use message::{Author, Message, Part, UserInput};
 pub use money::Usd;
+pub use policy::{
+    PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, Ruling, StoredPolicy,
+};
 pub use principal::{Principal, Role, Surface};
 pub use run::{
     Confinement, InterruptMode, OnBusy, Run, RunError, RunInput, RunLimits, RunState, Usage,

@@ -313,7 +313,7 @@ pub struct ToolCall {
 }
 
 /// What policy needs to know of a call; made by `tools` from typed arguments.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallFacts {
     /// The tool.
     pub tool: ToolName,
@@ -321,6 +321,8 @@ pub struct CallFacts {
     pub effect: Effect,
     /// The program and its arguments, for `exec`.
     pub argv: Vec<String>,
+    /// The script of `shell`.
+    pub script: Option<String>,
     /// Whether the call sets environment variables.
     pub sets_env: bool,
     /// Paths that the call names, as it names them.
@@ -332,7 +334,7 @@ pub struct CallFacts {
 }
 
 /// An HTTP request that a call would send.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestUse {
     /// Method, in upper case.
     pub method: String,
@@ -350,7 +352,7 @@ pub struct RequestUse {
 }
 
 /// A path that a call names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathUse {
     /// As written: relative to the workspace, or absolute.
     pub path: String,

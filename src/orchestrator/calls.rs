@@ -10,11 +10,12 @@ use super::{
     transition::{Actor, change},
 };
 use crate::{
-    auth::policy::{self, Verdict},
+    auth::policy::{self, Policy, RuleName, Verdict},
     domain::{
-        AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallInput,
-        CallState, DecisionScope, Effect, EventBody, Grant, Risk, Role, RunInput, ToolCall,
-        ToolCallId, ToolOutcome, ToolStatus, UnknownOutcome, WaitReason, approval::DecisionRecord,
+        AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallFacts,
+        CallInput, CallState, DecisionScope, Effect, EventBody, Grant, HostPolicy, Risk, Role,
+        RunInput, ToolCall, ToolCallId, ToolOutcome, ToolStatus, UnknownOutcome, WaitReason,
+        approval::DecisionRecord,
     },
     store::{RunCore, StoreError, Tx},
     tools::{self, Invocation, Invoked},
@@ -60,13 +61,14 @@ pub(super) async fn decide(
         Ok(invocation) => invocation,
         Err(error) => {
             let reason = error.to_string();
-            return deny(tx, run, call, reason, "tool.bad_arguments").await;
+            return deny(tx, run, call, reason, &"tool.bad_arguments".into()).await;
         }
     };
     let hosts = inner.hosts.effective(&agent.name);
-    match policy::decide(agent, &hosts, &invocation.facts(), run.tainted) {
-        Verdict::Deny { reason, rule } => deny(tx, run, call, reason, rule).await,
-        Verdict::Allow { grant, risk, rule } => {
+    let facts = invocation.facts();
+    match policy::decide(&Policy::builtin(), &asked(run, agent, &hosts, &facts)) {
+        Verdict::Deny { reason, rule, .. } => deny(tx, run, call, reason, &rule).await,
+        Verdict::Allow { grant, risk, rule, .. } => {
             call.risk = risk;
             if let Some((question, options)) = invocation.question() {
                 let text = question_text(question, options);
@@ -74,22 +76,41 @@ pub(super) async fn decide(
                 tx.calls().save(call).await?;
                 return Ok(Decided::Question(text));
             }
-            start(tx, run, call, rule).await?;
+            start(tx, run, call, &rule).await?;
             let note = (rule == policy::OFFLINE).then_some(OFFLINE_NOTE);
             let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
             Ok(Decided::Start { invocation, grant, note })
         }
-        Verdict::Ask { grant, risk, reasons, egress, required_role, rule } => {
+        Verdict::Ask { grant, risk, reasons, egress, required_role, quorum, rule, .. } => {
             call.risk = risk;
             if is_approved(tx, run, agent, call, &egress).await? {
-                start(tx, run, call, rule).await?;
+                start(tx, run, call, &rule).await?;
                 let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
                 return Ok(Decided::Start { invocation, grant, note: None });
             }
-            let question = Question { reasons, egress, required_role, cwd: invocation.cwd() };
+            let cwd = invocation.cwd();
+            let question = Question { reasons, egress, required_role, quorum, cwd };
             gate(tx, inner, run, agent, call, question).await?;
             Ok(Decided::Gated)
         }
+    }
+}
+
+/// What policy is asked about a call of this run.
+fn asked<'a>(
+    run: &RunCore,
+    agent: &'a AgentDef,
+    hosts: &'a Arc<HostPolicy>,
+    facts: &'a CallFacts,
+) -> policy::Question<'a> {
+    policy::Question {
+        agent,
+        hosts,
+        facts,
+        tainted: run.tainted,
+        role: Role::Member,
+        surface: run.surface,
+        conversation: Some(run.conversation_id),
     }
 }
 
@@ -106,7 +127,7 @@ async fn deny(
     run: &mut RunCore,
     call: &mut ToolCall,
     reason: String,
-    rule: &'static str,
+    rule: &RuleName,
 ) -> Result<Decided, StoreError> {
     let outcome = ToolOutcome::message(ToolStatus::Error, format!("Denied: {reason} [{rule}]"));
     let data = json!({
@@ -120,11 +141,11 @@ async fn deny(
             call_id: call.id,
             tool: call.tool.clone(),
             reason,
-            rule: rule.to_owned(),
+            rule: rule.to_string(),
         },
     )?;
     run.usage.tool_calls += 1;
-    metrics::counter!("agent_runtime_tool_denied_total", "rule" => rule).increment(1);
+    metrics::counter!("agent_runtime_tool_denied_total", "rule" => rule.to_string()).increment(1);
     settle(tx, call, outcome).await?;
     Ok(Decided::Settled)
 }
@@ -144,7 +165,7 @@ async fn start(
     tx: &mut Tx,
     run: &mut RunCore,
     call: &mut ToolCall,
-    rule: &'static str,
+    rule: &RuleName,
 ) -> Result<(), StoreError> {
     advance(call, CallInput::Start)?;
     call.attempts += 1;
@@ -283,6 +304,8 @@ pub(super) struct Question<'a> {
     /// Where the call could send something.
     pub(super) egress: Vec<String>,
     pub(super) required_role: Role,
+    /// How many different people must say yes.
+    pub(super) quorum: u32,
     pub(super) cwd: &'a str,
 }
 
@@ -352,7 +375,7 @@ fn card(
         tainted: run.tainted,
         egress: question.egress,
         required_role: question.required_role,
-        quorum: 1,
+        quorum: question.quorum,
         state: ApprovalState::Pending,
         decisions: Vec::new(),
         created_at: tx.now(),
@@ -372,14 +395,14 @@ pub(super) async fn ask_unknown(
     let invocation = tools::parse(&call.tool, &call.args).ok();
     let verdict = invocation.as_ref().map(|invocation| {
         let hosts = inner.hosts.effective(&agent.name);
-        policy::decide(agent, &hosts, &invocation.facts(), run.tainted)
+        policy::decide(&Policy::builtin(), &asked(run, agent, &hosts, &invocation.facts()))
     });
-    let (risk, egress) = match verdict {
-        Some(Verdict::Ask { risk, egress, .. }) => (risk.max(call.risk), egress),
+    let (risk, egress, quorum) = match verdict {
+        Some(Verdict::Ask { risk, egress, quorum, .. }) => (risk.max(call.risk), egress, quorum),
         Some(Verdict::Allow { risk, grant, .. }) => {
-            (risk.max(call.risk), policy::texts(&grant.hosts))
+            (risk.max(call.risk), policy::texts(&grant.hosts), 1)
         }
-        Some(Verdict::Deny { .. }) | None => (call.risk, Vec::new()),
+        Some(Verdict::Deny { .. }) | None => (call.risk, Vec::new(), 1),
     };
     let question = Question {
         reasons: vec![
@@ -387,6 +410,7 @@ pub(super) async fn ask_unknown(
         ],
         egress,
         required_role: policy::required_role(risk),
+        quorum,
         cwd: invocation.as_ref().map_or("", Invocation::cwd),
     };
     let approval = Approval {

@@ -125,7 +125,7 @@ fn connect(file: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
         .foreign_keys(false)
-        .statement_cache_capacity(160)
+        .statement_cache_capacity(192)
         .pragma("cache_size", "-4096")
         .pragma("temp_store", "MEMORY")
         // Checkpoints are the fsync that NORMAL commits wait for: fewer, larger ones.

@@ -12,12 +12,14 @@ mod bundles;
 mod calls;
 mod cols;
 mod conversations;
+mod decisions;
 mod egress_rules;
 mod error;
 mod events;
 mod idempotency;
 mod known;
 mod page;
+mod policies;
 mod runs;
 mod steers;
 mod steps;
@@ -34,11 +36,13 @@ pub use backend::{Durability, database_file};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
 pub use calls::Calls;
 pub use conversations::{Conversation, Conversations};
+pub use decisions::{DecisionKey, Decisions};
 pub use egress_rules::EgressRules;
 pub use error::{OpenError, StoreError};
 pub use events::Events;
 pub use idempotency::{IdempotencyKeys, StoredAnswer};
 pub use page::{Page, Paged};
+pub use policies::{Named, Policies};
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use steers::{Steer, Steers};
 pub use steps::StepRow;
@@ -223,6 +227,16 @@ impl Reader {
     /// Which machines agents may reach.
     pub fn egress_rules(&mut self) -> EgressRules<'_> {
         EgressRules { conn: &mut self.conn }
+    }
+
+    /// Versions of the policy, and which one is in force.
+    pub fn policies(&mut self) -> Policies<'_> {
+        Policies { conn: &mut self.conn }
+    }
+
+    /// What policy decided.
+    pub fn decisions(&mut self) -> Decisions<'_> {
+        Decisions { conn: &mut self.conn }
     }
 
     /// The audit trail.

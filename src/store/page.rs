@@ -39,6 +39,12 @@ impl Page {
         self.cursor.clone().unwrap_or_else(|| "~".to_owned())
     }
 
+    /// Only numbers below this one, where rows are numbered. A cursor that is no number begins at the
+    /// newest, like one that sorts after every id.
+    pub(super) fn before_number(&self) -> u64 {
+        self.cursor.as_deref().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
+    }
+
     /// One more than the page, to learn whether there is another.
     pub(super) fn rows(&self) -> i64 {
         i64::from(self.limit) + 1

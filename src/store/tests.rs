@@ -1,6 +1,7 @@
 //! The store on a real file: what is kept, what is refused, what a crash or a neighbour does.
 
 mod egress_rules;
+mod policies;
 
 use std::{path::Path, sync::Arc, sync::Mutex};
 

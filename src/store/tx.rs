@@ -4,31 +4,34 @@
 //! written in bulk at the end of the group: the same transaction, a fraction of the statements. A
 //! statement costs a trip to the connection's thread and back, far more than SQLite itself.
 
+mod gathered;
+
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::{
     approvals::Approvals,
     audit::{Audit, Chain},
     backend,
-    bulk::{BULK, bulk, places},
     bundles::{Bundle, Bundles},
     calls::Calls,
     cols,
     conversations::{Conversation, Conversations},
+    decisions::Decisions,
     egress_rules::EgressRules,
     error::StoreError,
     idempotency::IdempotencyKeys,
     known::Known,
+    policies::Policies,
     runs::{RunCore, Runs},
     steers::Steers,
     steps::StepRow,
 };
 use crate::{
     domain::{
-        AuditEntry, Author, Clock, ConversationId, Event, EventBody, EventId, IdSource, Message,
-        MessageId, Part, PrincipalId, RunId, Timestamp, ToolCall,
+        AuditEntry, Author, Clock, ConversationId, Event, EventBody, IdSource, Message, MessageId,
+        Part, PolicyDecision, PrincipalId, RunId, Timestamp, ToolCall,
     },
     runtime::Redactor,
 };
@@ -82,6 +85,7 @@ struct Pending {
     events: Vec<(Arc<Event>, String)>,
     steps: Vec<StepRow>,
     bundles: Vec<(Bundle, String)>,
+    decisions: Vec<PolicyDecision>,
     audit: Vec<(Timestamp, AuditEntry)>,
     committed: Vec<Committed>,
 }
@@ -93,6 +97,7 @@ struct Mark {
     events: usize,
     steps: usize,
     bundles: usize,
+    decisions: usize,
     audit: usize,
     queued: i64,
 }
@@ -184,6 +189,16 @@ impl Tx {
         EgressRules { conn: &mut self.conn }
     }
 
+    /// Versions of the policy, and which one is in force.
+    pub const fn policies(&mut self) -> Policies<'_> {
+        Policies { conn: &mut self.conn }
+    }
+
+    /// What policy decided; rows of this group are not there yet.
+    pub const fn decisions(&mut self) -> Decisions<'_> {
+        Decisions { conn: &mut self.conn }
+    }
+
     /// Answers that a repeated request gets again.
     pub const fn idempotency(&mut self) -> IdempotencyKeys<'_> {
         IdempotencyKeys { conn: &mut self.conn }
@@ -258,6 +273,11 @@ impl Tx {
         Ok(())
     }
 
+    /// Records what policy decided. Secrets that the question holds are masked.
+    pub fn decision(&mut self, decision: PolicyDecision) {
+        self.pending.decisions.push(decision);
+    }
+
     /// Records something in the audit trail.
     pub fn audit(&mut self, entry: AuditEntry) {
         self.pending.audit.push((self.now, entry));
@@ -299,6 +319,7 @@ impl Tx {
             events: self.pending.events.len(),
             steps: self.pending.steps.len(),
             bundles: self.pending.bundles.len(),
+            decisions: self.pending.decisions.len(),
             audit: self.pending.audit.len(),
             queued: self.queued.added,
         };
@@ -327,6 +348,7 @@ impl Tx {
         self.pending.events.truncate(self.mark.events);
         self.pending.steps.truncate(self.mark.steps);
         self.pending.bundles.truncate(self.mark.bundles);
+        self.pending.decisions.truncate(self.mark.decisions);
         self.pending.audit.truncate(self.mark.audit);
         self.queued.added = self.mark.queued;
         self.known.abandon_job();
@@ -375,133 +397,5 @@ impl Tx {
         self.mark = Mark { queued: self.queued.added, ..Mark::default() };
         self.known.begin_job();
         Ok(())
-    }
-
-    async fn write_gathered(&mut self) -> Result<(), StoreError> {
-        self.flush_messages().await?;
-        self.flush_last_seqs().await?;
-        self.flush_events().await?;
-        self.flush_steps().await?;
-        self.flush_bundles().await?;
-        self.flush_audit().await
-    }
-
-    async fn flush_messages(&mut self) -> Result<(), StoreError> {
-        const INSERT: &str =
-            "INSERT INTO messages (conversation_id, seq, id, run_id, role, content, at) VALUES ";
-        let rows = std::mem::take(&mut self.pending.messages);
-        bulk(&mut self.conn, INSERT, 7, &rows, |query, m| {
-            Ok(query
-                .bind(m.conversation_id.to_string())
-                .bind(cols::int(m.seq))
-                .bind(m.id.to_string())
-                .bind(m.run_id.to_string())
-                .bind(m.role.as_str())
-                .bind(cols::json(&m.content)?)
-                .bind(m.at.as_micros()))
-        })
-        .await
-    }
-
-    /// One statement for each width, as [`bulk`] does it.
-    async fn flush_last_seqs(&mut self) -> Result<(), StoreError> {
-        let rows = self.known.take_new_seqs();
-        for chunk in rows.chunks(BULK) {
-            let sql = format!(
-                "UPDATE conversations SET last_seq = v.column2 FROM (VALUES {}) AS v \
-                 WHERE conversations.id = v.column1",
-                places(2, chunk.len())
-            );
-            // Only our own constant text and place holders: every value is bound.
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for (id, last) in chunk {
-                query = query.bind(id.to_string()).bind(cols::int(*last));
-            }
-            query
-                .execute(&mut self.conn)
-                .await
-                .map_err(StoreError::unavailable("number messages"))?;
-        }
-        Ok(())
-    }
-
-    async fn flush_events(&mut self) -> Result<(), StoreError> {
-        const INSERT: &str =
-            "INSERT INTO events (run_id, seq, conversation_id, epoch, at, body) VALUES ";
-        let rows = std::mem::take(&mut self.pending.events);
-        bulk(&mut self.conn, INSERT, 6, &rows, |query, (event, body)| {
-            Ok(query
-                .bind(event.run_id.to_string())
-                .bind(cols::int(event.seq))
-                .bind(event.conversation_id.to_string())
-                .bind(cols::int(event.epoch))
-                .bind(event.at.as_micros())
-                .bind(body.clone()))
-        })
-        .await?;
-        self.pending
-            .committed
-            .extend(rows.into_iter().map(|(event, body)| Committed { event, bytes: body.len() }));
-        Ok(())
-    }
-
-    async fn flush_steps(&mut self) -> Result<(), StoreError> {
-        const INSERT: &str = "INSERT INTO steps (run_id, n, model, input_tokens, output_tokens, \
-            cost_nanos, reported, at) VALUES ";
-        let rows = std::mem::take(&mut self.pending.steps);
-        bulk(&mut self.conn, INSERT, 8, &rows, |query, step| {
-            Ok(query
-                .bind(step.run_id.to_string())
-                .bind(i64::from(step.n))
-                .bind(step.model.clone())
-                .bind(cols::int(step.input_tokens))
-                .bind(cols::int(step.output_tokens))
-                .bind(step.cost.as_nanos())
-                .bind(i64::from(step.reported))
-                .bind(step.at.as_micros()))
-        })
-        .await
-    }
-
-    async fn flush_bundles(&mut self) -> Result<(), StoreError> {
-        const INSERT: &str = "INSERT INTO bundles (id, run_id, conversation_id, parent_id, kind, \
-            body, created_at) VALUES ";
-        let rows = std::mem::take(&mut self.pending.bundles);
-        bulk(&mut self.conn, INSERT, 7, &rows, |query, (bundle, body)| {
-            Ok(query
-                .bind(bundle.id.to_string())
-                .bind(bundle.run_id.to_string())
-                .bind(bundle.conversation_id.to_string())
-                .bind(bundle.parent_id.map(|id| id.to_string()))
-                .bind(bundle.kind.as_str())
-                .bind(body.clone())
-                .bind(bundle.created_at.as_micros()))
-        })
-        .await
-    }
-
-    async fn flush_audit(&mut self) -> Result<(), StoreError> {
-        const INSERT: &str = "INSERT INTO audit (n, id, at, kind, actor, surface, run_id, \
-            request_id, data, prev_hash, hash) VALUES ";
-        let mut rows = Vec::with_capacity(self.pending.audit.len());
-        for (at, entry) in std::mem::take(&mut self.pending.audit) {
-            let id = EventId::new(&self.ids);
-            rows.push(self.chain.append(id, at, entry, &self.redactor)?);
-        }
-        bulk(&mut self.conn, INSERT, 11, &rows, |query, (row, data)| {
-            Ok(query
-                .bind(cols::int(row.n))
-                .bind(row.id.to_string())
-                .bind(row.at.as_micros())
-                .bind(row.kind.clone())
-                .bind(row.actor.clone())
-                .bind(row.surface.clone())
-                .bind(row.run_id.map(|id| id.to_string()))
-                .bind(row.request_id.clone())
-                .bind(data.clone())
-                .bind(row.prev_hash.clone())
-                .bind(row.hash.clone()))
-        })
-        .await
     }
 }

@@ -349,9 +349,13 @@ impl Invocation {
             Self::HttpRequest(request) => (None, Some(request.facts())),
             _ => (None, None),
         };
+        let script = match self {
+            Self::Shell(shell) => Some(shell.script.clone()),
+            _ => None,
+        };
         let sets_env = matches!(self, Self::Exec(exec) if !exec.env.is_empty());
         let (tool, effect) = (self.tool(), self.effect());
-        CallFacts { tool, effect, argv, sets_env, paths, network, request }
+        CallFacts { tool, effect, argv, script, sets_env, paths, network, request }
     }
 
     /// The question and its options, for `ask_user`.

@@ -170,8 +170,9 @@ fn init_makes_a_configuration_that_works_and_replaces_nothing() {
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), &["init", "--production"]).good();
     let token = dir.path().join("data/secrets/auth-token");
+    let permission = dir.path().join("data/secrets/permission-secret");
     let config = dir.path().join("config/agent-runtime.toml");
-    for path in [&token, &config] {
+    for path in [&token, &permission, &config] {
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
     }
     let secret = fs::read_to_string(&token).unwrap();
@@ -187,8 +188,10 @@ fn init_makes_a_configuration_that_works_and_replaces_nothing() {
     );
     run(dir.path(), &["init"]).bad(2, "--force");
     assert_eq!(fs::read_to_string(&token).unwrap(), secret);
+    let sealing = fs::read_to_string(&permission).unwrap();
     run(dir.path(), &["init", "--force"]).good();
     assert_ne!(fs::read_to_string(&token).unwrap(), secret);
+    assert_eq!(fs::read_to_string(&permission).unwrap(), sealing, "what it sealed would be lost");
     fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
     run(dir.path(), &["config", "check", "--allow-root"]).bad(2, "chmod 600");
 }

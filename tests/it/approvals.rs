@@ -136,6 +136,7 @@ async fn who_started_a_run_may_not_decide_it_in_production() {
     let file = daemon.dir().join("test.toml");
     let config = std::fs::read_to_string(&file).expect("a configuration");
     std::fs::write(&file, format!("env = \"production\"\n{config}")).expect("written");
+    daemon.set_env("PERMISSION_SECRET", "permission-secret-0123456789-0123456789");
     daemon.run().await;
     let id = daemon.submit("careful", "script:exec four eyes").await;
     let approval = approval_of(&daemon, &id).await;

@@ -1,13 +1,7 @@
 //! `egress …`: which machines agents may reach. Speaks to the daemon's admin door; `list` also reads
 //! what is kept where no daemon runs.
 
-use std::{
-    fs::File,
-    io,
-    os::{fd::AsRawFd, unix::net::UnixStream},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,17 +9,14 @@ use serde_json::{Value, json};
 use super::{
     Context, Failure, Paint,
     args::{self, EgressAdd, EgressList, EgressRemove, EgressTest},
+    door::{Closed, Door, read, refused},
     failure::FAULT,
     out::{self, short},
     runs::encoded,
 };
 use crate::{
-    app::{
-        build::fault,
-        client::{Client, ClientError, Page},
-    },
+    app::{build::fault, client::Page},
     domain::{EgressRuleId, EgressVerdict, host::split_port},
-    http::admin::SOCKET,
     orchestrator::EgressRuleView,
     store::{ReadOnlyStore, database_file},
 };
@@ -247,73 +238,6 @@ fn say(done: &str, rule: &Rule) {
     let whom = rule.agent.as_deref().unwrap_or("every agent");
     let id = rule.id.map_or_else(String::new, |id| format!("{id}  "));
     out::line(format_args!("{done}  {id}{} {} for {whom}", rule.verdict, short(&rule.hosts, 200)));
-}
-
-fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Failure> {
-    serde_json::from_value(value).map_err(|e| ClientError::Protocol(e.to_string()).into())
-}
-
-/// What the daemon says of a request: wrong input is wrong usage.
-fn refused(error: ClientError) -> Failure {
-    match error {
-        ClientError::Problem(problem) if problem.status == 422 => {
-            Failure::usage(problem.to_string())
-        }
-        ClientError::Unreachable { .. } => {
-            Failure::no_daemon("the daemon hung up at its admin socket")
-                .next("only the daemon's own user and root may use it; its log says more")
-        }
-        other => other.into(),
-    }
-}
-
-/// The daemon's admin door.
-struct Door {
-    client: Client,
-    /// Through it the socket's path stays short, however deep the data directory lies (unix(7)).
-    _directory: File,
-}
-
-/// Why the door cannot be used.
-enum Closed {
-    /// No daemon has this data directory.
-    NoDaemon(Failure),
-    Other(Failure),
-}
-
-impl From<Closed> for Failure {
-    fn from(closed: Closed) -> Self {
-        match closed {
-            Closed::NoDaemon(failure) => failure.next(
-                "start it with `agent-runtime serve`, or name its data directory with --data-dir \
-                 or --config",
-            ),
-            Closed::Other(failure) => failure,
-        }
-    }
-}
-
-impl Door {
-    fn open(context: &Context) -> Result<Self, Closed> {
-        let data_dir = context.data_dir();
-        let path = data_dir.join(SOCKET);
-        let nobody = || Failure::no_daemon(format!("no daemon answers at {}", path.display()));
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                Closed::NoDaemon(nobody())
-            }
-            io::ErrorKind::PermissionDenied => Closed::Other(
-                Failure::no_daemon(format!("{} may not be opened by you", path.display()))
-                    .next("run it as the daemon's user or as root"),
-            ),
-            _ => Closed::Other(Failure::no_daemon(format!("{}: {error}", path.display()))),
-        };
-        let directory = File::open(&data_dir).map_err(failed)?;
-        let near = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()));
-        UnixStream::connect(&near).map_err(failed)?;
-        let client = Client::over_socket(&near).map_err(|e| Closed::Other(e.into()))?;
-        Ok(Self { client, _directory: directory })
-    }
 }
 
 #[cfg(test)]

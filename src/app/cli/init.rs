@@ -16,6 +16,7 @@ pub(super) fn init(context: &Context, options: &args::Init) -> Result<ExitCode, 
     let file = context.file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
     let data_dir = context.data_dir.clone().unwrap_or_else(|| PathBuf::from("data"));
     let token = data_dir.join("secrets").join("auth-token");
+    let permission = data_dir.join("secrets").join("permission-secret");
     if !options.force {
         let is_reference = fs::read_to_string(&file).is_ok_and(|text| text == REFERENCE);
         for path in [&file, &token] {
@@ -30,17 +31,26 @@ pub(super) fn init(context: &Context, options: &args::Init) -> Result<ExitCode, 
     if file.to_str().is_none() || data_dir.to_str().is_none() {
         return Err(Failure::usage("the paths must be UTF-8"));
     }
-    let mut random = [0_u8; 32];
-    getrandom::fill(&mut random).map_err(|e| Failure::fault(format!("no randomness: {e}")))?;
-    let secret = data_encoding::HEXLOWER.encode(&random);
     private_dir(&data_dir)?;
     private_dir(&data_dir.join("secrets"))?;
-    write(&token, &format!("{secret}\n"))?;
+    for path in [&token, &permission] {
+        // What was signed or sealed with the old one would be lost: it is never replaced.
+        if path == &permission && path.exists() {
+            continue;
+        }
+        let secret = secret_file::random().map_err(|e| cannot("make", path, &e))?;
+        write(path, &format!("{}\n", secret.expose()))?;
+    }
     if let Some(parent) = file.parent().filter(|p| !p.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(|e| cannot("create", parent, &e))?;
     }
-    write(&file, &text(&data_dir, &token, options.production))?;
-    out::line(format_args!("wrote {} and {} (0600)", file.display(), token.display()));
+    write(&file, &text(&data_dir, &token, &permission, options.production))?;
+    out::line(format_args!(
+        "wrote {}, {} and {} (0600)",
+        file.display(),
+        token.display(),
+        permission.display()
+    ));
     let config = if file == Path::new(DEFAULT_FILE) {
         String::new()
     } else {
@@ -50,14 +60,16 @@ pub(super) fn init(context: &Context, options: &args::Init) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(data_dir: &Path, token: &Path, is_production: bool) -> String {
+fn text(data_dir: &Path, token: &Path, permission: &Path, is_production: bool) -> String {
     let env = if is_production { "production" } else { "development" };
     let quote = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
     format!(
         "# Written by `agent-runtime init`. Every setting is explained in the reference at the end.\n\
          env = \"{env}\"\ndata_dir = {}\n\n\
          [http]\naddr = \"127.0.0.1:8080\"\n\n\
-         [auth]\ntoken_file = {}\n\n\
+         [auth]\ntoken_file = {}\n\
+         # Keep a copy elsewhere: without it stored secrets cannot be read.\n\
+         permission_secret_file = {}\n\n\
          # The stand-in needs no key; it is not a language model. For a real one:\n\
          # provider = \"openai\" (any compatible service) or \"anthropic\", model, api_key_file.\n\
          [llm]\nprovider = \"builtin\"\n\n\
@@ -69,6 +81,7 @@ fn text(data_dir: &Path, token: &Path, is_production: bool) -> String {
          # ---------------------------------------------------------------- reference\n{}",
         quote(data_dir),
         quote(token),
+        quote(permission),
         REFERENCE
             .lines()
             .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("# {line}\n") })

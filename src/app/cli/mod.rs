@@ -8,6 +8,7 @@ mod audit;
 mod chat;
 mod configuration;
 mod connect;
+mod door;
 mod egress;
 mod failure;
 mod health;

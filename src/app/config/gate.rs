@@ -64,6 +64,18 @@ fn production(settings: &Settings, problems: &mut Problems) {
                     (`agent-runtime init` makes one)";
         problems.add("auth.token", what);
     }
+    match &settings.permission_secret {
+        None => {
+            let what = "production never generates what its keys are made from: set \
+                        AGENT_RUNTIME_PERMISSION_SECRET_FILE (`agent-runtime init` makes one)";
+            problems.add("auth.permission_secret", what);
+        }
+        // That it is long enough was checked when it was read.
+        Some(secret) if is_placeholder(secret.expose()) => {
+            problems.add("auth.permission_secret", "is a placeholder");
+        }
+        Some(_) => {}
+    }
     if settings.egress.allow_all {
         let what = "lets every agent reach every public host: list the hosts in allowed_domains \
                     (AGENT_RUNTIME_ALLOW_ALL_DOMAINS)";
@@ -76,9 +88,15 @@ fn production(settings: &Settings, problems: &mut Problems) {
     }
     for token in &settings.tokens {
         let text = token.secret.expose();
-        if text.len() < 32 || text.contains("change_this") || text.contains("change-this") {
+        if text.len() < 32 || is_placeholder(text) {
             let what = format!("token `{}` is shorter than 32 bytes or a placeholder", token.name);
             problems.add("auth", what);
         }
     }
+}
+
+/// Whether somebody copied an example and did not change it.
+fn is_placeholder(secret: &str) -> bool {
+    let secret = secret.to_ascii_lowercase().replace('-', "_");
+    secret.contains("change_this") || secret.contains("changeme") || secret.contains("change_me")
 }

@@ -75,6 +75,9 @@ pub(crate) const KEYS: &[Key] = &[
     key("http.admin_socket", "ADMIN_SOCKET", Kind::Bool, "true"),
     key("auth.token", "AUTH_TOKEN", Kind::Secret, "").alias(&["GATEWAY_AUTH_TOKEN"]),
     key("auth.token_role", "AUTH_TOKEN_ROLE", Kind::Text, "admin"),
+    key("auth.permission_secret", "PERMISSION_SECRET", Kind::Secret, "")
+        .alias(&["PERMISSION_SECRET"]),
+    key("auth.permission_secret_previous", "PERMISSION_SECRET_PREVIOUS", Kind::Secret, ""),
     key("auth.tokens.*.role", "", Kind::Text, "member"),
     key("auth.tokens.*.token", "", Kind::Secret, ""),
     key("llm.provider", "LLM_PROVIDER", Kind::Text, "builtin"),

@@ -2,10 +2,12 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+
+use zeroize::Zeroizing;
 
 use crate::domain::Secret;
 
@@ -49,31 +51,46 @@ pub(crate) enum SecretFileError {
 
 /// Reads a secret; a line break at its end does not count.
 pub(crate) fn read(path: &Path) -> Result<Secret<String>, SecretFileError> {
-    check(path)?;
-    let unreadable = |source| SecretFileError::Unreadable { path: path.to_owned(), source };
-    let size = fs::metadata(path).map_err(unreadable)?.len();
-    let text = if size <= SECRET_BYTES_MAX {
-        fs::read_to_string(path).map_err(unreadable)?
-    } else {
-        String::new()
-    };
-    let text = text.trim_end_matches(['\r', '\n']);
+    let text = read_private(path, SECRET_BYTES_MAX)?;
+    let text = text.expose().trim_end_matches(['\r', '\n']);
     if text.is_empty() {
         return Err(SecretFileError::Size { path: path.to_owned() });
     }
     Ok(Secret::new(text.to_owned()))
 }
 
+/// The text of a file that may hold secrets, at most `bytes_max` of it. What is checked is the file
+/// that is read, whatever its name leads to in between.
+fn read_private(path: &Path, bytes_max: u64) -> Result<Secret<String>, SecretFileError> {
+    let unreadable = |source| SecretFileError::Unreadable { path: path.to_owned(), source };
+    // Opening a pipe would wait for somebody to write.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(unreadable(io::Error::other("it is not a file")));
+    }
+    let file = fs::File::open(path).map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
+    check_meta(path, &meta)?;
+    if meta.len() > bytes_max {
+        return Err(SecretFileError::Size { path: path.to_owned() });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(bytes_max).read_to_string(&mut text).map_err(unreadable)?;
+    Ok(Secret::new(std::mem::take(&mut *text)))
+}
+
 /// Checks that a file which holds a secret is ours (or root's) and that nobody else can read it.
 pub(crate) fn check(path: &Path) -> Result<(), SecretFileError> {
     let unreadable = |source| SecretFileError::Unreadable { path: path.to_owned(), source };
-    let meta = fs::metadata(path).map_err(unreadable)?;
+    check_meta(path, &fs::metadata(path).map_err(unreadable)?)
+}
+
+fn check_meta(path: &Path, meta: &fs::Metadata) -> Result<(), SecretFileError> {
     let uid = effective_uid();
-    if meta.mode() & 0o077 != 0 {
-        return Err(SecretFileError::Open { path: path.to_owned() });
-    }
     if meta.uid() != uid && meta.uid() != 0 {
         return Err(SecretFileError::Foreign { path: path.to_owned(), owner: meta.uid(), uid });
+    }
+    if meta.mode() & 0o077 != 0 {
+        return Err(SecretFileError::Open { path: path.to_owned() });
     }
     Ok(())
 }
@@ -92,6 +109,13 @@ pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, path)
+}
+
+/// A new secret: 32 random bytes, as hex.
+pub(crate) fn random() -> io::Result<Secret<String>> {
+    let mut random = [0_u8; 32];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(Secret::new(data_encoding::HEXLOWER.encode(&random)))
 }
 
 /// Who we are. The kernel shows the owner of a process as the owner of its directory in `/proc`.

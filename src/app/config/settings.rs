@@ -171,6 +171,10 @@ pub(crate) struct Settings {
     pub(crate) tokens: Vec<Token>,
     /// The role of a generated token.
     pub(crate) token_role: Role,
+    /// What the daemon's own keys are made from; generated outside production when none is set.
+    pub(crate) permission_secret: Option<Secret<String>>,
+    /// What they were made from before it was changed.
+    pub(crate) permission_secret_previous: Option<Secret<String>>,
     pub(crate) llm_timeout: Duration,
     /// A proxy for requests to models.
     pub(crate) llm_proxy: Option<String>,
@@ -206,9 +210,16 @@ impl Settings {
     pub(crate) fn bootstrap_token_file(&self) -> PathBuf {
         self.data_dir.join(BOOTSTRAP_TOKEN_FILE)
     }
+
+    /// Where the daemon writes a permission secret that it generated.
+    pub(crate) fn permission_secret_file(&self) -> PathBuf {
+        self.data_dir.join(PERMISSION_SECRET_FILE)
+    }
 }
 
 /// Name of the file with the daemon's address.
 pub(crate) const ADDRESS_FILE: &str = "http-addr";
 /// Name of the file with the generated token.
 pub(crate) const BOOTSTRAP_TOKEN_FILE: &str = "bootstrap-token";
+/// Name of the file with the generated permission secret.
+pub(crate) const PERMISSION_SECRET_FILE: &str = "permission-secret";

@@ -165,6 +165,7 @@ fn what_does_not_fit_is_named_with_its_place() {
         ("[limits]\nactive_runs = 0", "must be at least 1"),
         ("[limits]\nactive_runs = -1", "must be a whole number"),
         ("[auth]\ntoken = \"short\"", "shorter than"),
+        ("[auth]\npermission_secret = \"short\"", "is shorter than 32 characters"),
         ("http = 1", "must be a table"),
         ("[http", "test.toml:1"),
     ] {
@@ -205,9 +206,14 @@ fn the_gate_refuses_what_no_setting_may_allow() {
         refusals(&[open, ("AGENT_RUNTIME_TRUSTED_PROXY", "10.0.0.1")], Starter::User),
         [""; 0]
     );
-    assert_eq!(refusals(&[production], Starter::User), ["auth.token"]);
+    let none = ["auth.token", "auth.permission_secret"];
+    assert_eq!(refusals(&[production], Starter::User), none);
     let weak = ("AGENT_RUNTIME_AUTH_TOKEN", "change_this_change_this_change_this");
-    assert_eq!(refusals(&[production, weak], Starter::User), ["auth"]);
+    let weak_too = ("PERMISSION_SECRET", "Change-This-change-this-change-this");
+    let places = ["auth.permission_secret", "auth"];
+    assert_eq!(refusals(&[production, weak, weak_too], Starter::User), places);
+    let good = ("PERMISSION_SECRET", "0123456789-0123456789-0123456789");
+    assert_eq!(refusals(&[production, weak, good], Starter::User), ["auth"]);
 }
 
 #[test]

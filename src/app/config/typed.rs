@@ -19,6 +19,7 @@ use super::{
     settings::{Docker, LogStyle, MinLevel, Mode, Settings, Token, WorkerRuntime},
 };
 use crate::{
+    auth::keys::{Keys, SECRET_CHARS_MIN},
     domain::{
         AgentDef, AgentName, Confinement, PathRule, Role, RunLimits, Secret, ToolLimits, ToolName,
         Usd,
@@ -45,6 +46,8 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         admin_socket: r.bool("http.admin_socket"),
         tokens: r.tokens(),
         token_role: r.parse_err("auth.token_role").unwrap_or(Role::Viewer),
+        permission_secret: r.master("auth.permission_secret"),
+        permission_secret_previous: r.master("auth.permission_secret_previous"),
         llm_timeout: Duration::from_secs(r.int("llm.timeout_secs")),
         llm_proxy: r.some("llm.proxy"),
         models,
@@ -127,6 +130,18 @@ impl Reader<'_> {
 
     fn secret(&self, key: &str) -> Option<Secret<String>> {
         self.entry(key).and_then(|e| e.secret.clone())
+    }
+
+    /// A secret that keys are made from.
+    fn master(&mut self, key: &str) -> Option<Secret<String>> {
+        let secret = self.secret(key)?;
+        if Keys::new(&secret).is_err() {
+            let what = format!(
+                "is shorter than {SECRET_CHARS_MIN} characters: `agent-runtime init` makes one"
+            );
+            self.bad(key, what);
+        }
+        Some(secret)
     }
 
     fn parse<T: FromStr>(&mut self, key: &str, wanted: &str) -> Option<T> {

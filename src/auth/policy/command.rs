@@ -13,6 +13,8 @@ pub(super) enum Finding {
 
 /// The rule of a program that is listed by name.
 pub(super) const LISTED: &str = "command.listed";
+/// The rule of a program that is not.
+pub(super) const NOT_LISTED: &str = "command.not_listed";
 /// Characters of a program's name that a reason shows.
 const SHOWN_CHARS: usize = 80;
 

@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::Situation;
+use super::builtin::Situation;
 use crate::domain::{
     AgentDef, HostPattern, HostPolicy, ToolName,
     host::{Destination, HostVerdict},
@@ -17,6 +17,8 @@ use crate::domain::{
 pub const OFFLINE: &str = "taint.offline";
 /// The rule of a call that asks because it could carry data away.
 pub(super) const WAY_OUT: &str = "taint.way_out";
+/// The rule of a request that asks because of its method.
+pub(super) const METHOD: &str = "http.method";
 /// Rules that a card shows; more are counted.
 const SHOWN_MAX: usize = 32;
 
@@ -38,7 +40,7 @@ pub(super) fn of_process(
     at: Situation<'_>,
     wanted: Option<bool>,
 ) -> Result<Network, (String, &'static str)> {
-    let has_hosts = !at.hosts.allow.is_empty();
+    let has_hosts = !at.question.hosts.allow.is_empty();
     match wanted {
         Some(false) => Ok(Network::None),
         Some(true) if !has_hosts => Err((
@@ -76,6 +78,11 @@ pub(super) fn check_request(hosts: &HostPolicy, request: &RequestUse) -> Result<
     }
 }
 
+/// What a card says about where a request goes.
+pub(super) fn destination(request: &RequestUse) -> Vec<String> {
+    vec![format!("{}:{}", request.host.as_str(), request.port)]
+}
+
 /// What a card says a program may reach: the rules that allow something, as a person reads them,
 /// bounded; last a mark of every rule, so that an answer holds for this very policy. Nothing for
 /// an agent that reaches nothing.
@@ -107,11 +114,12 @@ fn fingerprint(hosts: &HostPolicy) -> String {
 mod tests {
     use super::{
         super::{
-            CallFacts, CommandRule, Risk, Role, Verdict,
-            tests::{agent, brief, decide, exec, facts, request},
+            Verdict,
+            tests::{agent, brief, decide, decide_with, exec, facts, request},
         },
         *,
     };
+    use crate::domain::{CallFacts, CommandRule, Risk, Role};
 
     /// An agent that may reach one host, and every host below another.
     fn online() -> AgentDef {
@@ -161,10 +169,9 @@ mod tests {
     #[test]
     fn the_live_list_decides_and_not_the_definition() {
         let live = std::sync::Arc::new(HostPolicy::default());
-        let verdict =
-            super::super::decide(&online(), &live, &request("GET", "docs.example", false), false);
+        let verdict = decide_with(&online(), &live, &request("GET", "docs.example", false), false);
         assert_eq!(brief(&verdict).0, "deny");
-        let verdict = super::super::decide(&online(), &live, &exec(&["git"]), false);
+        let verdict = decide_with(&online(), &live, &exec(&["git"]), false);
         assert!(!grants_hosts(&verdict));
     }
 

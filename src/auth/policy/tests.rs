@@ -1,9 +1,17 @@
-use std::path::{Component, Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Access, Effect, HostName, PathRule, RunLimits, ToolLimits, tool::RequestUse};
+use crate::domain::{
+    Access, AgentDef, CallFacts, CommandRule, Effect, HostName, HostPolicy, PathRule, Risk, Role,
+    RunLimits, Surface, ToolLimits, ToolName,
+    tool::{PathUse, RequestUse},
+};
 
 const WORKSPACE: &str = "/srv/data/workspaces/default";
 
@@ -37,6 +45,7 @@ pub(super) fn facts(tool: ToolName) -> CallFacts {
         tool,
         effect: Effect::Unsafe,
         argv: Vec::new(),
+        script: None,
         sets_env: false,
         paths: Vec::new(),
         network: None,
@@ -46,7 +55,28 @@ pub(super) fn facts(tool: ToolName) -> CallFacts {
 
 /// As policy decides while nobody has changed the agent's hosts.
 pub(super) fn decide(agent: &AgentDef, facts: &CallFacts, tainted: bool) -> Verdict {
-    super::decide(agent, &Arc::new(agent.hosts.clone()), facts, tainted)
+    decide_with(agent, &Arc::new(agent.hosts.clone()), facts, tainted)
+}
+
+/// As policy decides without a file.
+pub(super) fn decide_with(
+    agent: &AgentDef,
+    hosts: &Arc<HostPolicy>,
+    facts: &CallFacts,
+    tainted: bool,
+) -> Verdict {
+    super::decide(&Policy::builtin(), &question(agent, hosts, facts, tainted))
+}
+
+/// A member's question.
+pub(super) fn question<'a>(
+    agent: &'a AgentDef,
+    hosts: &'a Arc<HostPolicy>,
+    facts: &'a CallFacts,
+    tainted: bool,
+) -> Question<'a> {
+    let (role, surface) = (Role::Member, Surface::Api);
+    Question { agent, hosts, facts, tainted, role, surface, conversation: None }
 }
 
 /// A call of `http_request`.
@@ -73,13 +103,18 @@ fn file(tool: ToolName, path: &str) -> CallFacts {
 
 /// A verdict in one word and its rule.
 pub(super) fn brief(verdict: &Verdict) -> (&'static str, &'static str) {
-    match verdict {
-        Verdict::Allow { risk: Risk::Low, rule, .. } => ("allow low", rule),
-        Verdict::Allow { risk: Risk::Medium, rule, .. } => ("allow medium", rule),
-        Verdict::Allow { risk: Risk::High, rule, .. } => ("allow high", rule),
-        Verdict::Ask { rule, .. } => ("ask", rule),
-        Verdict::Deny { rule, .. } => ("deny", rule),
-    }
+    let word = match verdict {
+        Verdict::Allow { risk: Risk::Low, .. } => "allow low",
+        Verdict::Allow { risk: Risk::Medium, .. } => "allow medium",
+        Verdict::Allow { risk: Risk::High, .. } => "allow high",
+        Verdict::Ask { .. } => "ask",
+        Verdict::Deny { .. } => "deny",
+    };
+    let rule = match &verdict.rule().0 {
+        Cow::Borrowed(name) => name,
+        Cow::Owned(_) => "of the file",
+    };
+    (word, rule)
 }
 
 fn decided(facts: &CallFacts) -> (&'static str, &'static str) {
@@ -345,10 +380,9 @@ proptest! {
 fn a_listed_command_with_variables_of_the_models_own_is_asked() {
     let with_env = CallFacts { sets_env: true, ..exec(&["git", "status"]) };
     assert!(matches!(decide(&agent(), &exec(&["git", "status"]), false), Verdict::Allow { .. }));
-    assert!(matches!(
-        decide(&agent(), &with_env, false),
-        Verdict::Ask { rule: "command.env", required_role: Role::Admin, .. }
-    ));
+    let asked = decide(&agent(), &with_env, false);
+    assert_eq!(asked.rule(), &"command.env");
+    assert!(matches!(asked, Verdict::Ask { required_role: Role::Admin, .. }));
     let open = AgentDef { allowed_commands: vec!["*".to_owned()], ..agent() };
     assert!(matches!(decide(&open, &with_env, false), Verdict::Allow { .. }));
 }

@@ -134,9 +134,10 @@ fn the_gate_refuses_no_confinement_outside_development_and_an_open_network_in_pr
     assert_eq!(refusals(&[staging, local, all, open]), ["sandbox.backend"]);
     let production = ("AGENT_RUNTIME_ENV", "production");
     let token = ("AGENT_RUNTIME_AUTH_TOKEN", "0123456789-0123456789-0123456789");
-    assert_eq!(refusals(&[production, token]), [""; 0]);
+    let keys = ("PERMISSION_SECRET", "0123456789-0123456789-0123456789");
+    assert_eq!(refusals(&[production, token, keys]), [""; 0]);
     assert_eq!(
-        refusals(&[production, token, local, all, open]),
+        refusals(&[production, token, keys, local, all, open]),
         ["sandbox.backend", "egress.allow_all_domains", "egress.enforce_proxy"]
     );
 }
