@@ -1,6 +1,6 @@
 //! A question to a person. Approvals are rows, not futures: a restart changes nothing.
 
-use std::str::FromStr;
+use std::{collections::BTreeSet, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     binding::Bound,
     ids::{ApprovalId, PrincipalId, RunId, ToolCallId},
+    pattern::PatternBounds,
     principal::{Role, Surface},
     run::UnknownName,
     time::Timestamp,
@@ -183,6 +184,9 @@ pub struct DecisionRecord {
     /// How far it reaches.
     #[serde(default)]
     pub scope: DecisionScope,
+    /// How far exactly, for a pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<PatternBounds>,
     /// What happened, for an unknown effect.
     #[serde(default)]
     pub outcome: Option<UnknownOutcome>,
@@ -236,6 +240,22 @@ pub struct Approval {
     pub created_at: Timestamp,
     /// When it counts as denied.
     pub expires_at: Timestamp,
+}
+
+impl Approval {
+    /// Those who said yes, each once.
+    pub fn approvers(&self) -> BTreeSet<PrincipalId> {
+        let yes = self.decisions.iter().filter(|d| d.decision == Decision::Approve);
+        yes.map(|d| d.principal).collect()
+    }
+
+    /// How far the yes reaches: no further than any of those who gave it said.
+    pub fn scope(&self) -> DecisionScope {
+        let mut yes = self.decisions.iter().filter(|d| d.decision == Decision::Approve);
+        let Some(first) = yes.next() else { return DecisionScope::Once };
+        let is_shared = yes.all(|d| (d.scope, &d.pattern) == (first.scope, &first.pattern));
+        if is_shared { first.scope } else { DecisionScope::Once }
+    }
 }
 
 #[cfg(test)]

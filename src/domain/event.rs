@@ -188,6 +188,7 @@ impl EventBody {
             | Self::ToolDenied { .. }
             | Self::ToolStarted { .. }
             | Self::ToolCompleted { .. }
+            | Self::ApprovalVoided { .. }
             | Self::SteerAccepted { .. }
             | Self::SteerApplied { .. }
             | Self::SteerFailed { .. }

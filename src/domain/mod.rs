@@ -16,6 +16,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod money;
+pub mod pattern;
 pub mod policy;
 pub mod principal;
 pub mod run;
@@ -47,6 +48,7 @@ pub use money::Usd;
 pub use policy::{
     PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, Ruling, StoredPolicy,
 };
+pub use pattern::{ApprovalPattern, PatternBounds};
 pub use principal::{Principal, Role, Surface};
 pub use run::{
     Confinement, InterruptMode, OnBusy, Run, RunError, RunInput, RunLimits, RunState, Usage,

@@ -11,13 +11,14 @@ use super::{
     Inner,
     bundles::{self, Snapshot},
     calls::{self, Decided},
+    consent::Looked,
     ending::{self, End, finish},
     error::CommandError,
-    model,
+    model, questions,
     recovery::charge_hold,
     step::{self, Facts, Finish, Step},
     transition::{Actor, change},
-    work::{Next, Outcome, Started, Work},
+    work::{Look, Next, Outcome, Started, Work},
 };
 use crate::{
     domain::{
@@ -63,7 +64,7 @@ pub(super) async fn advance(
         tx.runs().save(&run, believed).await?;
         return Ok((work, Next::Leave(ready)));
     };
-    let mut turn = Turn { tx, inner, run, work, agent, is_stopping };
+    let mut turn = Turn { tx, inner, run, work, agent, is_stopping, looked: None };
     let next = match turn.store(outcome).await? {
         Some(next) => next,
         None => turn.go_on().await?,
@@ -129,6 +130,8 @@ struct Turn<'t> {
     work: Work,
     agent: Arc<AgentDef>,
     is_stopping: bool,
+    /// What the next gated call would touch, if that was just found out.
+    looked: Option<Looked>,
 }
 
 impl Turn<'_> {
@@ -136,6 +139,10 @@ impl Turn<'_> {
     async fn store(&mut self, outcome: Outcome) -> Result<Option<Next>, CommandError> {
         match outcome {
             Outcome::Begin => Ok(None),
+            Outcome::Looked(looked) => {
+                self.looked = Some(looked);
+                Ok(None)
+            }
             Outcome::Tool(index, invoked) => {
                 self.progressed();
                 if let Some(call) = self.work.calls.get_mut(index) {
@@ -315,11 +322,17 @@ impl Turn<'_> {
     async fn decide(&mut self, index: usize) -> Result<Option<Next>, CommandError> {
         let Some(call) = self.work.calls.get_mut(index) else { return Ok(None) };
         let call_id = call.id;
-        match calls::decide(self.tx, self.inner, &mut self.run, &self.agent, call).await? {
+        let (tx, inner, run, looked) =
+            (&mut *self.tx, self.inner, &mut self.run, self.looked.as_ref());
+        match calls::decide(tx, inner, run, &self.agent, call, looked).await? {
             Decided::Settled => Ok(None),
-            Decided::Start { invocation, grant, note } => {
-                Ok(Some(Next::RunCall(Started { index, call_id, invocation, grant, note })))
+            Decided::Start { invocation, grant, bound, note } => {
+                Ok(Some(Next::RunCall(Started { index, call_id, invocation, grant, bound, note })))
             }
+            Decided::Look { invocation, grant } => {
+                Ok(Some(Next::Look(Look { call_id, invocation, grant })))
+            }
+            Decided::End(end) => self.end(end).await.map(Some),
             Decided::Gated => {
                 // The run waits now; the bundle is what it can be forked from meanwhile.
                 self.safe_point().await.map(Some)
@@ -385,7 +398,7 @@ impl Turn<'_> {
         let next = self.pause(WaitReason::Budget, detail).await?;
         if self.run.state == RunState::Paused {
             let (tx, run) = (&mut *self.tx, &mut self.run);
-            calls::ask_budget(tx, self.inner, run, &self.agent, raise).await?;
+            questions::ask_budget(tx, self.inner, run, &self.agent, raise).await?;
         }
         Ok(next)
     }

@@ -132,7 +132,7 @@ async fn decide(
 
 /// Everybody whose words the run has heard: who started it, steered it or answered its questions.
 /// Any of them may have asked for the call in question.
-async fn requesters(tx: &mut Tx, run: &RunCore) -> Result<Vec<PrincipalId>, StoreError> {
+pub(super) async fn requesters(tx: &mut Tx, run: &RunCore) -> Result<Vec<PrincipalId>, StoreError> {
     // The trail is where every command's author stands; rows of this group count too.
     tx.flush().await?;
     let mut requesters = vec![run.principal];

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Inner,
+    consent::{self, Consent, Given, Looked, Now, consent},
     ending::End,
     transition::{Actor, change},
 };
@@ -35,7 +36,16 @@ pub(super) enum Decided {
     /// It has an outcome without being executed; look at the next one.
     Settled,
     /// Its intent is stored: execute it.
-    Start { invocation: Box<Invocation>, grant: Arc<Grant>, note: Option<&'static str> },
+    Start {
+        invocation: Box<Invocation>,
+        grant: Arc<Grant>,
+        bound: Option<Arc<Bound>>,
+        note: Option<&'static str>,
+    },
+    /// First it must be found out what it would touch.
+    Look { invocation: Box<Invocation>, grant: Arc<Grant> },
+    /// The run cannot go on.
+    End(End),
     /// A person is asked whether it may run; the run waits.
     Gated,
     /// The call is itself a question to a person; the run waits for input.
@@ -49,14 +59,18 @@ pub(super) fn effect_of(tool: &str, args: &Value) -> Effect {
 }
 
 /// Lets policy decide on a call and stores what follows from it. Called again after an approval,
-/// since policy may have changed meanwhile.
+/// since policy may have changed meanwhile, and once what a gated call would touch is known.
 pub(super) async fn decide(
     tx: &mut Tx,
     inner: &Inner,
     run: &mut RunCore,
     agent: &AgentDef,
     call: &mut ToolCall,
+    looked: Option<&Looked>,
 ) -> Result<Decided, StoreError> {
+    if let Some(end) = consent::requester_gone(inner, run) {
+        return Ok(Decided::End(end));
+    }
     let invocation = match tools::parse(&call.tool, &call.args) {
         Ok(invocation) => invocation,
         Err(error) => {
@@ -76,20 +90,47 @@ pub(super) async fn decide(
                 tx.calls().save(call).await?;
                 return Ok(Decided::Question(text));
             }
-            start(tx, run, call, &rule).await?;
+            start(tx, run, call, &rule, None).await?;
             let note = (rule == policy::OFFLINE).then_some(OFFLINE_NOTE);
             let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
-            Ok(Decided::Start { invocation, grant, note })
+            Ok(Decided::Start { invocation, grant, bound: None, note })
         }
         Verdict::Ask { grant, risk, reasons, egress, required_role, quorum, rule, .. } => {
             call.risk = risk;
-            if is_approved(tx, run, agent, call, &egress).await? {
-                start(tx, run, call, &rule).await?;
-                let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
-                return Ok(Decided::Start { invocation, grant, note: None });
-            }
-            let cwd = invocation.cwd();
-            let question = Question { reasons, egress, required_role, quorum, cwd };
+            let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
+            let bound = match looked.and_then(|looked| looked.of(call, &grant)) {
+                Some(Ok(bound)) => Arc::clone(bound),
+                Some(Err(reason)) => {
+                    let reason = reason.clone();
+                    return deny(tx, run, call, reason, &"approval.unbindable".into()).await;
+                }
+                None => return Ok(Decided::Look { invocation, grant }),
+            };
+            let policy_version = consent::policy_version(inner, agent);
+            let now =
+                Now { call, bound: &bound, egress: &egress, policy_version: &policy_version };
+            let why = match consent(tx, inner, run, now).await? {
+                Consent::Given(given) => {
+                    start(tx, run, call, &rule, Some(&given)).await?;
+                    let bound = Some(bound);
+                    return Ok(Decided::Start { invocation, grant, bound, note: None });
+                }
+                Consent::Missing(why) => why,
+            };
+            let again = why.map(|why| format!("asked again: {why}"));
+            let reasons = again.into_iter().chain(reasons).collect();
+            let bound = (*bound).clone();
+            let (kind, cwd) = (ApprovalKind::Tool, invocation.cwd());
+            let question = Question {
+                kind,
+                reasons,
+                egress,
+                bound,
+                policy_version,
+                required_role,
+                quorum,
+                cwd,
+            };
             gate(tx, inner, run, agent, call, question).await?;
             Ok(Decided::Gated)
         }
@@ -97,7 +138,7 @@ pub(super) async fn decide(
 }
 
 /// What policy is asked about a call of this run.
-fn asked<'a>(
+pub(super) fn asked<'a>(
     run: &RunCore,
     agent: &'a AgentDef,
     hosts: &'a Arc<HostPolicy>,
@@ -130,9 +171,23 @@ async fn deny(
     rule: &RuleName,
 ) -> Result<Decided, StoreError> {
     let outcome = ToolOutcome::message(ToolStatus::Error, format!("Denied: {reason} [{rule}]"));
+    record_denial(tx, run, call, reason, rule)?;
+    run.usage.tool_calls += 1;
+    settle(tx, call, outcome).await?;
+    Ok(Decided::Settled)
+}
+
+/// Records a refusal in the event log and the audit trail.
+fn record_denial(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    call: &ToolCall,
+    reason: String,
+    rule: &RuleName,
+) -> Result<(), StoreError> {
     let data = json!({
         "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash,
-        "rule": rule, "reason": reason,
+        "rule": rule, "reason": reason, "tainted": run.tainted,
     });
     tx.audit(Actor::system().entry(AuditKind::ToolDenied, run, data));
     tx.event(
@@ -144,10 +199,8 @@ async fn deny(
             rule: rule.to_string(),
         },
     )?;
-    run.usage.tool_calls += 1;
     metrics::counter!("agent_runtime_tool_denied_total", "rule" => rule.to_string()).increment(1);
-    settle(tx, call, outcome).await?;
-    Ok(Decided::Settled)
+    Ok(())
 }
 
 /// Gives a call its outcome without an event of its own.
@@ -166,6 +219,7 @@ async fn start(
     run: &mut RunCore,
     call: &mut ToolCall,
     rule: &RuleName,
+    given: Option<&Given>,
 ) -> Result<(), StoreError> {
     advance(call, CallInput::Start)?;
     call.attempts += 1;
@@ -181,6 +235,7 @@ async fn start(
     let data = json!({
         "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash,
         "effect": call.effect, "risk": call.risk, "rule": rule, "attempt": call.attempts,
+        "tainted": run.tainted, "consent": given,
     });
     tx.audit(Actor::system().entry(AuditKind::ToolStarted, run, data));
     tx.calls().save(call).await
@@ -194,7 +249,7 @@ pub(super) async fn store(
     call: &mut ToolCall,
     invoked: Invoked,
 ) -> Result<(), StoreError> {
-    let Invoked { outcome, refusals, taints } = invoked;
+    let Invoked { outcome, refusals, taints, changed } = invoked;
     for attempt in refusals.into_iter().take(REFUSALS_MAX) {
         let misused = (attempt.reason == SECRET_MISUSED)
             .then(|| format!("a request to {}:{}", attempt.host, attempt.port));
@@ -206,7 +261,29 @@ pub(super) async fn store(
         }
     }
     run.tainted |= taints;
-    finish(tx, run, call, outcome).await
+    match changed {
+        Some(reason) => refuse(tx, run, call, reason).await,
+        None => finish(tx, run, call, outcome).await,
+    }
+}
+
+/// At the last moment something was not what was approved, and nothing was done: every yes to it is
+/// void, and it is decided anew. A call that changes again and again is given up.
+async fn refuse(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    call: &mut ToolCall,
+    reason: String,
+) -> Result<(), StoreError> {
+    consent::void_all(tx, run, call, &reason).await?;
+    advance(call, CallInput::Refuse)?;
+    let rule: RuleName = "approval.changed".into();
+    if call.attempts >= limits::REFUSALS_OF_CALL_MAX {
+        let reason = format!("{reason}; this happened {} times", call.attempts);
+        return deny(tx, run, call, reason, &rule).await.map(drop);
+    }
+    record_denial(tx, run, call, reason, &rule)?;
+    tx.calls().save(call).await
 }
 
 /// Stores the result of an executed call.
@@ -259,200 +336,6 @@ pub(super) fn advance(call: &mut ToolCall, input: CallInput) -> Result<(), Store
         what: format!("{} cannot {input:?} while {}", call.id, call.state),
     })?;
     Ok(())
-}
-
-/// Whether a person's yes covers exactly this call under exactly this definition.
-async fn is_approved(
-    tx: &mut Tx,
-    run: &RunCore,
-    agent: &AgentDef,
-    call: &ToolCall,
-    egress: &[String],
-) -> Result<bool, StoreError> {
-    let approvals = tx.approvals().of_run(run.id).await?;
-    let binds = |a: &Approval| {
-        a.state == ApprovalState::Approved
-            && a.args_hash == call.args_hash
-            && a.policy_version == agent.version
-    };
-    // What it could reach, and that the run has read untrusted content, stood on the card.
-    let saw = |a: &Approval| a.egress == egress && (a.tainted || !run.tainted);
-    let for_run = |a: &Approval| {
-        a.kind == ApprovalKind::Tool
-            && saw(a)
-            && a.decisions.iter().any(|d| d.scope == DecisionScope::Run)
-    };
-    // The newest answer about this very call counts; only a call that a person released is
-    // `approved`, so one yes starts it once.
-    let own = approvals.iter().rev().find(|a| a.call_id == Some(call.id));
-    let own_allows = call.state == CallState::Approved
-        && own.is_some_and(|a| match a.kind {
-            ApprovalKind::Tool => binds(a) && saw(a),
-            ApprovalKind::UnknownEffect => {
-                let is_run = |d: &DecisionRecord| d.outcome == Some(UnknownOutcome::Run);
-                binds(a) && saw(a) && a.decisions.iter().any(is_run)
-            }
-            ApprovalKind::Budget => false,
-        });
-    Ok(own_allows || approvals.iter().any(|a| binds(a) && for_run(a)))
-}
-
-/// What the card says about the question.
-#[derive(Debug)]
-pub(super) struct Question<'a> {
-    pub(super) reasons: Vec<String>,
-    /// Where the call could send something.
-    pub(super) egress: Vec<String>,
-    pub(super) required_role: Role,
-    /// How many different people must say yes.
-    pub(super) quorum: u32,
-    pub(super) cwd: &'a str,
-}
-
-async fn gate(
-    tx: &mut Tx,
-    inner: &Inner,
-    run: &mut RunCore,
-    agent: &AgentDef,
-    call: &mut ToolCall,
-    question: Question<'_>,
-) -> Result<(), StoreError> {
-    advance(call, CallInput::Gate)?;
-    tx.calls().save(call).await?;
-    let ttl = inner.options.approval_ttl;
-    let approval = Approval {
-        expires_at: tx.now().plus(ttl),
-        ..card(tx, run, agent, call, question, ApprovalKind::Tool)
-    };
-    run.wake_at = Some(tx.now().plus(inner.options.wait_max));
-    ask(tx, run, approval).await
-}
-
-/// Stores a question and moves a running run to `awaiting_approval`.
-pub(super) async fn ask(
-    tx: &mut Tx,
-    run: &mut RunCore,
-    approval: Approval,
-) -> Result<(), StoreError> {
-    tx.approvals().insert(&approval, run.principal).await?;
-    let data = json!({
-        "approval_id": approval.id, "kind": approval.kind, "tool": approval.tool,
-        "args_hash": approval.args_hash, "risk": approval.risk,
-        "required_role": approval.required_role,
-    });
-    tx.audit(Actor::system().entry(AuditKind::ApprovalRequested, run, data));
-    metrics::counter!("agent_runtime_approvals_requested_total").increment(1);
-    let is_gate = approval.kind == ApprovalKind::Tool;
-    let body = EventBody::ApprovalRequested { approval: Box::new(approval) };
-    if is_gate {
-        change(tx, run, RunInput::Gate, body, &Actor::system())
-    } else {
-        tx.event(run, body)
-    }
-}
-
-fn card(
-    tx: &Tx,
-    run: &RunCore,
-    agent: &AgentDef,
-    call: &ToolCall,
-    question: Question<'_>,
-    kind: ApprovalKind,
-) -> Approval {
-    let cwd = Path::new(&agent.workspace).join(question.cwd);
-    Approval {
-        id: ApprovalId::new(tx.ids()),
-        run_id: run.id,
-        call_id: Some(call.id),
-        kind,
-        tool: call.tool.clone(),
-        args: call.args.clone(),
-        args_hash: call.args_hash.clone(),
-        policy_version: agent.version.clone(),
-        cwd: cwd.to_string_lossy().into_owned(),
-        risk: call.risk,
-        reasons: question.reasons,
-        tainted: run.tainted,
-        egress: question.egress,
-        required_role: question.required_role,
-        quorum: question.quorum,
-        state: ApprovalState::Pending,
-        decisions: Vec::new(),
-        created_at: tx.now(),
-        expires_at: tx.now(),
-    }
-}
-
-/// Asks a person what became of an unsafe call that a crash interrupted. The run is paused.
-pub(super) async fn ask_unknown(
-    tx: &mut Tx,
-    inner: &Inner,
-    run: &mut RunCore,
-    agent: &AgentDef,
-    call: &ToolCall,
-) -> Result<(), StoreError> {
-    // One of the answers runs it: the card says what policy would let it do now.
-    let invocation = tools::parse(&call.tool, &call.args).ok();
-    let verdict = invocation.as_ref().map(|invocation| {
-        let hosts = inner.hosts.effective(&agent.name);
-        policy::decide(&Policy::builtin(), &asked(run, agent, &hosts, &invocation.facts()))
-    });
-    let (risk, egress, quorum) = match verdict {
-        Some(Verdict::Ask { risk, egress, quorum, .. }) => (risk.max(call.risk), egress, quorum),
-        Some(Verdict::Allow { risk, grant, .. }) => {
-            (risk.max(call.risk), policy::texts(&grant.hosts), 1)
-        }
-        Some(Verdict::Deny { .. }) | None => (call.risk, Vec::new(), 1),
-    };
-    let question = Question {
-        reasons: vec![
-            "the daemon stopped while this ran; nobody knows whether it happened".to_owned(),
-        ],
-        egress,
-        required_role: policy::required_role(risk),
-        quorum,
-        cwd: invocation.as_ref().map_or("", Invocation::cwd),
-    };
-    let approval = Approval {
-        risk,
-        expires_at: tx.now().plus(inner.options.wait_max),
-        ..card(tx, run, agent, call, question, ApprovalKind::UnknownEffect)
-    };
-    run.wait_reason = Some(WaitReason::EffectUnknown);
-    ask(tx, run, approval).await
-}
-
-/// Asks a person whether the run may use more. The run is paused.
-pub(super) async fn ask_budget(
-    tx: &mut Tx,
-    inner: &Inner,
-    run: &mut RunCore,
-    agent: &AgentDef,
-    raise: Value,
-) -> Result<(), StoreError> {
-    let args_hash = tools::args_hash("budget", &raise);
-    let approval = Approval {
-        id: ApprovalId::new(tx.ids()),
-        run_id: run.id,
-        call_id: None,
-        kind: ApprovalKind::Budget,
-        tool: "budget".to_owned(),
-        args: raise,
-        args_hash,
-        policy_version: agent.version.clone(),
-        cwd: agent.workspace.to_string_lossy().into_owned(),
-        risk: Risk::Medium,
-        reasons: vec!["the run has used up its limit".to_owned()],
-        tainted: run.tainted,
-        egress: Vec::new(),
-        required_role: Role::Operator,
-        quorum: 1,
-        state: ApprovalState::Pending,
-        decisions: Vec::new(),
-        created_at: tx.now(),
-        expires_at: tx.now().plus(inner.options.wait_max),
-    };
-    ask(tx, run, approval).await
 }
 
 /// The agent that a run was started with is gone from the configuration.

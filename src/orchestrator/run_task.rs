@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner, advance,
+    consent::Looked,
     ending::{End, finish},
     error::CommandError,
     live::Wish,
@@ -16,7 +17,7 @@ use super::{
     recovery::charge_hold,
     transition::Actor,
     verbs::unknown_effects,
-    work::{Next, Outcome, Started, Work},
+    work::{Look, Next, Outcome, Started, Work},
 };
 use crate::{
     domain::{
@@ -112,6 +113,7 @@ impl RunTask {
             let outcome = match next {
                 Next::Leave(ready) => return Ok(ready),
                 Next::CallModel(request) => Outcome::Model(self.call_model(&work, request).await),
+                Next::Look(look) => Outcome::Looked(self.look(look).await),
                 Next::RunCall(call) => Outcome::Tool(call.index, self.run_call(&work, call).await),
             };
             if self.stop.stage() == StopStage::Hard {
@@ -227,18 +229,25 @@ impl RunTask {
         answer
     }
 
+    async fn look(&self, look: Look) -> Looked {
+        let Look { call_id, invocation, grant } = look;
+        let found = self.inner.tools.look(&invocation, Arc::clone(&grant)).await;
+        Looked { call_id, grant, bound: found.map(Arc::new) }
+    }
+
     async fn run_call(&mut self, work: &Work, call: Started) -> Invoked {
         let Some(agent) = &work.agent else {
             // Policy decided for an agent: there is one.
             return ToolOutcome::message(ToolStatus::Error, "the agent is gone").into();
         };
-        let Started { call_id, invocation, grant, note, .. } = call;
+        let Started { call_id, invocation, grant, bound, note, .. } = call;
         let token = self.stop.hard_child();
         let (output, pieces) = mpsc::channel(LIVE_PIECES_MAX);
         let inner = Arc::clone(&self.inner);
         let output = inner.live.feed.has_listeners(self.id).then_some(output);
         let stop = token.clone();
-        let cx = CallContext { call_id, run: self.id, agent: agent.name.clone(), stop, output };
+        let agent = agent.name.clone();
+        let cx = CallContext { call_id, run: self.id, agent, stop, output, bound };
         let effect = inner.tools.invoke(&invocation, grant, cx);
         let stopper = Stopper { token: &token, time_left: work.time_left, stops: Wish::stops_tool };
         let (mut invoked, ()) = tokio::join!(
@@ -311,7 +320,10 @@ fn durability(work: &Work, outcome: &Outcome) -> Durability {
             .calls
             .iter()
             .any(|c| super::calls::effect_of(&c.name, &c.args) == Effect::Unsafe),
-        Outcome::Begin | Outcome::Tool(..) | Outcome::Model(Err(_)) => {
+        Outcome::Begin
+        | Outcome::Tool(..)
+        | Outcome::Looked(_)
+        | Outcome::Model(Err(_)) => {
             work.calls.iter().any(|c| c.outcome.is_none() && c.effect == Effect::Unsafe)
         }
     };

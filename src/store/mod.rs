@@ -19,6 +19,7 @@ mod events;
 mod idempotency;
 mod known;
 mod page;
+mod patterns;
 mod policies;
 mod runs;
 mod steers;
@@ -42,6 +43,7 @@ pub use error::{OpenError, StoreError};
 pub use events::Events;
 pub use idempotency::{IdempotencyKeys, StoredAnswer};
 pub use page::{Page, Paged};
+pub use patterns::Patterns;
 pub use policies::{Named, Policies};
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use steers::{Steer, Steers};
@@ -207,6 +209,11 @@ impl Reader {
     /// Questions to people.
     pub fn approvals(&mut self) -> Approvals<'_> {
         Approvals { conn: &mut self.conn }
+    }
+
+    /// Patterns of calls that people approved.
+    pub fn patterns(&mut self) -> Patterns<'_> {
+        Patterns { conn: &mut self.conn }
     }
 
     /// Threads.

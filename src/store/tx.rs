@@ -23,6 +23,7 @@ use super::{
     error::StoreError,
     idempotency::IdempotencyKeys,
     known::Known,
+    patterns::Patterns,
     policies::Policies,
     runs::{RunCore, Runs},
     steers::Steers,
@@ -172,6 +173,11 @@ impl Tx {
     /// Questions to people.
     pub const fn approvals(&mut self) -> Approvals<'_> {
         Approvals { conn: &mut self.conn }
+    }
+
+    /// Patterns of calls that people approved.
+    pub const fn patterns(&mut self) -> Patterns<'_> {
+        Patterns { conn: &mut self.conn }
     }
 
     /// Threads.
