@@ -1,18 +1,29 @@
 -- Who may do what. Times are microseconds since 1970 (UTC), money is nano-dollars, JSON is text.
 
 -- People and programs that were made while the daemon ran, and what was changed about configured
--- ones. `scopes` narrows the role; NULL narrows nothing.
+-- ones (`configured` is 1). `scopes` narrows the role.
 CREATE TABLE principals (
     id           TEXT PRIMARY KEY,
     name         TEXT   NOT NULL,
     role         TEXT   NOT NULL,
-    scopes       TEXT,
+    scopes       TEXT   NOT NULL,
+    configured   BIGINT NOT NULL,
     disabled_at  BIGINT,
     created_at   BIGINT NOT NULL,
-    created_by   TEXT   NOT NULL,
-    last_seen_at BIGINT
+    created_by   TEXT   NOT NULL
 );
 CREATE UNIQUE INDEX principals_by_name ON principals (name);
+-- When each was here last, those of the configuration too. Written some at a time.
+CREATE TABLE principal_seen (
+    principal TEXT PRIMARY KEY,
+    at        BIGINT NOT NULL
+);
+-- What narrows the tools of a run: the scopes of those who started it and spoke to it, as their
+-- tokens had them then. No row: nothing does.
+CREATE TABLE run_scopes (
+    run_id TEXT PRIMARY KEY,
+    tools  TEXT NOT NULL
+);
 
 -- Bearer tokens; `public_id` is the part of `art_<id>_<secret>` that may be shown. Only a hash of the
 -- whole is kept.
@@ -22,7 +33,7 @@ CREATE TABLE tokens (
     principal    TEXT   NOT NULL,
     label        TEXT,
     role         TEXT   NOT NULL,
-    scopes       TEXT,
+    scopes       TEXT   NOT NULL,
     hash         TEXT   NOT NULL,
     created_at   BIGINT NOT NULL,
     created_by   TEXT   NOT NULL,
@@ -57,6 +68,7 @@ CREATE TABLE links (
     account      TEXT   NOT NULL,
     display      TEXT,
     principal    TEXT   NOT NULL,
+    role         TEXT   NOT NULL,
     created_at   BIGINT NOT NULL,
     created_by   TEXT   NOT NULL,
     last_seen_at BIGINT,

@@ -58,8 +58,8 @@ pub(super) async fn daemon(
     };
     let store = Store::open(options, tasks).await.map_err(fault)?;
     let keyring = secrets::keyring(settings, &redactor)?;
-    let ids: Vec<_> = keyring.all(Purpose::Sealing).iter().map(Key::id).collect();
-    tracing::info!(?ids, "keys that seal and open stored secrets, the first one seals");
+    let keys: Vec<_> = keyring.all(Purpose::Sealing).iter().map(Key::id).collect();
+    tracing::info!(?keys, "keys that seal and open stored secrets, the first one seals");
     let generated = bootstrap_token(settings)?;
     register(settings, generated.as_ref(), &redactor);
     let trail = Trail::start(store.clone(), tasks);
@@ -83,10 +83,7 @@ pub(super) async fn daemon(
     let tools = Tools::new(sandbox, egress, redactor.clone(), options, tasks);
     check_network(settings, &tools, &ids).await?;
     let llm = Llm::new(llm_options(settings)).map_err(fault)?;
-    let rules =
-        auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
-    let agents = settings.agents.iter().map(|a| (a.name.clone(), Arc::new(a.clone()))).collect();
-    let authorizer = Authorizer::new(rules, agents, trail.sink());
+    let authorizer = authorizer(settings, &trail);
     let tokens = TokenTable::new(token_entries(settings, generated.as_ref()));
     let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), trail.sink());
     let parts = orchestrator::Parts {
@@ -94,6 +91,7 @@ pub(super) async fn daemon(
         llm: llm.clone(),
         tools,
         authorizer: authorizer.clone(),
+        tokens: tokens.clone(),
         hosts,
         redactor: redactor.clone(),
         clock: Arc::clone(&clock),
@@ -145,6 +143,14 @@ fn random(bytes: &mut [u8; 10]) {
     if let Err(error) = getrandom::fill(bytes) {
         tracing::error!(%error, "no randomness for ids");
     }
+}
+
+/// Who may do what, over the agents of the configuration.
+fn authorizer(settings: &Settings, trail: &Trail) -> Authorizer {
+    let rules =
+        auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
+    let agents = settings.agents.iter().map(|a| (a.name.clone(), Arc::new(a.clone()))).collect();
+    Authorizer::new(rules, agents, trail.sink())
 }
 
 /// What the configuration says about models.

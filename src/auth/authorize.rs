@@ -12,7 +12,9 @@ use std::{
 
 use serde_json::json;
 
-use crate::domain::{AgentDef, AgentName, AuditEntry, AuditKind, Role};
+use crate::domain::{
+    AgentDef, AgentName, AuditEntry, AuditKind, ConversationId, Principal, Role, ScopeKind,
+};
 
 use super::{
     AuditSink,
@@ -56,6 +58,39 @@ pub enum Denied {
     /// Four eyes: the requester may not approve their own request.
     #[error("who started the run may not decide its approvals; somebody else must")]
     OwnRequest,
+    /// Their scopes leave it out.
+    #[error("{}", not_in_scope(*kind, wanted))]
+    Scope {
+        /// Which list leaves it out.
+        kind: ScopeKind,
+        /// What they wanted.
+        wanted: String,
+    },
+    /// Who the run works for may not act any more.
+    #[error("who started the run may not act any more; an administrator can enable them again")]
+    Gone,
+}
+
+/// What is missing, and what to ask for.
+fn not_in_scope(kind: ScopeKind, wanted: &str) -> String {
+    match kind {
+        ScopeKind::Administration => {
+            "your scopes narrow you to parts of what the daemon does, and \
+             who administers it must not be narrowed; ask an administrator for a token without \
+             scopes"
+                .to_owned()
+        }
+        ScopeKind::Conversation if wanted.is_empty() => "your scopes name the conversations that \
+             you may work in, so that you cannot open a new one; give `conversation_id`, or ask an \
+             administrator for a token without that list"
+            .to_owned(),
+        ScopeKind::Agent | ScopeKind::Tool | ScopeKind::Surface | ScopeKind::Conversation => {
+            format!(
+                "your scopes do not include the {kind} `{wanted}`; ask an administrator to add it \
+                 to the scopes of your principal and of your token"
+            )
+        }
+    }
 }
 
 impl Denied {
@@ -67,6 +102,14 @@ impl Denied {
             Self::AgentClosed { .. } => "agent.closed",
             Self::ApprovalRole { .. } => "approval.role",
             Self::OwnRequest => "approval.own_request",
+            Self::Scope { kind, .. } => match kind {
+                ScopeKind::Agent => "scope.agent",
+                ScopeKind::Tool => "scope.tool",
+                ScopeKind::Surface => "scope.surface",
+                ScopeKind::Conversation => "scope.conversation",
+                ScopeKind::Administration => "scope.administration",
+            },
+            Self::Gone => "principal.gone",
         }
     }
 }
@@ -114,8 +157,14 @@ impl Authorizer {
 
     /// The agents that this principal may start.
     pub fn startable(&self, cx: &CallContext) -> Vec<Arc<AgentDef>> {
-        let role = cx.principal.role;
-        self.agents().values().filter(|agent| is_open_to(agent, role)).cloned().collect()
+        let Principal { role, scopes, .. } = &cx.principal;
+        if on_surface(cx).is_err() {
+            return Vec::new();
+        }
+        let is_mine = |agent: &&Arc<AgentDef>| {
+            is_open_to(agent, *role) && scopes.allows_agent(agent.name.as_str())
+        };
+        self.agents().values().filter(is_mine).cloned().collect()
     }
 
     /// May they start a run of this agent?
@@ -123,13 +172,19 @@ impl Authorizer {
     /// # Errors
     /// [`Denied`], recorded.
     pub fn start_run(&self, cx: &CallContext, agent: &str) -> Result<Permit<StartRun>, Denied> {
-        let decided = self.decide_start(cx.principal.role, agent);
+        let decided = self.decide_start(cx, agent);
         self.conclude(cx, "run.start", decided.map(|agent| StartRun { agent }))
     }
 
-    fn decide_start(&self, role: Role, agent: &str) -> Result<Arc<AgentDef>, Denied> {
+    fn decide_start(&self, cx: &CallContext, agent: &str) -> Result<Arc<AgentDef>, Denied> {
+        let role = cx.principal.role;
+        on_surface(cx)?;
         at_least(role, Role::Member, "start a run")?;
         let agent = self.agents().get_by_text(agent).ok_or(Denied::UnknownAgent)?;
+        if !cx.principal.scopes.allows_agent(agent.name.as_str()) {
+            let wanted = agent.name.to_string();
+            return Err(Denied::Scope { kind: ScopeKind::Agent, wanted });
+        }
         if is_open_to(&agent, role) {
             Ok(agent)
         } else {
@@ -138,8 +193,11 @@ impl Authorizer {
     }
 
     /// Reading is open to every role; what exists for them is in the permit's scope.
-    pub fn read(&self, cx: &CallContext) -> Permit<Read> {
-        Permit::mint(cx.clone(), Read { scope: cx.scope() })
+    ///
+    /// # Errors
+    /// When their scopes leave out the way that they came, recorded.
+    pub fn read(&self, cx: &CallContext) -> Result<Permit<Read>, Denied> {
+        self.conclude(cx, "read", on_surface(cx).map(|()| Read(())))
     }
 
     /// May they do this to runs or conversations, and to whose?
@@ -157,8 +215,19 @@ impl Authorizer {
             | Verb::CreateConversation
             | Verb::DeleteConversation => Role::Member,
         };
-        let decided = at_least(cx.principal.role, required, verb.phrase());
-        self.conclude(cx, verb.phrase(), decided.map(|()| Control { verb, scope: cx.scope() }))
+        let decided = on_surface(cx)
+            .and_then(|()| at_least(cx.principal.role, required, verb.phrase()))
+            .and_then(|()| match verb {
+                // Both make a conversation that no list can hold yet.
+                Verb::CreateConversation | Verb::Fork => in_conversation(cx, None),
+                Verb::Interrupt
+                | Verb::Steer
+                | Verb::Resume
+                | Verb::Cancel
+                | Verb::Retry
+                | Verb::DeleteConversation => Ok(()),
+            });
+        self.conclude(cx, verb.phrase(), decided.map(|()| Control { verb }))
     }
 
     /// May they decide approvals at all? Each approval is checked again with
@@ -167,9 +236,15 @@ impl Authorizer {
     /// # Errors
     /// [`Denied`], recorded.
     pub fn decide(&self, cx: &CallContext) -> Result<Permit<Decide>, Denied> {
-        let decided = at_least(cx.principal.role, Role::Operator, "decide an approval");
+        let decided = on_surface(cx)
+            .and_then(|()| at_least(cx.principal.role, Role::Operator, "decide an approval"));
         let action = Decide { requester_may_approve: self.options.requester_may_approve };
         self.conclude(cx, "approval.decide", decided.map(|()| action))
+    }
+
+    /// Whether who asks for a call may also be one of those who approve it.
+    pub const fn requester_may_approve(&self) -> bool {
+        self.options.requester_may_approve
     }
 
     /// May they administer this area?
@@ -177,7 +252,9 @@ impl Authorizer {
     /// # Errors
     /// [`Denied`], recorded.
     pub fn manage<A: Area>(&self, cx: &CallContext) -> Result<Permit<A>, Denied> {
-        let decided = at_least(cx.principal.role, A::ROLE, A::PHRASE);
+        let decided = on_surface(cx)
+            .and_then(|()| at_least(cx.principal.role, A::ROLE, A::PHRASE))
+            .and_then(|()| whole(cx));
         self.conclude(cx, A::NAME, decided.map(|()| area::proof::<A>()))
     }
 
@@ -231,6 +308,32 @@ impl ByText for Agents {
 
 fn at_least(role: Role, required: Role, action: &'static str) -> Result<(), Denied> {
     if role >= required { Ok(()) } else { Err(Denied::Role { role, action, required }) }
+}
+
+/// Scopes may leave out the way that somebody came.
+fn on_surface(cx: &CallContext) -> Result<(), Denied> {
+    if cx.principal.scopes.allows_surface(cx.surface) {
+        return Ok(());
+    }
+    let wanted = cx.surface.as_str().to_owned();
+    Err(Denied::Scope { kind: ScopeKind::Surface, wanted })
+}
+
+/// Who is narrowed to parts does not administer the whole: they could give themselves the rest.
+fn whole(cx: &CallContext) -> Result<(), Denied> {
+    if cx.principal.scopes.is_partial() {
+        return Err(Denied::Scope { kind: ScopeKind::Administration, wanted: String::new() });
+    }
+    Ok(())
+}
+
+/// Scopes may name conversations; then there are no new ones.
+pub(super) fn in_conversation(cx: &CallContext, id: Option<ConversationId>) -> Result<(), Denied> {
+    if cx.principal.scopes.allows_conversation(id) {
+        return Ok(());
+    }
+    let wanted = id.map(|id| id.to_string()).unwrap_or_default();
+    Err(Denied::Scope { kind: ScopeKind::Conversation, wanted })
 }
 
 /// An agent is open to the roles that its definition lists and to the roles above them. A list

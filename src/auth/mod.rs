@@ -7,6 +7,7 @@ pub mod area;
 pub mod authn;
 pub mod authorize;
 pub mod context;
+pub mod directory;
 pub mod hosts;
 pub mod keys;
 pub mod permit;
@@ -22,6 +23,7 @@ pub use area::{
 pub use authn::{AuthError, Authenticator, TokenEntry, TokenTable, Verified};
 pub use authorize::{Authorizer, Denied};
 pub use context::{CallContext, Scope};
+pub use directory::{Arrivals, Directory};
 pub use hosts::HostPolicies;
 pub use keys::{Key, Keys, Purpose};
 pub use permit::{Control, Decide, Permit, Read, StartRun, Verb};

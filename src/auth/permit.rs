@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::domain::{AgentDef, Approval, PrincipalId};
+use crate::domain::{AgentDef, Approval, ConversationId, PrincipalId, ScopeKind, ToolName};
 
 use super::{
-    authorize::Denied,
+    authorize::{Denied, in_conversation},
     context::{CallContext, Scope},
 };
 
@@ -44,12 +44,19 @@ pub struct StartRun {
     pub agent: Arc<AgentDef>,
 }
 
-/// Read runs, conversations and approvals within a scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read {
-    /// Whose.
-    pub scope: Scope,
+impl Permit<StartRun> {
+    /// Whether the run may be one of this conversation; of a new one, where none is given.
+    ///
+    /// # Errors
+    /// When scopes name the conversations and this is none of them.
+    pub fn in_conversation(&self, id: Option<ConversationId>) -> Result<(), Denied> {
+        in_conversation(&self.cx, id)
+    }
 }
+
+/// Read runs, conversations and approvals within the permit's scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read(pub(in crate::auth) ());
 
 /// What somebody does to a run or a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,13 +107,11 @@ impl Verb {
     }
 }
 
-/// Control runs or conversations within a scope.
+/// Control runs or conversations within the permit's scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Control {
     /// What is done.
     pub verb: Verb,
-    /// To whose.
-    pub scope: Scope,
 }
 
 /// Decide approvals; each one still asks for its own role.
@@ -124,6 +129,11 @@ impl Permit<Decide> {
         let me = &self.cx.principal;
         if me.role < approval.required_role {
             return Err(Denied::ApprovalRole { role: me.role, required: approval.required_role });
+        }
+        if let Ok(tool) = approval.tool.parse::<ToolName>()
+            && !me.scopes.allows_tool(tool)
+        {
+            return Err(Denied::Scope { kind: ScopeKind::Tool, wanted: approval.tool.clone() });
         }
         if me.id == requester && !self.action.requester_may_approve {
             return Err(Denied::OwnRequest);

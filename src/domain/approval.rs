@@ -185,7 +185,7 @@ pub struct DecisionRecord {
     #[serde(default)]
     pub scope: DecisionScope,
     /// How far exactly, for a pattern.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub pattern: Option<PatternBounds>,
     /// What happened, for an unknown effect.
     #[serde(default)]

@@ -16,6 +16,20 @@ pub const METADATA_BYTES_MAX: usize = 512;
 pub const REASON_BYTES_MAX: usize = 1_000;
 /// Rules of the run-time list of hosts: every decision looks at all of them.
 pub const EGRESS_RULES_MAX: usize = 1_000;
+/// Entries of one list of a scope: a request looks through them.
+pub const SCOPE_ENTRIES_MAX: usize = 200;
+/// Principals that are stored: all of them are in memory.
+pub const PRINCIPALS_MAX: usize = 10_000;
+/// Tokens that are stored and not revoked: all of them are in memory.
+pub const TOKENS_MAX: usize = 10_000;
+/// Accounts that are linked: all of them are in memory.
+pub const LINKS_MAX: usize = 10_000;
+/// Requests to link an account that wait at once.
+pub const PAIRINGS_MAX: usize = 1_000;
+/// How long a pairing code is good (SECURITY.md).
+pub const PAIRING_TTL: Duration = Duration::from_secs(600);
+/// Bytes of the name of a principal, the label of a token, an account or its display name.
+pub const NAME_BYTES_MAX: usize = 200;
 /// Bytes of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 /// How long an idempotency key is kept (API.md: 24 h).

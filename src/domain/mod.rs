@@ -12,6 +12,7 @@ pub mod egress_rule;
 pub mod event;
 pub mod grant;
 pub mod host;
+pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod message;
@@ -20,6 +21,7 @@ pub mod pattern;
 pub mod policy;
 pub mod principal;
 pub mod run;
+pub mod scopes;
 pub mod secret;
 pub mod time;
 pub mod tool;
@@ -29,9 +31,7 @@ pub use approval::{
     Approval, ApprovalKind, ApprovalState, Decision, DecisionScope, UnknownOutcome,
 };
 pub use audit::{AuditEntry, AuditKind};
-pub use binding::{
-    Binding, Bound, BoundDirectory, BoundExecutable, BoundFile, BoundTarget,
-};
+pub use binding::{Binding, Bound, BoundDirectory, BoundExecutable, BoundFile, BoundTarget};
 pub use egress::{EgressRecord, EgressVia};
 pub use egress_rule::{EgressRule, EgressVerdict};
 pub use event::{Event, EventBody};
@@ -39,21 +39,25 @@ pub use grant::{Access, CommandRule, Grant, PathRule, ToolLimits};
 pub use host::{
     Destination, EgressLimits, HostDenial, HostName, HostPattern, HostPolicy, HostRule, HostVerdict,
 };
+pub use identity::{
+    LinkRecord, PairingRecord, PairingState, Platform, PrincipalRecord, TokenRecord,
+};
 pub use ids::{
     ApprovalId, BundleId, CapabilityId, ConversationId, EgressRuleId, EventId, IdSource, LinkId,
     MessageId, PairingId, PatternId, PrincipalId, RunId, SteerId, TokenId, ToolCallId,
 };
 pub use message::{Author, Message, Part, UserInput};
 pub use money::Usd;
+pub use pattern::{ApprovalPattern, PatternBounds};
 pub use policy::{
     PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, Ruling, StoredPolicy,
 };
-pub use pattern::{ApprovalPattern, PatternBounds};
 pub use principal::{Principal, Role, Surface};
 pub use run::{
     Confinement, InterruptMode, OnBusy, Run, RunError, RunInput, RunLimits, RunState, Usage,
     WaitReason,
 };
+pub use scopes::{ScopeKind, Scopes};
 pub use secret::Secret;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use tool::{

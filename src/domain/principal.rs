@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::PrincipalId;
+use super::{ids::PrincipalId, scopes::Scopes};
 
 /// Standing, least first: comparing two roles compares what they may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl FromStr for Role {
 }
 
 /// Where a request came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Surface {
     /// REST, SSE and WebSocket.
@@ -93,4 +93,21 @@ pub struct Principal {
     pub name: String,
     /// Standing.
     pub role: Role,
+    /// What narrows it.
+    #[serde(default, skip_serializing_if = "Scopes::is_wide")]
+    pub scopes: Scopes,
+}
+
+impl Principal {
+    /// The same one with no more than this role and these scopes: what a token or a link leaves.
+    #[must_use]
+    pub fn narrowed(self, role: Role, scopes: &Scopes) -> Self {
+        let scopes = self.scopes.narrowed_by(scopes);
+        Self { role: self.role.min(role), scopes, ..self }
+    }
+
+    /// Whether this one may do everything that `other` may, as the same person.
+    pub fn still_has(&self, other: &Self) -> bool {
+        self.id == other.id && self.role >= other.role && other.scopes.is_within(&self.scopes)
+    }
 }

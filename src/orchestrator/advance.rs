@@ -383,6 +383,8 @@ impl Turn<'_> {
         }
         self.run.steers_waiting = 0;
         for steer in self.tx.steers().take(self.run.id).await? {
+            // Somebody else's words: not what who started the run has asked for.
+            self.run.tainted |= steer.principal != self.run.principal;
             self.say(Author::User, steer.input.parts()).await?;
             let body = EventBody::SteerApplied { steer_id: steer.id, step: self.run.step };
             self.tx.event(&mut self.run, body)?;

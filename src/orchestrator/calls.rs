@@ -1,6 +1,6 @@
 //! Tool calls inside a transaction: decide, gate, start, complete. Nothing is executed here.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -8,15 +8,15 @@ use super::{
     Inner,
     consent::{self, Consent, Given, Looked, Now, consent},
     ending::End,
-    transition::{Actor, change},
+    questions::{Question, gate},
+    scoped,
+    transition::Actor,
 };
 use crate::{
     auth::policy::{self, Policy, RuleName, Verdict},
     domain::{
-        AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallFacts,
-        CallInput, CallState, DecisionScope, Effect, EventBody, Grant, HostPolicy, Risk, Role,
-        RunInput, ToolCall, ToolCallId, ToolOutcome, ToolStatus, UnknownOutcome, WaitReason,
-        approval::DecisionRecord,
+        AgentDef, ApprovalKind, AuditKind, Bound, CallFacts, CallInput, Effect, EventBody, Grant,
+        HostPolicy, Role, ToolCall, ToolCallId, ToolOutcome, ToolStatus, limits,
     },
     store::{RunCore, StoreError, Tx},
     tools::{self, Invocation, Invoked},
@@ -78,6 +78,9 @@ pub(super) async fn decide(
             return deny(tx, run, call, reason, &"tool.bad_arguments".into()).await;
         }
     };
+    if let Err(denied) = scoped::check(tx, inner, run, &call.tool).await? {
+        return deny(tx, run, call, denied.to_string(), &denied.rule().into()).await;
+    }
     let hosts = inner.hosts.effective(&agent.name);
     let facts = invocation.facts();
     match policy::decide(&Policy::builtin(), &asked(run, agent, &hosts, &facts)) {
@@ -107,8 +110,7 @@ pub(super) async fn decide(
                 None => return Ok(Decided::Look { invocation, grant }),
             };
             let policy_version = consent::policy_version(inner, agent);
-            let now =
-                Now { call, bound: &bound, egress: &egress, policy_version: &policy_version };
+            let now = Now { call, bound: &bound, egress: &egress, policy_version: &policy_version };
             let why = match consent(tx, inner, run, now).await? {
                 Consent::Given(given) => {
                     start(tx, run, call, &rule, Some(&given)).await?;

@@ -10,17 +10,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{
-    Inner,
-    approvals::requesters,
-    ending::End,
-    transition::Actor,
-};
+use super::{Inner, approvals::requesters, ending::End, transition::Actor};
 use crate::{
     domain::{
         AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalPattern, ApprovalState, AuditKind,
         Binding, Bound, CallState, DecisionScope, EventBody, Grant, PatternId, Principal,
-        PrincipalId, Role, ToolCall, ToolCallId, UnknownOutcome,
+        PrincipalId, Role, ToolCall, ToolCallId, ToolName, UnknownOutcome,
         approval::{ApprovalInput, DecisionRecord},
     },
     store::{RunCore, StoreError, Tx},
@@ -99,13 +94,23 @@ pub(super) fn requester_gone(inner: &Inner, run: &RunCore) -> Option<End> {
 
 /// Who that is now; none when they may not act.
 fn standing(inner: &Inner, id: PrincipalId) -> Option<Principal> {
-    inner.authorizer.directory().current(id)
+    inner.tokens.directory().current(id)
 }
 
-/// Whether they may still decide a question of this role.
-pub(super) fn may_decide(inner: &Inner, id: PrincipalId, required: Role) -> bool {
-    let required = required.max(Role::Operator);
-    standing(inner, id).is_some_and(|now| now.role >= required)
+/// Whether they may still decide a question of this role about a call of this run.
+pub(super) fn may_decide(
+    inner: &Inner,
+    id: PrincipalId,
+    run: &RunCore,
+    tool: &str,
+    required: Role,
+) -> bool {
+    let Some(Principal { role, scopes, .. }) = standing(inner, id) else { return false };
+    role >= required.max(Role::Operator)
+        && scopes.allows_agent(&run.agent)
+        && scopes.allows_conversation(Some(run.conversation_id))
+        // A question about a budget is about no tool.
+        && tool.parse::<ToolName>().map_or(true, |tool| scopes.allows_tool(tool))
 }
 
 /// Looks for a yes to exactly this, and takes it.
@@ -152,8 +157,9 @@ pub(super) async fn consent(
             }
         }
     }
-    for pattern in tx.patterns().in_force(&run.agent, &now.call.tool, tx.now()).await? {
-        if voices.covers(&pattern, run, &now) && tx.patterns().take(pattern.id, tx.now()).await? {
+    let moment = tx.now();
+    for pattern in tx.patterns().in_force(&run.agent, &now.call.tool, moment).await? {
+        if voices.covers(&pattern, run, &now) && tx.patterns().take(pattern.id, moment).await? {
             let ApprovalPattern { id, approval_id, approved_by, .. } = pattern;
             return Ok(Consent::Given(Given { approval_id, pattern_id: Some(id), approved_by }));
         }
@@ -188,14 +194,22 @@ impl Voices<'_> {
         } else if run.tainted && !approval.tainted {
             "the run has read untrusted content since it was approved"
         } else {
-            return self.doubt(&approval.approvers(), approval.required_role);
+            return self.doubt(&approval.approvers(), run, now, approval.required_role);
         };
         Some(text.to_owned())
     }
 
     /// Why the word of those who said yes counts no longer.
-    fn doubt(&self, approvers: &BTreeSet<PrincipalId>, required: Role) -> Option<String> {
-        if let Some(gone) = approvers.iter().find(|id| !may_decide(self.inner, **id, required)) {
+    fn doubt(
+        &self,
+        approvers: &BTreeSet<PrincipalId>,
+        run: &RunCore,
+        now: &Now<'_>,
+        required: Role,
+    ) -> Option<String> {
+        let tool = now.call.tool.as_str();
+        let may_not = |id: &&PrincipalId| !may_decide(self.inner, **id, run, tool, required);
+        if let Some(gone) = approvers.iter().find(may_not) {
             return Some(format!("{gone}, who approved it, may no longer decide it"));
         }
         if self.inner.authorizer.requester_may_approve() {
@@ -207,6 +221,7 @@ impl Voices<'_> {
 
     fn covers(&self, pattern: &ApprovalPattern, run: &RunCore, now: &Now<'_>) -> bool {
         let ApprovalPattern { bound, .. } = pattern;
+        let approvers = pattern.approved_by.iter().copied().collect();
         // Only the parts of a pattern that are on its card may have been left open.
         let Ok(calls) = CallPattern::new(&pattern.tool, &pattern.args, &pattern.pattern) else {
             return false;
@@ -218,9 +233,7 @@ impl Voices<'_> {
             && (calls.leaves_open("cwd") || bound.cwd == now.bound.cwd)
             && (pattern.tainted || !run.tainted)
             && calls.matches(&now.call.tool, &now.call.args)
-            && self
-                .doubt(&pattern.approved_by.iter().copied().collect(), pattern.required_role)
-                .is_none()
+            && self.doubt(&approvers, run, now, pattern.required_role).is_none()
     }
 }
 

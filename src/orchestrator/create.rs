@@ -1,6 +1,6 @@
 //! Creating runs: the one place that inserts one, for every way a run can begin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -8,6 +8,7 @@ use super::{
     Inner, Options, Orchestrator,
     commands::{Done, Idempotency, visible_run},
     error::{CommandError, check_input},
+    scoped::tools_of,
     transition::Actor,
     verbs,
 };
@@ -15,7 +16,8 @@ use crate::{
     auth::{Permit, Scope, StartRun},
     domain::{
         AgentDef, AuditKind, BundleId, ConversationId, EventBody, InterruptMode, OnBusy,
-        PrincipalId, Run, RunId, RunLimits, RunState, Surface, Usage, Usd, UserInput, limits,
+        PrincipalId, Run, RunId, RunLimits, RunState, Surface, ToolName, Usage, Usd, UserInput,
+        limits,
     },
     store::{Conversation, RunCore, StoreError, Tx},
 };
@@ -119,6 +121,7 @@ async fn create(
     permit: Permit<StartRun>,
     new: NewRun,
 ) -> Result<Run, CommandError> {
+    permit.in_conversation(new.conversation_id)?;
     let mut conversation = if let Some(id) = new.conversation_id {
         visible_conversation(tx, permit.scope(), id).await?
     } else {
@@ -159,6 +162,7 @@ async fn create(
         metadata: new.metadata,
         retry_of: None,
         base_bundle_id: new.bundle_id.or(conversation.head_bundle_id),
+        tools: tools_of(permit.context()),
     };
     let actor = Actor::from(permit.context());
     insert(tx, &inner.options, &mut conversation, draft, &actor).await
@@ -202,7 +206,7 @@ pub(super) async fn visible_conversation(
     tx.conversations()
         .get(id)
         .await?
-        .filter(|c| c.deleted_at.is_none() && scope.includes(c.principal))
+        .filter(|c| c.deleted_at.is_none() && scope.includes_conversation(c.principal, c.id))
         .ok_or(CommandError::NotFound { what: "the conversation" })
 }
 
@@ -217,6 +221,8 @@ pub(super) struct Draft<'a> {
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) retry_of: Option<RunId>,
     pub(super) base_bundle_id: Option<BundleId>,
+    /// What scopes leave of the agent's tools; none where they leave all.
+    pub(super) tools: Option<BTreeSet<ToolName>>,
 }
 
 /// Inserts a run with its first message, event and audit row, and gives it its place in the
@@ -250,6 +256,9 @@ pub(super) async fn insert(
     tx.audit(actor.entry(AuditKind::RunState, &core, data));
     let run = Run { seq: core.seq, ..run };
     tx.runs().insert(&core, &run).await?;
+    if let Some(tools) = &draft.tools {
+        tx.run_scopes().narrow(core.id, tools).await?;
+    }
     tx.conversations().put(conversation).await?;
     metrics::counter!("agent_runtime_runs_created_total").increment(1);
     Ok(run)

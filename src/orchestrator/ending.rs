@@ -300,6 +300,8 @@ async fn follow_up(
         metadata: std::collections::BTreeMap::new(),
         retry_of: None,
         base_bundle_id: conversation.head_bundle_id,
+        // The run that ends has heard the steer, so it is narrowed by who sent it.
+        tools: tx.run_scopes().tools(run.id).await?,
     };
     match create::insert(tx, &inner.options, &mut conversation, draft, actor).await {
         Ok(started) => Ok(Some(started.id)),

@@ -21,9 +21,12 @@ mod feed;
 mod hosts;
 mod live;
 mod model;
+mod narrowed;
+mod patterns;
 mod questions;
 mod recovery;
 mod run_task;
+mod scoped;
 mod step;
 mod supervisor;
 mod transition;
@@ -46,13 +49,14 @@ pub use error::CommandError;
 pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
 pub use live::Live;
+pub use patterns::PatternPreview;
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
 pub use crate::store::{Page, Paged, RunFilter};
 
 use crate::{
-    auth::{Authorizer, HostPolicies},
+    auth::{Authorizer, HostPolicies, TokenTable},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -95,6 +99,8 @@ pub struct Parts {
     pub tools: Tools,
     /// Rules and agents.
     pub authorizer: Authorizer,
+    /// Who may act now, and by which tokens.
+    pub tokens: TokenTable,
     /// Which machines each agent may reach now.
     pub hosts: HostPolicies,
     /// Secrets to keep out of what is stored.
@@ -119,6 +125,7 @@ struct Inner {
     llm: Llm,
     tools: Tools,
     authorizer: Authorizer,
+    tokens: TokenTable,
     hosts: HostPolicies,
     layers: hosts::Layers,
     redactor: Redactor,
@@ -135,7 +142,8 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, hosts, redactor, clock, live, tasks } = parts;
+        let Parts { store, llm, tools, authorizer, tokens, hosts, redactor, clock, live, tasks } =
+            parts;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
@@ -143,6 +151,7 @@ impl Orchestrator {
             llm,
             tools,
             authorizer,
+            tokens,
             hosts,
             redactor,
             clock,

@@ -50,10 +50,8 @@ pub(super) async fn gate(
     advance(call, CallInput::Gate)?;
     tx.calls().save(call).await?;
     let ttl = inner.options.approval_ttl;
-    let approval = Approval {
-        expires_at: tx.now().plus(ttl),
-        ..card(tx, run, agent, call, question)
-    };
+    let approval =
+        Approval { expires_at: tx.now().plus(ttl), ..card(tx, run, agent, call, question) };
     run.wake_at = Some(tx.now().plus(inner.options.wait_max));
     ask(tx, run, approval).await
 }
@@ -205,4 +203,3 @@ pub(super) async fn ask_budget(
     };
     ask(tx, run, approval).await
 }
-

@@ -142,10 +142,11 @@ impl RunTask {
         };
         let history =
             reader.conversations().last_messages(core.conversation_id, HISTORY_MAX).await?;
-        // What an earlier run has read from outside stands in its messages.
+        // What an earlier run has read from outside stands in its messages, and so does what
+        // somebody else has said.
         let is_heir_to_taint = !core.tainted
             && history.iter().any(|m| m.run_id != self.id)
-            && reader.conversations().is_tainted(core.conversation_id).await?;
+            && reader.conversations().is_tainted(core.conversation_id, core.principal).await?;
         let agents = self.inner.authorizer.agents();
         let agent = agents.values().find(|a| a.name.as_str() == core.agent).cloned();
         Ok(Some(Work {
@@ -320,10 +321,7 @@ fn durability(work: &Work, outcome: &Outcome) -> Durability {
             .calls
             .iter()
             .any(|c| super::calls::effect_of(&c.name, &c.args) == Effect::Unsafe),
-        Outcome::Begin
-        | Outcome::Tool(..)
-        | Outcome::Looked(_)
-        | Outcome::Model(Err(_)) => {
+        Outcome::Begin | Outcome::Tool(..) | Outcome::Looked(_) | Outcome::Model(Err(_)) => {
             work.calls.iter().any(|c| c.outcome.is_none() && c.effect == Effect::Unsafe)
         }
     };

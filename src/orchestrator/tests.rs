@@ -21,6 +21,8 @@ use crate::{
     store::{Durability, RunCore},
 };
 
+mod quorum;
+
 struct Nowhere;
 
 impl AuditSink for Nowhere {
@@ -91,6 +93,7 @@ async fn start(options: Options) -> Fixture {
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
+        tokens: crate::auth::TokenTable::new(people()),
         hosts: crate::auth::HostPolicies::default(),
         redactor: redactor.clone(),
         clock,
@@ -99,6 +102,25 @@ async fn start(options: Options) -> Fixture {
     };
     let orchestrator = Orchestrator::start(parts, options).await.unwrap();
     Fixture { orchestrator, tasks, redactor, _dir: dir }
+}
+
+/// Whom the configuration knows.
+fn people() -> Vec<crate::auth::TokenEntry> {
+    let entry = |(name, role): (&str, Role)| crate::auth::TokenEntry {
+        principal: principal_id_of(name),
+        name: name.to_owned(),
+        role,
+        token: crate::domain::Secret::new(format!("token of {name}")),
+    };
+    [
+        ("alice", Role::Member),
+        ("bob", Role::Member),
+        ("olga", Role::Operator),
+        ("ann", Role::Admin),
+        ("root", Role::Overlord),
+    ]
+    .map(entry)
+    .into()
 }
 
 fn ids() -> IdSource {
@@ -110,7 +132,12 @@ fn cx() -> CallContext {
 }
 
 fn cx_of(name: &str, role: Role) -> CallContext {
-    let principal = Principal { id: principal_id_of(name), name: name.to_owned(), role };
+    let principal = Principal {
+        id: principal_id_of(name),
+        name: name.to_owned(),
+        role,
+        scopes: crate::domain::Scopes::default(),
+    };
     CallContext { principal, surface: Surface::Api, request_id: "req".to_owned() }
 }
 
@@ -166,7 +193,7 @@ impl Fixture {
     }
 
     async fn ended(&self, id: RunId) -> Run {
-        let permit = self.orchestrator.authorizer().read(&cx());
+        let permit = self.orchestrator.authorizer().read(&cx()).unwrap();
         let longest = Duration::from_secs(10);
         let run = self.orchestrator.wait_until_settled(&permit, id, longest).await;
         run.unwrap().unwrap()
@@ -194,6 +221,8 @@ impl Fixture {
             reasons: Vec::new(),
             tainted: false,
             egress: Vec::new(),
+            binding: String::new(),
+            bound: crate::domain::Bound::default(),
             required_role: Role::Operator,
             quorum: 1,
             state: ApprovalState::Pending,
@@ -268,7 +297,7 @@ async fn a_run_that_waited_continues_the_bundle_that_was_left_to_it() {
     let first = f.create(None).await;
     let second = f.create(Some(first.conversation_id)).await;
     assert_eq!(f.ended(second.id).await.state, RunState::Succeeded);
-    let permit = f.orchestrator.authorizer().read(&cx());
+    let permit = f.orchestrator.authorizer().read(&cx()).unwrap();
     let of = async |id| f.orchestrator.bundles(&permit, id).await.unwrap().unwrap();
     let last = of(first.id).await.pop().unwrap();
     assert_eq!(of(second.id).await.first().unwrap().parent_id, Some(last.id));
@@ -278,7 +307,7 @@ async fn a_run_that_waited_continues_the_bundle_that_was_left_to_it() {
 async fn a_listener_that_claims_to_have_seen_the_future_still_sees_the_end() {
     let f = idle().await;
     let run = f.create(None).await;
-    let permit = f.orchestrator.authorizer().read(&cx());
+    let permit = f.orchestrator.authorizer().read(&cx()).unwrap();
     let mut events = f.orchestrator.subscribe(&permit, run.id, 999).await.unwrap().unwrap();
     let cancelled = f.orchestrator.cancel(f.control(Verb::Cancel), run.id, None, None).await;
     assert_eq!(fresh(cancelled.unwrap()).state, RunState::Cancelled);
@@ -324,6 +353,7 @@ async fn a_no_that_says_run_it_is_refused() {
     let decision = NewDecision {
         decision: Decision::Deny,
         scope: DecisionScope::Once,
+        pattern: None,
         outcome: Some(UnknownOutcome::Run),
         reason: None,
     };
@@ -366,7 +396,7 @@ async fn run_again(then: &str) -> calls::Decided {
                 let mut run = tx.runs().core(id).await?.unwrap();
                 run.state = RunState::Running;
                 tx.calls().insert(&call);
-                calls::ask_unknown(tx, &inner, &mut run, &def, &call).await?;
+                questions::ask_unknown(tx, &inner, &mut run, &def, &call).await?;
                 let mut card = tx.approvals().of_run(id).await?.pop().unwrap();
                 assert_eq!(card.egress[0], "shown.example");
                 assert_eq!((card.risk, card.required_role), (Risk::High, Role::Admin));
@@ -378,12 +408,17 @@ async fn run_again(then: &str) -> calls::Decided {
                     at: Timestamp::from_micros(0),
                     surface: Surface::Api,
                     scope: DecisionScope::Once,
+                    pattern: None,
                     outcome: Some(UnknownOutcome::Run),
                 });
                 tx.approvals().save(&card).await?;
                 call.state = CallState::Approved;
                 inner.hosts.replace([(name, then)].into());
-                calls::decide(tx, &inner, &mut run, &def, &mut call).await
+                let first = calls::decide(tx, &inner, &mut run, &def, &mut call, None).await?;
+                let calls::Decided::Look { grant, .. } = first else { panic!("{first:?}") };
+                let bound = Ok(Arc::default());
+                let looked = consent::Looked { call_id: call.id, grant, bound };
+                calls::decide(tx, &inner, &mut run, &def, &mut call, Some(&looked)).await
             })
         })
         .await;
@@ -436,7 +471,7 @@ async fn an_agent_that_the_configuration_lost_reaches_nothing_and_the_last_reloa
 async fn live_frames_do_not_keep_a_slow_listener_from_catching_up() {
     let f = idle().await;
     let run = f.create(None).await;
-    let permit = f.orchestrator.authorizer().read(&cx());
+    let permit = f.orchestrator.authorizer().read(&cx()).unwrap();
     let mut events = f.orchestrator.subscribe(&permit, run.id, 1).await.unwrap().unwrap();
     let feed = &f.orchestrator.inner.live.feed;
     let event = |seq| {

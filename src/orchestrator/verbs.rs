@@ -11,6 +11,7 @@ use super::{
     create::{self, BUSY_INTERRUPT, Draft, visible_conversation, whole},
     ending::{self, End, finish},
     error::{CommandError, check_input, check_reason},
+    scoped::{hears, tools_of},
     transition::{Actor, change},
 };
 use crate::{
@@ -263,6 +264,7 @@ async fn accept_steer(
         created_at: tx.now(),
     };
     tx.steers().insert(&steer).await?;
+    hears(tx, run.id, cx).await?;
     run.steers_waiting += 1;
     tx.event(run, EventBody::SteerAccepted { steer_id: steer.id, input: steer.input.text() })?;
     let data = json!({ "verb": "steer", "steer_id": steer.id });
@@ -292,7 +294,12 @@ async fn resume(
                 format!("a decision is needed first: {}", ids.join(", ")),
             ));
         }
-        WaitReason::Input => answer(tx, run, input, &inner.redactor).await?,
+        WaitReason::Input => {
+            hears(tx, run.id, cx).await?;
+            // Somebody else's words: not what who started the run has asked for.
+            run.tainted |= cx.principal.id != run.principal;
+            answer(tx, run, input, &inner.redactor).await?;
+        }
         WaitReason::Interrupted | WaitReason::Operator | WaitReason::Backoff => {
             if let Some(input) = input {
                 accept_steer(tx, run, cx, input, IfEnded::StartNewRun).await?;
@@ -425,6 +432,7 @@ async fn retry(
         metadata: first.metadata,
         retry_of: Some(id),
         base_bundle_id: conversation.head_bundle_id,
+        tools: tools_of(permit.context()),
     };
     create::insert(tx, &inner.options, &mut conversation, draft, &actor).await
 }
@@ -471,6 +479,7 @@ async fn fork(
         metadata: BTreeMap::new(),
         retry_of: None,
         base_bundle_id: Some(wanted),
+        tools: tools_of(permit.context()),
     };
     create::insert(tx, &inner.options, &mut conversation, draft, &actor).await
 }

@@ -7,14 +7,15 @@ use serde_json::json;
 
 use super::{
     Orchestrator,
-    commands::Done,
+    commands::{Done, exists},
     create::visible_conversation,
     error::CommandError,
     feed::{Frame, Subscription},
+    narrowed::sift,
     transition::Actor,
 };
 use crate::{
-    auth::{Control, Inspect, Permit, Read, Scope},
+    auth::{Control, Inspect, Permit, Read},
     domain::{
         Approval, ApprovalId, ApprovalState, AuditEntry, AuditKind, ConversationId, Event, Message,
         PrincipalId, Run, RunId, RunState, limits,
@@ -63,18 +64,12 @@ impl Readiness {
     }
 }
 
-fn owner(scope: Scope) -> Option<PrincipalId> {
-    match scope {
-        Scope::Own(principal) => Some(principal),
-        Scope::Any => None,
-    }
-}
-
 impl Orchestrator {
     /// One run; none also when this scope may not know of it.
     pub async fn run(&self, permit: &Permit<Read>, id: RunId) -> Result<Option<Run>, StoreError> {
         let run = self.inner.store.read().await?.runs().get(id).await?;
-        Ok(run.filter(|run| permit.scope().includes(run.principal)))
+        let scope = permit.scope();
+        Ok(run.filter(|run| scope.includes_run(run.principal, &run.agent, run.conversation_id)))
     }
 
     /// Runs, newest first.
@@ -84,8 +79,20 @@ impl Orchestrator {
         filter: RunFilter,
         page: Page,
     ) -> Result<Paged<Run>, StoreError> {
-        let filter = RunFilter { principal: owner(permit.scope()), ..filter };
-        self.inner.store.read().await?.runs().list(&filter, &page).await
+        let scope = permit.scope();
+        let filter = RunFilter { principal: scope.owner(), ..filter };
+        if !scope.scopes().is_partial() {
+            return self.inner.store.read().await?.runs().list(&filter, &page).await;
+        }
+        let (scope, filter, inner) = (&scope, &filter, &self.inner);
+        sift(page, |page| async move {
+            let mut found = inner.store.read().await?.runs().list(filter, &page).await?;
+            found
+                .items
+                .retain(|run| scope.includes_run(run.principal, &run.agent, run.conversation_id));
+            Ok((found.items, found.next_cursor))
+        })
+        .await
     }
 
     /// Events of a run after number `after`.
@@ -98,7 +105,7 @@ impl Orchestrator {
     ) -> Result<Option<EventPage>, StoreError> {
         let mut reader = self.inner.store.read().await?;
         let run = reader.runs().core(id).await?;
-        if !run.is_some_and(|run| permit.scope().includes(run.principal)) {
+        if !run.is_some_and(|run| exists(&permit.scope(), &run)) {
             return Ok(None);
         }
         let items = reader.events().of_run(id, after, limit.clamp(1, limits::PAGE_MAX)).await?;
@@ -114,7 +121,7 @@ impl Orchestrator {
         after: u64,
     ) -> Result<Option<Subscription>, StoreError> {
         let run = self.inner.store.read().await?.runs().core(id).await?;
-        let visible = run.filter(|run| permit.scope().includes(run.principal));
+        let visible = run.filter(|run| exists(&permit.scope(), run));
         let feed = &self.inner.live.feed;
         // Nobody has seen an event that is not stored yet: who claims so would wait for ever.
         let listen = |seq| feed.subscribe(self.inner.store.clone(), id, after.min(seq));
@@ -131,7 +138,7 @@ impl Orchestrator {
     ) -> Result<Option<Run>, StoreError> {
         let events = self.inner.live.feed.subscribe(self.inner.store.clone(), id, 0);
         let found = self.inner.store.read().await?.runs().core(id).await?;
-        let Some(start) = found.filter(|run| permit.scope().includes(run.principal)) else {
+        let Some(start) = found.filter(|run| exists(&permit.scope(), run)) else {
             return Ok(None);
         };
         let mut events = events.going_on_after(start.seq);
@@ -163,7 +170,7 @@ impl Orchestrator {
     ) -> Result<Option<Vec<Bundle>>, StoreError> {
         let mut reader = self.inner.store.read().await?;
         let run = reader.runs().core(id).await?;
-        if !run.is_some_and(|run| permit.scope().includes(run.principal)) {
+        if !run.is_some_and(|run| exists(&permit.scope(), &run)) {
             return Ok(None);
         }
         Ok(Some(reader.bundles().of_run(id).await?))
@@ -176,8 +183,25 @@ impl Orchestrator {
         state: Option<ApprovalState>,
         page: Page,
     ) -> Result<Paged<Approval>, StoreError> {
-        let mut reader = self.inner.store.read().await?;
-        reader.approvals().list(state, owner(permit.scope()), &page).await
+        let scope = permit.scope();
+        if !scope.scopes().is_partial() {
+            let mut reader = self.inner.store.read().await?;
+            return reader.approvals().list(state, scope.owner(), &page).await;
+        }
+        let (scope, inner) = (&scope, &self.inner);
+        sift(page, |page| async move {
+            let mut reader = inner.store.read().await?;
+            let found = reader.approvals().list(state, scope.owner(), &page).await?;
+            let mut kept = Vec::new();
+            for approval in found.items {
+                let run = reader.runs().core(approval.run_id).await?;
+                if run.is_some_and(|run| exists(scope, &run)) {
+                    kept.push(approval);
+                }
+            }
+            Ok((kept, found.next_cursor))
+        })
+        .await
     }
 
     /// One approval; none also when this scope may not know of it.
@@ -189,7 +213,7 @@ impl Orchestrator {
         let mut reader = self.inner.store.read().await?;
         let Some(approval) = reader.approvals().get(id).await? else { return Ok(None) };
         let run = reader.runs().core(approval.run_id).await?;
-        let is_visible = run.is_some_and(|run| permit.scope().includes(run.principal));
+        let is_visible = run.is_some_and(|run| exists(&permit.scope(), &run));
         Ok(is_visible.then_some(approval))
     }
 
@@ -221,10 +245,16 @@ impl Orchestrator {
         permit: &Permit<Read>,
         page: Page,
     ) -> Result<Paged<ConversationView>, StoreError> {
-        let mut reader = self.inner.store.read().await?;
-        let paged = reader.conversations().list(owner(permit.scope()), &page).await?;
-        let items = paged.items.into_iter().map(ConversationView::from).collect();
-        Ok(Paged { items, next_cursor: paged.next_cursor })
+        let scope = permit.scope();
+        let (scope, inner) = (&scope, &self.inner);
+        let read = |page: Page| async move {
+            let mut reader = inner.store.read().await?;
+            let found = reader.conversations().list(scope.owner(), &page).await?;
+            let exists = |c: &Conversation| scope.includes_conversation(c.principal, c.id);
+            let items = found.items.into_iter().filter(exists).map(ConversationView::from);
+            Ok((items.collect(), found.next_cursor))
+        };
+        sift(page, read).await
     }
 
     /// One conversation; none also when this scope may not know of it.
@@ -234,8 +264,9 @@ impl Orchestrator {
         id: ConversationId,
     ) -> Result<Option<ConversationView>, StoreError> {
         let found = self.inner.store.read().await?.conversations().get(id).await?;
-        let is_visible =
-            |c: &Conversation| c.deleted_at.is_none() && permit.scope().includes(c.principal);
+        let is_visible = |c: &Conversation| {
+            c.deleted_at.is_none() && permit.scope().includes_conversation(c.principal, c.id)
+        };
         Ok(found.filter(is_visible).map(ConversationView::from))
     }
 

@@ -94,7 +94,8 @@ impl Sandbox {
         let (argv, cwd) = (job.argv.clone(), job.cwd.clone());
         let look = move || sandbox.bind(&grant, argv.first().map_or("", String::as_str), &cwd);
         let found = Tasks::spawn_blocking(look).await;
-        let found = found.ok().and_then(Result::ok).ok_or(SandboxError::Changed(Change::Program))?;
+        let found =
+            found.ok().and_then(Result::ok).ok_or(SandboxError::Changed(Change::Program))?;
         if found.cwd != wanted.cwd {
             return Err(SandboxError::Changed(Change::Directory));
         }

@@ -49,7 +49,9 @@ pub enum BindError {
     #[error("the working directory {0} is not there, or leads outside")]
     NoDirectory(PathBuf),
     /// A program whose content would have to be kept, and is too much.
-    #[error("{path} is larger than {PROGRAM_BYTES_MAX} bytes, more than can be held for an approval")]
+    #[error(
+        "{path} is larger than {PROGRAM_BYTES_MAX} bytes, more than can be held for an approval"
+    )]
     TooLarge {
         /// Which.
         path: PathBuf,

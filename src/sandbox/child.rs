@@ -230,10 +230,7 @@ fn enter(
     become_bounded([stdin, stdout, stderr], call).map_err(Report::Failed)
 }
 
-fn become_bounded(
-    [stdin, stdout, stderr]: [OwnedFd; 3],
-    call: &CallPlan,
-) -> Result<(), Failure> {
+fn become_bounded([stdin, stdout, stderr]: [OwnedFd; 3], call: &CallPlan) -> Result<(), Failure> {
     rustix::stdio::dup2_stdin(&stdin).at("standard input")?;
     rustix::stdio::dup2_stdout(&stdout).at("standard output")?;
     rustix::stdio::dup2_stderr(&stderr).at("standard error")?;

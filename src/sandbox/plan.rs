@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    bound::Exact, canary::Attempts, limits::Rlimits, net, net_canary::NetAttempts, wire::DESCRIPTORS_MAX,
+    bound::Exact, canary::Attempts, limits::Rlimits, net, net_canary::NetAttempts,
+    wire::DESCRIPTORS_MAX,
 };
 use crate::domain::{Access, CommandRule, Grant};
 

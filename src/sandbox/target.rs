@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn another_directory_file_or_link_is_not_written() {
-        let attacks: [(&str, fn(&Path)); 5] = [
+        type Attack = (&'static str, fn(&Path));
+        let attacks: [Attack; 5] = [
             ("another directory", |root| {
                 fs::rename(root.join("d"), root.join("old")).unwrap();
                 fs::create_dir(root.join("d")).unwrap();

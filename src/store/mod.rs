@@ -18,12 +18,17 @@ mod error;
 mod events;
 mod idempotency;
 mod known;
+mod links;
 mod page;
+mod pairings;
 mod patterns;
 mod policies;
+mod principals;
+mod run_scopes;
 mod runs;
 mod steers;
 mod steps;
+mod tokens;
 mod tx;
 mod writer;
 
@@ -42,12 +47,17 @@ pub use egress_rules::EgressRules;
 pub use error::{OpenError, StoreError};
 pub use events::Events;
 pub use idempotency::{IdempotencyKeys, StoredAnswer};
+pub use links::Links;
 pub use page::{Page, Paged};
+pub use pairings::Pairings;
 pub use patterns::Patterns;
 pub use policies::{Named, Policies};
+pub use principals::Principals;
+pub use run_scopes::RunScopes;
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use steers::{Steer, Steers};
 pub use steps::StepRow;
+pub use tokens::Tokens;
 pub use tx::{Committed, Tx};
 pub use writer::{CommitHook, JobFuture};
 
@@ -244,6 +254,26 @@ impl Reader {
     /// What policy decided.
     pub fn decisions(&mut self) -> Decisions<'_> {
         Decisions { conn: &mut self.conn }
+    }
+
+    /// Who may act.
+    pub fn principals(&mut self) -> Principals<'_> {
+        Principals { conn: &mut self.conn }
+    }
+
+    /// Their tokens.
+    pub fn tokens(&mut self) -> Tokens<'_> {
+        Tokens { conn: &mut self.conn }
+    }
+
+    /// Accounts that stand for them.
+    pub fn links(&mut self) -> Links<'_> {
+        Links { conn: &mut self.conn }
+    }
+
+    /// Requests for such links.
+    pub fn pairings(&mut self) -> Pairings<'_> {
+        Pairings { conn: &mut self.conn }
     }
 
     /// The audit trail.

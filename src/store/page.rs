@@ -34,6 +34,17 @@ impl Page {
         Self { limit, cursor }
     }
 
+    /// The page behind `cursor`, as long as this one.
+    #[must_use]
+    pub fn after(&self, cursor: String) -> Self {
+        Self { limit: self.limit, cursor: Some(cursor) }
+    }
+
+    /// Where it begins.
+    pub fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
     /// Only ids before this one. `~` sorts after every id.
     pub(super) fn before(&self) -> String {
         self.cursor.clone().unwrap_or_else(|| "~".to_owned())

@@ -42,13 +42,12 @@ impl Patterns<'_> {
 
     /// One pattern.
     pub async fn get(&mut self, id: PatternId) -> Result<Option<ApprovalPattern>, StoreError> {
-        let row = sqlx::query(
-            "SELECT body, uses_left, revoked_at FROM approval_patterns WHERE id = $1",
-        )
-        .bind(id.to_string())
-        .fetch_optional(&mut *self.conn)
-        .await
-        .map_err(StoreError::unavailable("read a pattern"))?;
+        let row =
+            sqlx::query("SELECT body, uses_left, revoked_at FROM approval_patterns WHERE id = $1")
+                .bind(id.to_string())
+                .fetch_optional(&mut *self.conn)
+                .await
+                .map_err(StoreError::unavailable("read a pattern"))?;
         row.as_ref().map(pattern).transpose()
     }
 

@@ -23,11 +23,16 @@ use super::{
     error::StoreError,
     idempotency::IdempotencyKeys,
     known::Known,
+    links::Links,
+    pairings::Pairings,
     patterns::Patterns,
     policies::Policies,
+    principals::Principals,
+    run_scopes::RunScopes,
     runs::{RunCore, Runs},
     steers::Steers,
     steps::StepRow,
+    tokens::Tokens,
 };
 use crate::{
     domain::{
@@ -203,6 +208,31 @@ impl Tx {
     /// What policy decided; rows of this group are not there yet.
     pub const fn decisions(&mut self) -> Decisions<'_> {
         Decisions { conn: &mut self.conn }
+    }
+
+    /// Who may act.
+    pub const fn principals(&mut self) -> Principals<'_> {
+        Principals { conn: &mut self.conn }
+    }
+
+    /// Their tokens.
+    pub const fn tokens(&mut self) -> Tokens<'_> {
+        Tokens { conn: &mut self.conn }
+    }
+
+    /// Accounts that stand for them.
+    pub const fn links(&mut self) -> Links<'_> {
+        Links { conn: &mut self.conn }
+    }
+
+    /// Requests for such links.
+    pub const fn pairings(&mut self) -> Pairings<'_> {
+        Pairings { conn: &mut self.conn }
+    }
+
+    /// What narrows runs.
+    pub const fn run_scopes(&mut self) -> RunScopes<'_> {
+        RunScopes { conn: &mut self.conn }
     }
 
     /// Answers that a repeated request gets again.

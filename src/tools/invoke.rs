@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AgentName, Bound, Confinement, EgressRecord, Grant, RunId, ToolCallId, ToolOutcome, ToolStatus,
-        event::OutputStream,
+        AgentName, Bound, Confinement, EgressRecord, Grant, RunId, ToolCallId, ToolOutcome,
+        ToolStatus, event::OutputStream,
     },
     egress::{Egress, Traffic},
     runtime::{Redactor, Tasks},
@@ -261,11 +261,7 @@ async fn on_files(call: Invocation, grant: Arc<Grant>, bound: Option<Arc<Bound>>
     Invoked { changed, ..outcome.into() }
 }
 
-fn file_tool(
-    call: &Invocation,
-    grant: &Grant,
-    bound: Option<&Bound>,
-) -> Result<Told, FileError> {
+fn file_tool(call: &Invocation, grant: &Grant, bound: Option<&Bound>) -> Result<Told, FileError> {
     let output_bytes = grant.limits.output_bytes;
     match call {
         Invocation::ReadFile(call) => files::read(grant, call, output_bytes),

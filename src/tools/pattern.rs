@@ -51,7 +51,8 @@ impl CallPattern {
     /// # Errors
     /// [`PatternError`] says which field is wrong.
     pub fn new(tool: &str, card: &Value, bounds: &PatternBounds) -> Result<Self, PatternError> {
-        let args = card.as_object().ok_or_else(|| wrong("/pattern", "this card has no arguments"))?;
+        let args =
+            card.as_object().ok_or_else(|| wrong("/pattern", "this card has no arguments"))?;
         check_bounds(bounds)?;
         if let Some(prefix) = &bounds.argv_prefix {
             check_prefix(tool, args, prefix)?;
@@ -90,7 +91,9 @@ impl CallPattern {
                 && words.zip(prefix).all(|(word, wanted)| word == Some(wanted.as_str()));
         }
         match self.globs.iter().find(|(glob, _)| glob == name) {
-            Some((_, glob)) => value.as_str().is_some_and(|text| !climbs(text) && glob.is_match(text)),
+            Some((_, glob)) => {
+                value.as_str().is_some_and(|text| !climbs(text) && glob.is_match(text))
+            }
             None => value == of_card,
         }
     }
@@ -104,7 +107,10 @@ fn climbs(text: &str) -> bool {
 fn check_bounds(bounds: &PatternBounds) -> Result<(), PatternError> {
     let (ttl_max, uses_max) = (limits::PATTERN_TTL_SECS_MAX, limits::PATTERN_USES_MAX);
     if !(1..=ttl_max).contains(&bounds.ttl_secs) {
-        return Err(wrong("/pattern/ttl_secs", format!("a pattern holds for 1 to {ttl_max} seconds")));
+        return Err(wrong(
+            "/pattern/ttl_secs",
+            format!("a pattern holds for 1 to {ttl_max} seconds"),
+        ));
     }
     if !(1..=uses_max).contains(&bounds.uses) {
         return Err(wrong("/pattern/uses", format!("a pattern has 1 to {uses_max} uses")));
@@ -121,19 +127,20 @@ fn check_prefix(
     if tool != ToolName::Exec.as_str() {
         return Err(wrong(at, "`argv_prefix` is for the tool `exec`; name an argument in `args`"));
     }
-    let argv: Vec<&str> = match args.get("argv").and_then(Value::as_array) {
-        Some(argv) => argv.iter().filter_map(Value::as_str).collect(),
-        None => Vec::new(),
-    };
-    let begins = argv.iter().zip(prefix).all(|(word, wanted)| word == wanted);
-    if prefix.is_empty() || prefix.len() > argv.len() || !begins {
-        return Err(wrong(at, "give the first words of the card's own `argv`, at least the program"));
+    let of_card = args.get("argv").and_then(Value::as_array).into_iter().flatten();
+    let words: Vec<&str> = of_card.filter_map(Value::as_str).collect();
+    let begins = words.iter().zip(prefix).all(|(word, wanted)| word == wanted);
+    if prefix.is_empty() || prefix.len() > words.len() || !begins {
+        return Err(wrong(
+            at,
+            "give the first words of the card's own `argv`, at least the program",
+        ));
     }
     let program = prefix.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word));
-    if prefix.len() < argv.len() && runs_its_arguments(program) {
+    if runs_its_arguments(program) {
         let detail = format!(
-            "`{program}` runs what its arguments say, so they cannot be left open: give all of \
-             them, or approve once or for the run"
+            "`{program}` runs what its arguments say, so they cannot be left open: leave out \
+             `argv_prefix`, then the whole command must be the card's"
         );
         return Err(wrong(at, detail));
     }
@@ -192,8 +199,7 @@ mod tests {
     #[test]
     fn a_prefix_lets_more_words_through_and_nothing_else() {
         let card = json!({"argv": ["git", "log", "-1"], "cwd": "."});
-        let pattern =
-            CallPattern::new("exec", &card, &bounds(Some(&["git", "log"]), &[])).unwrap();
+        let pattern = CallPattern::new("exec", &card, &bounds(Some(&["git", "log"]), &[])).unwrap();
         for argv in [json!(["git", "log"]), json!(["git", "log", "--stat", "x"])] {
             assert!(pattern.matches("exec", &json!({"argv": argv, "cwd": "."})));
         }
@@ -227,7 +233,8 @@ mod tests {
         }
         // `**` crosses parts, but `..` is not a name.
         let card = json!({"path": "a/b"});
-        let deep = CallPattern::new("read_file", &card, &bounds(None, &[("path", "a/**")])).unwrap();
+        let deep =
+            CallPattern::new("read_file", &card, &bounds(None, &[("path", "a/**")])).unwrap();
         assert!(deep.matches("read_file", &json!({"path": "a/b/c"})));
         assert!(!deep.matches("read_file", &json!({"path": "a/../../etc/passwd"})));
     }
@@ -249,7 +256,12 @@ mod tests {
         refused("exec", &git, bounds(Some(&["git", "push"]), &[]), at);
         refused("exec", &git, bounds(Some(&["git", "log", "x"]), &[]), at);
         refused("shell", &json!({"script": "ls"}), bounds(Some(&["ls"]), &[]), at);
-        refused("shell", &json!({"script": "ls"}), bounds(None, &[("script", "*")]), "/pattern/args");
+        refused(
+            "shell",
+            &json!({"script": "ls"}),
+            bounds(None, &[("script", "*")]),
+            "/pattern/args",
+        );
         refused("exec", &git, bounds(None, &[("cwd", "*")]), "/pattern/args");
         let read = json!({"path": "a"});
         refused("read_file", &read, bounds(None, &[("path", "b*")]), "/pattern/args");
@@ -259,8 +271,10 @@ mod tests {
         refused("read_file", &read, longer(86_401, 1), "/pattern/ttl_secs");
         refused("read_file", &read, longer(1, 0), "/pattern/uses");
         refused("read_file", &read, longer(1, 101), "/pattern/uses");
-        // The whole command of a shell is no more than itself.
-        let whole = CallPattern::new("exec", &sh, &bounds(Some(&["sh", "-c", "ls"]), &[]));
-        assert!(whole.unwrap().matches("exec", &sh));
+        refused("exec", &sh, bounds(Some(&["sh", "-c", "ls"]), &[]), at);
+        // Without a prefix the whole command of a shell must be the card's.
+        let whole = CallPattern::new("exec", &sh, &bounds(None, &[])).unwrap();
+        assert!(whole.matches("exec", &sh));
+        assert!(!whole.matches("exec", &exec(json!(["sh", "-c", "ls", "x"]))));
     }
 }

@@ -14,6 +14,7 @@ mod failure;
 mod health;
 mod init;
 pub(crate) mod out;
+mod patterns;
 mod render;
 mod runs;
 

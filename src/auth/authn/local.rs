@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::{Authenticator, lockout::Subject, principal_id_of};
-use crate::domain::{AuditEntry, AuditKind, Principal, Role, Surface};
+use crate::domain::{AuditEntry, AuditKind, Principal, Role, Scopes, Surface};
 
 /// The daemon's own user and root may anyway read and replace everything that the daemon has, so
 /// the door gives them no more than they hold already.
@@ -13,7 +13,8 @@ const ROOT: u32 = 0;
 /// Who comes through the local door. The name cannot be that of a token: it has a space.
 pub fn local_operator() -> Principal {
     let name = "local operator";
-    Principal { id: principal_id_of(name), name: name.to_owned(), role: Role::Overlord }
+    let scopes = Scopes::default();
+    Principal { id: principal_id_of(name), name: name.to_owned(), role: Role::Overlord, scopes }
 }
 
 impl Authenticator {

@@ -3,21 +3,21 @@
 
 mod local;
 mod lockout;
+mod table;
 mod token;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::json;
 
-use crate::domain::{AuditEntry, AuditKind, Clock, Surface};
+use crate::domain::{AuditEntry, AuditKind, Clock, Principal, Surface};
 
 use super::AuditSink;
 
 pub use local::local_operator;
 pub use lockout::{Lockout, Subject};
-pub use token::{
-    TokenEntry, TokenError, TokenHash, TokenTable, Verified, generate, principal_id_of, token_id,
-};
+pub use table::{TokenRef, TokenTable, Verified};
+pub use token::{TokenEntry, TokenError, TokenHash, generate, principal_id_of, token_id};
 
 /// Why nobody could be recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +70,12 @@ impl Authenticator {
         &self.tokens
     }
 
+    /// Whether somebody who was recognised still has every right that they had then.
+    pub fn still_stands(&self, token: &TokenRef, principal: &Principal) -> bool {
+        let now = self.tokens.current(token, self.clock.now());
+        now.is_some_and(|now| now.still_has(principal))
+    }
+
     /// Recognises a presented bearer token. A locked address or token id is refused before the
     /// token is looked at, so that a lock cannot be used to learn whether a guess was right.
     ///
@@ -98,7 +104,7 @@ impl Authenticator {
             self.refused("locked", false, address, id, request_id);
             return Err(AuthError::Locked { retry_after });
         }
-        if let Some(verified) = self.tokens.verify(presented) {
+        if let Some(verified) = self.tokens.verify(presented, now) {
             return Ok(verified);
         }
         let is_news = self.guesses.fail(&subjects, now);

@@ -3,10 +3,9 @@ use std::sync::Mutex;
 use super::*;
 use crate::{
     auth::authn::principal_id_of,
-    auth::context::Scope,
     domain::{
         Approval, ApprovalId, ApprovalKind, ApprovalState, IdSource, ManualClock, Principal, Risk,
-        RunId, RunLimits, Surface, Timestamp, ToolLimits,
+        RunId, RunLimits, Scopes, Surface, Timestamp, ToolLimits,
     },
     runtime::tasks::lock,
 };
@@ -56,7 +55,12 @@ fn authorizer(requester_may_approve: bool) -> (Authorizer, Arc<Rows>) {
 fn cx(role: Role) -> CallContext {
     let name = role.as_str();
     CallContext {
-        principal: Principal { id: principal_id_of(name), name: name.to_owned(), role },
+        principal: Principal {
+            id: principal_id_of(name),
+            name: name.to_owned(),
+            role,
+            scopes: Scopes::default(),
+        },
         surface: Surface::Api,
         request_id: "req-1".to_owned(),
     }
@@ -136,16 +140,104 @@ fn each_area_is_administered_from_its_role_on() {
 #[test]
 fn viewers_and_members_see_only_their_own() {
     let (auth, _) = authorizer(true);
+    let conversation = conversation(1);
     for role in Role::ALL {
         let me = cx(role);
-        let expected = if role < Role::Operator { Scope::Own(me.principal.id) } else { Scope::Any };
-        assert_eq!(auth.read(&me).action().scope, expected);
-        assert!(expected.includes(me.principal.id));
-        assert_eq!(expected.includes(principal_id_of("somebody else")), role >= Role::Operator);
-        if let Ok(permit) = auth.control(&me, Verb::Cancel) {
-            assert_eq!(permit.action().scope, expected);
+        let scope = auth.read(&me).unwrap().scope();
+        assert_eq!(scope.owner(), (role < Role::Operator).then_some(me.principal.id));
+        for (owner, expected) in
+            [(me.principal.id, true), (principal_id_of("somebody else"), role >= Role::Operator)]
+        {
+            assert_eq!(scope.includes_run(owner, "open", conversation), expected);
+            assert_eq!(scope.includes_conversation(owner, conversation), expected);
         }
     }
+}
+
+fn conversation(n: u8) -> ConversationId {
+    ConversationId::from(uuid::Uuid::from_bytes([n; 16]))
+}
+
+fn narrowed(role: Role, scopes: &str) -> CallContext {
+    let mut cx = cx(role);
+    cx.principal.scopes = serde_json::from_str(scopes).unwrap();
+    cx
+}
+
+#[test]
+fn scopes_narrow_what_a_role_may_do_and_the_refusal_says_what_to_ask_for() {
+    let (auth, rows) = authorizer(true);
+    let of_agent = narrowed(Role::Operator, r#"{"agents":["open"]}"#);
+    assert!(auth.start_run(&of_agent, "open").is_ok());
+    let refused = auth.start_run(&of_agent, "ops").map(drop).unwrap_err();
+    assert_eq!(
+        refused,
+        Denied::Scope { kind: ScopeKind::Agent, wanted: "ops".to_owned() },
+        "though the role reaches it"
+    );
+    assert!(refused.to_string().contains("agent `ops`"), "{refused}");
+    let names: Vec<_> = auth.startable(&of_agent).iter().map(|a| a.name.to_string()).collect();
+    assert_eq!(names, ["open"]);
+    let scope = of_agent.scope();
+    let (me, other) = (of_agent.principal.id, principal_id_of("somebody else"));
+    assert!(scope.includes_run(other, "open", conversation(1)));
+    assert!(!scope.includes_run(other, "ops", conversation(1)));
+    assert!(!scope.includes_run(me, "ops", conversation(1)), "not even their own");
+    assert!(scope.includes_conversation(me, conversation(1)));
+    assert!(
+        !scope.includes_conversation(other, conversation(1)),
+        "it may hold other agents' words"
+    );
+    let id = conversation(7);
+    let in_one = narrowed(Role::Member, &format!(r#"{{"conversations":["{id}"]}}"#));
+    assert!(in_one.scope().includes_conversation(in_one.principal.id, id));
+    assert!(!in_one.scope().includes_conversation(in_one.principal.id, conversation(8)));
+    for verb in [Verb::CreateConversation, Verb::Fork] {
+        let refused = auth.control(&in_one, verb).map(drop).unwrap_err();
+        assert_eq!(refused.rule(), "scope.conversation", "{verb:?} makes a new one");
+    }
+    assert!(auth.control(&in_one, Verb::Cancel).is_ok());
+    assert_eq!(lock(&rows.0).len(), 3, "each refusal leaves one row");
+}
+
+#[test]
+fn a_surface_that_is_left_out_reaches_nothing() {
+    let (auth, _) = authorizer(true);
+    let elsewhere = narrowed(Role::Overlord, r#"{"surfaces":["admin"]}"#);
+    let rule = |denied: Denied| denied.rule();
+    assert_eq!(auth.read(&elsewhere).map(drop).map_err(rule), Err("scope.surface"));
+    assert_eq!(auth.start_run(&elsewhere, "open").map(drop).map_err(rule), Err("scope.surface"));
+    assert_eq!(auth.decide(&elsewhere).map(drop).map_err(rule), Err("scope.surface"));
+    for verb in Verb::ALL {
+        assert_eq!(auth.control(&elsewhere, verb).map(drop).map_err(rule), Err("scope.surface"));
+    }
+    let managed = auth.manage::<area::Inspect>(&elsewhere).map(drop).map_err(rule);
+    assert_eq!(managed, Err("scope.surface"));
+    assert!(auth.startable(&elsewhere).is_empty());
+    let here = CallContext { surface: Surface::Admin, ..elsewhere };
+    assert!(auth.read(&here).is_ok() && auth.manage::<area::Inspect>(&here).is_ok());
+}
+
+#[test]
+fn who_is_narrowed_to_parts_does_not_administer_the_whole() {
+    let (auth, _) = authorizer(true);
+    for scopes in [r#"{"agents":["open"]}"#, r#"{"tools":[]}"#, r#"{"conversations":[]}"#] {
+        let cx = narrowed(Role::Overlord, scopes);
+        let denied = auth.manage::<area::ManageTokens>(&cx).map(drop).unwrap_err();
+        assert_eq!(denied.rule(), "scope.administration", "{scopes}");
+    }
+}
+
+#[test]
+fn an_approval_of_a_tool_out_of_scope_is_for_somebody_else() {
+    let (auth, _) = authorizer(true);
+    let cx = narrowed(Role::Admin, r#"{"tools":["read_file"]}"#);
+    let permit = auth.decide(&cx).unwrap();
+    let theirs = principal_id_of("somebody else");
+    let denied = permit.check(&approval(Role::Operator), theirs).unwrap_err();
+    assert_eq!(denied, Denied::Scope { kind: ScopeKind::Tool, wanted: "shell".to_owned() });
+    let budget = Approval { tool: "budget".to_owned(), ..approval(Role::Operator) };
+    assert!(permit.check(&budget, theirs).is_ok(), "it is about no tool");
 }
 
 #[test]
@@ -193,6 +285,8 @@ fn approval(required_role: Role) -> Approval {
         risk: Risk::High,
         reasons: Vec::new(),
         tainted: false,
+        binding: String::new(),
+        bound: crate::domain::Bound::default(),
         egress: Vec::new(),
         required_role,
         quorum: 1,

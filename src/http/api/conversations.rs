@@ -47,7 +47,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(paging): Query<dto::Paging>,
 ) -> Result<Response, Problem> {
-    let permit = app.authorizer().read(&caller.cx);
+    let permit = app.authorizer().read(&caller.cx)?;
     let page = Page::new(paging.limit, paging.cursor);
     let page = app.orchestrator().conversations(&permit, page).await.map_err(refused)?;
     Ok(Json(page).into_response())
@@ -62,7 +62,7 @@ pub(super) async fn get(
     caller: Caller,
     Id(id): Id<ConversationId>,
 ) -> Result<Response, Problem> {
-    let permit = app.authorizer().read(&caller.cx);
+    let permit = app.authorizer().read(&caller.cx)?;
     let found = app.orchestrator().conversation(&permit, id).await.map_err(refused)?;
     Ok(Json(found.ok_or_else(missing)?).into_response())
 }
@@ -77,7 +77,7 @@ pub(super) async fn messages(
     Id(id): Id<ConversationId>,
     Query(paging): Query<dto::Paging>,
 ) -> Result<Response, Problem> {
-    let permit = app.authorizer().read(&caller.cx);
+    let permit = app.authorizer().read(&caller.cx)?;
     let limit = paging.limit.unwrap_or(limits::PAGE_DEFAULT).clamp(1, limits::PAGE_MAX);
     let after = match paging.cursor.as_deref().map(str::parse) {
         None => 0,

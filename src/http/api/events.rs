@@ -58,7 +58,7 @@ pub(super) async fn list(
     Query(query): Query<dto::ListEvents>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let permit = app.authorizer().read(&caller.cx);
+    let permit = app.authorizer().read(&caller.cx)?;
     let after = query.after.unwrap_or(0);
     if is_wanted(&headers) {
         let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()?.trim().parse().ok());

@@ -7,6 +7,7 @@ mod conversations;
 pub mod dto;
 mod events;
 mod health;
+mod patterns;
 mod runs;
 pub mod schema;
 mod ws;
@@ -71,6 +72,10 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/api/v1/approvals"),
     (Method::GET, "/api/v1/approvals/{id}"),
     (Method::POST, "/api/v1/approvals/{id}/decision"),
+    (Method::POST, "/api/v1/approvals/decisions"),
+    (Method::POST, "/api/v1/approvals/{id}/pattern-preview"),
+    (Method::GET, "/api/v1/approval-patterns"),
+    (Method::DELETE, "/api/v1/approval-patterns/{id}"),
     (Method::POST, "/api/v1/conversations"),
     (Method::GET, "/api/v1/conversations"),
     (Method::GET, "/api/v1/conversations/{id}"),
@@ -169,11 +174,9 @@ impl App {
         &self.0.unknown_sockets
     }
 
-    /// Whether a caller's token still stands for the same person with the same role.
+    /// Whether a caller's token still gives every right that it gave when it was presented.
     fn still_stands(&self, caller: &Caller) -> bool {
-        self.tokens().current(&caller.token).is_some_and(|now| {
-            (now.id, now.role) == (caller.cx.principal.id, caller.cx.principal.role)
-        })
+        self.0.parts.authenticator.still_stands(&caller.token, &caller.cx.principal)
     }
 }
 
@@ -218,6 +221,10 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::get))
         .routes(routes!(approvals::decide))
+        .routes(routes!(approvals::decide_many))
+        .routes(routes!(patterns::preview))
+        .routes(routes!(patterns::list))
+        .routes(routes!(patterns::revoke))
         .routes(routes!(conversations::create, conversations::list))
         .routes(routes!(conversations::get, conversations::delete))
         .routes(routes!(conversations::messages))

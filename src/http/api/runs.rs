@@ -58,14 +58,14 @@ pub(super) async fn create(
     let id: Option<RunId> = reply.text("id").and_then(|id| id.parse().ok());
     let Some(id) = id else { return Ok(reply.created(BASE, StatusCode::ACCEPTED)) };
     if events::is_wanted(&headers) {
-        let permit = app.authorizer().read(&caller.cx);
+        let permit = app.authorizer().read(&caller.cx)?;
         let stream = events::stream(&app, caller, permit, id, 0).await?;
         return Ok((location(id), stream).into_response());
     }
     let Some(wait) = wait else { return Ok(reply.created(BASE, StatusCode::ACCEPTED)) };
     place.release();
     let waiter = app.waiters().admit()?;
-    let permit = app.authorizer().read(&caller.cx);
+    let permit = app.authorizer().read(&caller.cx)?;
     let settled = settle(&app, &permit, id, wait).await?;
     drop(waiter);
     let status = if is_settled(&settled) { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -109,7 +109,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(query): Query<dto::ListRuns>,
 ) -> Result<Response, Problem> {
-    let permit = app.authorizer().read(&caller.cx);
+    let permit = app.authorizer().read(&caller.cx)?;
     let filter = RunFilter {
         principal: None,
         state: query.state,
@@ -132,7 +132,7 @@ pub(super) async fn get(
     Id(id): Id<RunId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let permit = app.authorizer().read(&caller.cx);
+    let permit = app.authorizer().read(&caller.cx)?;
     let run = app.orchestrator().run(&permit, id).await.map_err(refused)?.ok_or_else(no_run)?;
     let etag = format!("\"{}.{}\"", run.epoch, run.seq);
     let is_known = headers
@@ -229,7 +229,7 @@ pub(super) async fn bundles(
     caller: Caller,
     Id(id): Id<RunId>,
 ) -> Result<Response, Problem> {
-    let permit = app.authorizer().read(&caller.cx);
+    let permit = app.authorizer().read(&caller.cx)?;
     let items = app.orchestrator().bundles(&permit, id).await.map_err(refused)?;
     let items = items.ok_or_else(no_run)?;
     Ok(Json(serde_json::json!({ "items": items })).into_response())

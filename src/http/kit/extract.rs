@@ -13,7 +13,7 @@ use serde_json::error::Category;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    auth::{CallContext, authn::TokenHash},
+    auth::{CallContext, authn::TokenRef},
     domain::limits,
     orchestrator::Idempotency,
 };
@@ -29,7 +29,7 @@ pub struct Caller {
     /// Who asks, in which request.
     pub cx: CallContext,
     /// By which token; long-lived connections ask again whether it stands.
-    pub token: TokenHash,
+    pub token: TokenRef,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

@@ -12,7 +12,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use approvals::{Approval, ApprovalList, Decide};
+pub(crate) use approvals::{
+    Approval, ApprovalList, Bounds, Decide, Patterns, Preview, RevokePattern, Scope,
+};
 pub(crate) use audit::Audit;
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};

@@ -260,7 +260,7 @@ impl Session {
             let detail = format!("a connection has at most {max} subscriptions; unsubscribe first");
             return Err(Problem::new(&code::OVERLOADED, detail));
         }
-        let permit = self.app.authorizer().read(&self.caller.cx);
+        let permit = self.app.authorizer().read(&self.caller.cx)?;
         let subscription = self.app.orchestrator().subscribe(&permit, run_id, after).await;
         let subscription = subscription.map_err(refused)?.ok_or_else(no_run)?;
         // Subscribing again moves the cursor: the older subscription is dropped.

@@ -83,6 +83,7 @@ fn replies_have_the_shape_of_the_contract() {
         id: crate::auth::authn::principal_id_of("ann"),
         name: "ann".to_owned(),
         role: Role::Admin,
+        scopes: crate::domain::Scopes::default(),
     };
     let hello = value(hello(&principal));
     assert_eq!(hello.pointer("/principal/role"), Some(&json!("admin")));
