@@ -1,5 +1,6 @@
 //! The same confinement by bubblewrap: every namespace, the same view, the same seccomp program.
-//! It has no Landlock, no resource limits and no pid 1 of its own beyond its default.
+//! It has no Landlock, no resource limits and no pid 1 of its own beyond its default. The program is
+//! one piece here: a process that is started for each call has nobody to inherit a part of it from.
 
 use std::{
     fs::File,

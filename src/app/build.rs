@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     auth::{
-        self, Authenticator, Authorizer, HostPolicies, TokenEntry, TokenTable, authn,
-        keys::{Key, Purpose},
+        self, Authenticator, Authorizer, HostPolicies, Policies, TokenEntry, TokenTable, authn,
+        policy::Policy,
     },
     domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
     egress::Egress,
@@ -34,6 +34,9 @@ pub(super) struct Daemon {
     pub(super) tokens: TokenTable,
     pub(super) trail: Trail,
     pub(super) redactor: Redactor,
+    /// What the daemon signs and seals with.
+    #[expect(dead_code, reason = "sealing and checkpoints take it in the next commits of 3/7")]
+    pub(super) keyring: secrets::Keyring,
     /// A token that was made here, and lives in the data directory.
     pub(super) generated: Option<Token>,
 }
@@ -58,10 +61,7 @@ pub(super) async fn daemon(
     };
     let store = Store::open(options, tasks).await.map_err(fault)?;
     let keyring = secrets::keyring(settings, &redactor)?;
-    let keys: Vec<_> = keyring.all(Purpose::Sealing).iter().map(Key::id).collect();
-    tracing::info!(?keys, "keys that seal and open stored secrets, the first one seals");
-    let generated = bootstrap_token(settings)?;
-    register(settings, generated.as_ref(), &redactor);
+    let generated = bootstrap_token(settings, &redactor)?;
     let trail = Trail::start(store.clone(), tasks);
     // Ends what an older daemon left running: recovery must not begin before.
     let options = sandbox::Options {
@@ -93,18 +93,15 @@ pub(super) async fn daemon(
         authorizer: authorizer.clone(),
         tokens: tokens.clone(),
         hosts,
+        // What is in force takes its place before anything is decided.
+        policies: Policies::new(Arc::new(Policy::builtin())),
+        policy_file: settings.policy.clone(),
         redactor: redactor.clone(),
         clock: Arc::clone(&clock),
         live,
         tasks: tasks.clone(),
     };
-    let options = orchestrator::Options {
-        queued_max: settings.queued_runs,
-        active_max: settings.active_runs,
-        approval_ttl: settings.approval_ttl,
-        wait_max: settings.wait_for_person,
-    };
-    let orchestrator = Orchestrator::start(parts, options).await.map_err(fault)?;
+    let orchestrator = Orchestrator::start(parts, run_options(settings)).await.map_err(fault)?;
     if settings.admin_socket {
         let parts = http::admin::Parts {
             orchestrator: orchestrator.clone(),
@@ -134,7 +131,17 @@ pub(super) async fn daemon(
         info,
     };
     let address = http::start(options, parts, tasks).await.map_err(fault)?;
-    Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, generated })
+    Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, keyring, generated })
+}
+
+/// The bounds of runs.
+const fn run_options(settings: &Settings) -> orchestrator::Options {
+    orchestrator::Options {
+        queued_max: settings.queued_runs,
+        active_max: settings.active_runs,
+        approval_ttl: settings.approval_ttl,
+        wait_max: settings.wait_for_person,
+    }
 }
 
 /// Randomness for ids. Without it there is no safe way to go on; zeros would collide, and the
@@ -225,7 +232,13 @@ fn tool_views() -> Vec<ToolView> {
 }
 
 /// The token of the data directory when none is configured; made once.
-fn bootstrap_token(settings: &Settings) -> Result<Option<Token>, Failure> {
+fn bootstrap_token(settings: &Settings, redactor: &Redactor) -> Result<Option<Token>, Failure> {
+    let generated = generated_token(settings)?;
+    register(settings, generated.as_ref(), redactor);
+    Ok(generated)
+}
+
+fn generated_token(settings: &Settings) -> Result<Option<Token>, Failure> {
     if !settings.tokens.is_empty() {
         tracing::info!(mode = "configured", count = settings.tokens.len(), "tokens");
         return Ok(None);

@@ -99,8 +99,8 @@ async fn run(
     Ok(if is_asked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Reads the configuration again and takes over the log level, the secrets and which machines agents
-/// may reach; the rest needs a restart. A configuration that is wrong changes nothing.
+/// Reads the configuration again and takes over the log level, the secrets, the policy and which machines
+/// agents may reach; the rest needs a restart. A configuration that is wrong changes nothing.
 fn reload(context: &Context, daemon: &Daemon, telemetry: &Telemetry, tasks: &Tasks) {
     lifecycle::notify("RELOADING=1");
     let request = Request {
@@ -136,13 +136,18 @@ fn take_over(settings: &Settings, daemon: &Daemon, telemetry: &Telemetry, tasks:
     }
     tracing::info!(
         level = settings.log_level.as_str(),
-        "reloaded the log level, the secrets and the hosts that agents may reach"
+        "reloaded the log level, the secrets, the policy and the hosts that agents may reach"
     );
     let store = daemon.store.clone();
     let hosts = settings.agents.iter().map(|a| (a.name.clone(), a.hosts.clone())).collect();
     let hosts_recorded = daemon.orchestrator.reconfigure_egress(hosts);
+    let policy = daemon.orchestrator.reload_policy(settings.policy.clone());
     tasks.spawn(TaskKind::Helper, |_| async move {
         let entry = entry(AuditKind::Config, "reloaded");
+        if let Err(error) = policy.await {
+            let error = build::fault(error).to_string();
+            tracing::error!(error, "the policy was not reloaded: the one before stays in force");
+        }
         let hosts = hosts_recorded.await;
         if let Err(error) = hosts.and(store.audit(entry).await) {
             tracing::error!(%error, "the reload could not be recorded");

@@ -11,6 +11,7 @@ pub mod directory;
 pub mod hosts;
 pub mod keys;
 pub mod permit;
+pub mod policies;
 pub mod policy;
 
 use crate::domain::AuditEntry;
@@ -27,6 +28,7 @@ pub use directory::{Arrivals, Directory};
 pub use hosts::HostPolicies;
 pub use keys::{Key, Keys, Purpose};
 pub use permit::{Control, Decide, Permit, Read, StartRun, Verb};
+pub use policies::Policies;
 
 /// Where refusals are recorded. The composition root gives one that writes to the store; it must
 /// not block, and must not lose an entry silently.

@@ -47,9 +47,27 @@ pub enum EventBody {
     #[serde(rename = "tool.requested")]
     ToolRequested { call_id: ToolCallId, tool: String, args: Value, effect: Effect, risk: Risk },
     #[serde(rename = "tool.denied")]
-    ToolDenied { call_id: ToolCallId, tool: String, reason: String, rule: String },
+    ToolDenied {
+        call_id: ToolCallId,
+        tool: String,
+        reason: String,
+        rule: String,
+        /// Where the rule stands; none when something before policy refused the call.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        layer: Option<String>,
+    },
     #[serde(rename = "tool.started")]
-    ToolStarted { call_id: ToolCallId, tool: String, attempt: u32 },
+    ToolStarted {
+        call_id: ToolCallId,
+        tool: String,
+        attempt: u32,
+        /// The rule that let it through, or that asked the person who did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// Where that rule stands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        layer: Option<String>,
+    },
     #[serde(rename = "tool.completed")]
     ToolCompleted {
         call_id: ToolCallId,

@@ -30,10 +30,32 @@ pub const PAIRINGS_MAX: usize = 1_000;
 pub const PAIRING_TTL: Duration = Duration::from_secs(600);
 /// Bytes of the name of a principal, the label of a token, an account or its display name.
 pub const NAME_BYTES_MAX: usize = 200;
+/// Bytes of a policy's text: read whole at every start and change.
+pub const POLICY_BYTES_MAX: usize = 1 << 20;
+/// Rules of a policy.
+pub const POLICY_RULES_MAX: usize = 5_000;
+/// Entries of one list of a policy's rule.
+pub const POLICY_LIST_MAX: usize = 256;
+/// Path patterns of a whole policy: each is compiled when it is read.
+pub const POLICY_GLOBS_MAX: usize = 10_000;
+/// Bytes of one path pattern, token, name or example of a policy.
+pub const POLICY_WORD_BYTES_MAX: usize = 512;
+/// Tokens of one command prefix of a policy, or of one example.
+pub const POLICY_TOKENS_MAX: usize = 32;
+/// Deny patterns that a policy adds to those that are built in.
+pub const POLICY_PATTERNS_MAX: usize = 200;
+/// Bytes of one deny pattern.
+pub const POLICY_PATTERN_BYTES_MAX: usize = 1_000;
+/// Memory, in bytes, that all deny patterns of a policy may take compiled.
+pub const POLICY_PATTERNS_COMPILED_BYTES_MAX: usize = 10 << 20;
+/// People that a rule may want to agree.
+pub const POLICY_QUORUM_MAX: u32 = 10;
 /// Bytes of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 /// How long an idempotency key is kept (API.md: 24 h).
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long decisions of policy are kept for explanations and replays.
+pub const DECISIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Steers that wait in one run.
 pub const STEERS_MAX: usize = 16;
 /// Items of one page at most, and by default.

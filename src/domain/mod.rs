@@ -50,7 +50,7 @@ pub use message::{Author, Message, Part, UserInput};
 pub use money::Usd;
 pub use pattern::{ApprovalPattern, PatternBounds};
 pub use policy::{
-    PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, Ruling, StoredPolicy,
+    PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, StoredPolicy,
 };
 pub use principal::{Principal, Role, Surface};
 pub use run::{

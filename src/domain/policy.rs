@@ -55,10 +55,10 @@ impl<'de> Deserialize<'de> for PolicyVersion {
     }
 }
 
-/// What policy says about a call, in one word.
+/// A verdict, or what a rule asks for, in one word. The stricter is the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ruling {
+pub enum Outcome {
     /// It may run.
     Allow,
     /// A person must say yes first.
@@ -67,11 +67,11 @@ pub enum Ruling {
     Deny,
 }
 
-impl Ruling {
-    /// Every ruling.
+impl Outcome {
+    /// Every outcome, least strict first.
     pub const ALL: [Self; 3] = [Self::Allow, Self::Ask, Self::Deny];
 
-    /// The name on the wire and in the store.
+    /// The name in the language, on the wire and in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -81,18 +81,18 @@ impl Ruling {
     }
 }
 
-impl fmt::Display for Ruling {
+impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl FromStr for Ruling {
+impl FromStr for Outcome {
     type Err = UnknownName;
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        let found = Self::ALL.into_iter().find(|ruling| ruling.as_str() == text);
-        found.ok_or(UnknownName { what: "ruling" })
+        let found = Self::ALL.into_iter().find(|outcome| outcome.as_str() == text);
+        found.ok_or(UnknownName { what: "verdict" })
     }
 }
 
@@ -194,7 +194,7 @@ pub struct PolicyDecision {
     /// Under which policy.
     pub policy_version: PolicyVersion,
     /// What it came to.
-    pub verdict: Ruling,
+    pub verdict: Outcome,
     /// The rule that decided.
     pub rule: String,
     /// The layer that the rule stands in.

@@ -8,12 +8,13 @@ use super::{
     Inner,
     consent::{self, Consent, Given, Looked, Now, consent},
     ending::End,
+    policy::{Basis, bound_version, record},
     questions::{Question, gate},
     scoped,
     transition::Actor,
 };
 use crate::{
-    auth::policy::{self, Policy, RuleName, Verdict},
+    auth::policy::{self, Verdict},
     domain::{
         AgentDef, ApprovalKind, AuditKind, Bound, CallFacts, CallInput, Effect, EventBody, Grant,
         HostPolicy, Role, ToolCall, ToolCallId, ToolOutcome, ToolStatus, limits,
@@ -75,16 +76,34 @@ pub(super) async fn decide(
         Ok(invocation) => invocation,
         Err(error) => {
             let reason = error.to_string();
-            return deny(tx, run, call, reason, &"tool.bad_arguments".into()).await;
+            let basis = Basis::before_policy("tool.bad_arguments");
+            return deny(tx, run, call, reason, &basis).await;
         }
     };
     if let Err(denied) = scoped::check(tx, inner, run, &call.tool).await? {
-        return deny(tx, run, call, denied.to_string(), &denied.rule().into()).await;
+        let basis = Basis::before_policy(denied.rule());
+        return deny(tx, run, call, denied.to_string(), &basis).await;
     }
     let hosts = inner.hosts.effective(&agent.name);
     let facts = invocation.facts();
-    match policy::decide(&Policy::builtin(), &asked(run, agent, &hosts, &facts)) {
-        Verdict::Deny { reason, rule, .. } => deny(tx, run, call, reason, &rule).await,
+    let policy = inner.policy.current();
+    let question = asked(inner, run, agent, &hosts, &facts);
+    let verdict = policy::decide(&policy, &question);
+    let found = match &verdict {
+        Verdict::Ask { grant, .. } => match looked.and_then(|looked| looked.of(call, grant)) {
+            // Decided again, and then recorded, when it is known what the person is asked about.
+            None => {
+                let (invocation, grant) = (Box::new(invocation), Arc::new(grant.clone()));
+                return Ok(Decided::Look { invocation, grant });
+            }
+            Some(found) => found.clone(),
+        },
+        Verdict::Allow { .. } | Verdict::Deny { .. } => Ok(Arc::default()),
+    };
+    record(tx, run, call, &policy, &question, &verdict)?;
+    let basis = Basis::of(&policy, &verdict);
+    match verdict {
+        Verdict::Deny { reason, .. } => deny(tx, run, call, reason, &basis).await,
         Verdict::Allow { grant, risk, rule, .. } => {
             call.risk = risk;
             if let Some((question, options)) = invocation.question() {
@@ -93,45 +112,42 @@ pub(super) async fn decide(
                 tx.calls().save(call).await?;
                 return Ok(Decided::Question(text));
             }
-            start(tx, run, call, &rule, None).await?;
+            start(tx, run, call, &basis, None).await?;
             let note = (rule == policy::OFFLINE).then_some(OFFLINE_NOTE);
             let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
             Ok(Decided::Start { invocation, grant, bound: None, note })
         }
-        Verdict::Ask { grant, risk, reasons, egress, required_role, quorum, rule, .. } => {
+        Verdict::Ask { grant, risk, reasons, egress, required_role, quorum, .. } => {
             call.risk = risk;
-            let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
-            let bound = match looked.and_then(|looked| looked.of(call, &grant)) {
-                Some(Ok(bound)) => Arc::clone(bound),
-                Some(Err(reason)) => {
-                    let reason = reason.clone();
-                    return deny(tx, run, call, reason, &"approval.unbindable".into()).await;
+            let bound = match found {
+                Ok(bound) => bound,
+                Err(reason) => {
+                    let basis = Basis::before_policy("approval.unbindable");
+                    return deny(tx, run, call, reason, &basis).await;
                 }
-                None => return Ok(Decided::Look { invocation, grant }),
             };
-            let policy_version = consent::policy_version(inner, agent);
+            let policy_version = bound_version(agent, &policy);
             let now = Now { call, bound: &bound, egress: &egress, policy_version: &policy_version };
             let why = match consent(tx, inner, run, now).await? {
                 Consent::Given(given) => {
-                    start(tx, run, call, &rule, Some(&given)).await?;
+                    start(tx, run, call, &basis, Some(&given)).await?;
+                    let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
                     let bound = Some(bound);
                     return Ok(Decided::Start { invocation, grant, bound, note: None });
                 }
                 Consent::Missing(why) => why,
             };
             let again = why.map(|why| format!("asked again: {why}"));
-            let reasons = again.into_iter().chain(reasons).collect();
-            let bound = (*bound).clone();
-            let (kind, cwd) = (ApprovalKind::Tool, invocation.cwd());
             let question = Question {
-                kind,
-                reasons,
+                kind: ApprovalKind::Tool,
+                reasons: again.into_iter().chain(reasons).collect(),
                 egress,
-                bound,
+                bound: (*bound).clone(),
                 policy_version,
                 required_role,
                 quorum,
-                cwd,
+                cwd: invocation.cwd(),
+                basis,
             };
             gate(tx, inner, run, agent, call, question).await?;
             Ok(Decided::Gated)
@@ -139,19 +155,22 @@ pub(super) async fn decide(
     }
 }
 
-/// What policy is asked about a call of this run.
+/// What policy is asked about a call of this run. Whoever started it counts as what they are now; who
+/// may not act any more has the least role.
 pub(super) fn asked<'a>(
+    inner: &Inner,
     run: &RunCore,
     agent: &'a AgentDef,
     hosts: &'a Arc<HostPolicy>,
     facts: &'a CallFacts,
 ) -> policy::Question<'a> {
+    let who = inner.tokens.directory().current(run.principal);
     policy::Question {
         agent,
         hosts,
         facts,
         tainted: run.tainted,
-        role: Role::Member,
+        role: who.map_or(Role::Viewer, |principal| principal.role),
         surface: run.surface,
         conversation: Some(run.conversation_id),
     }
@@ -170,10 +189,11 @@ async fn deny(
     run: &mut RunCore,
     call: &mut ToolCall,
     reason: String,
-    rule: &RuleName,
+    basis: &Basis,
 ) -> Result<Decided, StoreError> {
+    let rule = &basis.rule;
     let outcome = ToolOutcome::message(ToolStatus::Error, format!("Denied: {reason} [{rule}]"));
-    record_denial(tx, run, call, reason, rule)?;
+    record_denial(tx, run, call, reason, basis)?;
     run.usage.tool_calls += 1;
     settle(tx, call, outcome).await?;
     Ok(Decided::Settled)
@@ -185,12 +205,13 @@ fn record_denial(
     run: &mut RunCore,
     call: &ToolCall,
     reason: String,
-    rule: &RuleName,
+    basis: &Basis,
 ) -> Result<(), StoreError> {
-    let data = json!({
-        "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash,
-        "rule": rule, "reason": reason, "tainted": run.tainted,
-    });
+    let rule = &basis.rule;
+    let data = basis.beside(json!({
+        "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash, "reason": reason,
+        "tainted": run.tainted,
+    }));
     tx.audit(Actor::system().entry(AuditKind::ToolDenied, run, data));
     tx.event(
         run,
@@ -199,6 +220,7 @@ fn record_denial(
             tool: call.tool.clone(),
             reason,
             rule: rule.to_string(),
+            layer: basis.layer_name(),
         },
     )?;
     metrics::counter!("agent_runtime_tool_denied_total", "rule" => rule.to_string()).increment(1);
@@ -220,7 +242,7 @@ async fn start(
     tx: &mut Tx,
     run: &mut RunCore,
     call: &mut ToolCall,
-    rule: &RuleName,
+    basis: &Basis,
     given: Option<&Given>,
 ) -> Result<(), StoreError> {
     advance(call, CallInput::Start)?;
@@ -232,13 +254,15 @@ async fn start(
             call_id: call.id,
             tool: call.tool.clone(),
             attempt: call.attempts,
+            rule: Some(basis.rule.to_string()),
+            layer: basis.layer_name(),
         },
     )?;
-    let data = json!({
+    let data = basis.beside(json!({
         "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash,
-        "effect": call.effect, "risk": call.risk, "rule": rule, "attempt": call.attempts,
+        "effect": call.effect, "risk": call.risk, "attempt": call.attempts,
         "tainted": run.tainted, "consent": given,
-    });
+    }));
     tx.audit(Actor::system().entry(AuditKind::ToolStarted, run, data));
     tx.calls().save(call).await
 }
@@ -279,12 +303,12 @@ async fn refuse(
 ) -> Result<(), StoreError> {
     consent::void_all(tx, run, call, &reason).await?;
     advance(call, CallInput::Refuse)?;
-    let rule: RuleName = "approval.changed".into();
+    let basis = Basis::before_policy("approval.changed");
     if call.attempts >= limits::REFUSALS_OF_CALL_MAX {
         let reason = format!("{reason}; this happened {} times", call.attempts);
-        return deny(tx, run, call, reason, &rule).await.map(drop);
+        return deny(tx, run, call, reason, &basis).await.map(drop);
     }
-    record_denial(tx, run, call, reason, &rule)?;
+    record_denial(tx, run, call, reason, &basis)?;
     tx.calls().save(call).await
 }
 

@@ -13,9 +13,9 @@ use serde_json::json;
 use super::{Inner, approvals::requesters, ending::End, transition::Actor};
 use crate::{
     domain::{
-        AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalPattern, ApprovalState, AuditKind,
-        Binding, Bound, CallState, DecisionScope, EventBody, Grant, PatternId, Principal,
-        PrincipalId, Role, ToolCall, ToolCallId, ToolName, UnknownOutcome,
+        Approval, ApprovalId, ApprovalKind, ApprovalPattern, ApprovalState, AuditKind, Binding,
+        Bound, CallState, DecisionScope, EventBody, Grant, PatternId, Principal, PrincipalId, Role,
+        ToolCall, ToolCallId, ToolName, UnknownOutcome,
         approval::{ApprovalInput, DecisionRecord},
     },
     store::{RunCore, StoreError, Tx},
@@ -75,11 +75,6 @@ pub(super) enum Consent {
     Given(Given),
     /// A person must be asked; why again, if somebody was asked before.
     Missing(Option<String>),
-}
-
-/// The version of everything that a person's answer relies on beside the call itself.
-pub(super) fn policy_version(_inner: &Inner, agent: &AgentDef) -> String {
-    agent.version.clone()
 }
 
 /// Why the run cannot go on: who started it may no longer act. Asked before every call.

@@ -309,7 +309,7 @@ fn entry(actor: Actor, data: Value) -> AuditEntry {
 }
 
 impl Inner {
-    fn check_agent(&self, agent: Option<&AgentName>) -> Result<(), CommandError> {
+    pub(super) fn check_agent(&self, agent: Option<&AgentName>) -> Result<(), CommandError> {
         match agent {
             Some(agent) if !self.authorizer.agents().contains_key(agent) => {
                 let known: Vec<String> =

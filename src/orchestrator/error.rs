@@ -2,11 +2,23 @@
 
 use std::time::Duration;
 
+use super::policy::PolicyFault;
 use crate::{
     auth::Denied,
     domain::{UserInput, limits},
     store::StoreError,
 };
+
+/// Why runs cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No policy can be put in force: without one nothing runs.
+    #[error(transparent)]
+    Policy(#[from] PolicyFault),
+}
 
 /// A refused command. Nothing was changed.
 #[derive(Debug, thiserror::Error)]

@@ -23,6 +23,7 @@ mod live;
 mod model;
 mod narrowed;
 mod patterns;
+mod policy;
 mod questions;
 mod recovery;
 mod run_task;
@@ -45,22 +46,27 @@ pub use create::{LimitsPatch, NewRun};
 pub use egress::{
     CheckedAddress, EgressAnswer, EgressLayer, EgressQuestion, EgressRuleView, NewEgressRule,
 };
-pub use error::CommandError;
+pub use error::{CommandError, StartError};
 pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
 pub use live::Live;
 pub use patterns::PatternPreview;
+pub use policy::{
+    BUILTIN, Difference, Judged, NewPolicy, PastApproval, PastCall, PastDecision, PolicyAnswer,
+    PolicyChange, PolicyEntry, PolicyFault, PolicyQuestion, PolicyRefused, PolicyView, ReplayAsked,
+    ReplayCounts, ReplayPage,
+};
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
 pub use crate::store::{Page, Paged, RunFilter};
 
 use crate::{
-    auth::{Authorizer, HostPolicies, TokenTable},
+    auth::{Authorizer, HostPolicies, Policies, TokenTable, policy::Policy},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
-    store::{Store, StoreError},
+    store::Store,
     tools::Tools,
 };
 
@@ -103,6 +109,10 @@ pub struct Parts {
     pub tokens: TokenTable,
     /// Which machines each agent may reach now.
     pub hosts: HostPolicies,
+    /// The policy that decides; what is in force is put there at start and with each change.
+    pub policies: Policies,
+    /// The policy of the file that the configuration names, if it names one.
+    pub policy_file: Option<Arc<Policy>>,
     /// Secrets to keep out of what is stored.
     pub redactor: Redactor,
     /// Time.
@@ -128,6 +138,7 @@ struct Inner {
     tokens: TokenTable,
     hosts: HostPolicies,
     layers: hosts::Layers,
+    policy: policy::InForce,
     redactor: Redactor,
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
@@ -140,10 +151,10 @@ impl Orchestrator {
     /// an older daemon must be dead before this is called.
     ///
     /// # Errors
-    /// When the store cannot be read.
-    pub async fn start(parts: Parts, options: Options) -> Result<Self, StoreError> {
-        let Parts { store, llm, tools, authorizer, tokens, hosts, redactor, clock, live, tasks } =
-            parts;
+    /// When the store cannot be read, or no policy can be put in force: without one nothing runs.
+    pub async fn start(parts: Parts, options: Options) -> Result<Self, StartError> {
+        let Parts { store, llm, tools, authorizer, tokens, hosts, .. } = parts;
+        let Parts { policies, policy_file, redactor, clock, live, tasks, .. } = parts;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
@@ -153,12 +164,14 @@ impl Orchestrator {
             authorizer,
             tokens,
             hosts,
+            policy: policy::InForce::new(policies),
             redactor,
             clock,
             live,
             tasks: tasks.clone(),
             options,
         });
+        inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
         recovery::recover(&inner).await?;
         let supervised = Arc::clone(&inner);

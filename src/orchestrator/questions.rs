@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use super::{
     Inner,
     calls::{advance, asked},
-    consent::{self, Now},
+    consent::Now,
+    policy::{Basis, bound_version},
     transition::{Actor, change},
 };
 use crate::{
-    auth::policy::{self, Policy, Verdict},
+    auth::policy::{self, Verdict},
     domain::{
         AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, Bound, CallInput,
         EventBody, Risk, Role, RunInput, ToolCall, WaitReason,
@@ -36,6 +37,8 @@ pub(super) struct Question<'a> {
     /// How many different people must say yes.
     pub(super) quorum: u32,
     pub(super) cwd: &'a str,
+    /// The rule that asks.
+    pub(super) basis: Basis,
 }
 
 /// Asks a person whether a call may run; the run waits.
@@ -49,11 +52,11 @@ pub(super) async fn gate(
 ) -> Result<(), StoreError> {
     advance(call, CallInput::Gate)?;
     tx.calls().save(call).await?;
-    let ttl = inner.options.approval_ttl;
+    let (ttl, basis) = (inner.options.approval_ttl, question.basis.clone());
     let approval =
         Approval { expires_at: tx.now().plus(ttl), ..card(tx, run, agent, call, question) };
     run.wake_at = Some(tx.now().plus(inner.options.wait_max));
-    ask(tx, run, approval).await
+    ask(tx, run, approval, &basis).await
 }
 
 /// Stores a question and moves a running run to `awaiting_approval`.
@@ -61,14 +64,15 @@ pub(super) async fn ask(
     tx: &mut Tx,
     run: &mut RunCore,
     approval: Approval,
+    basis: &Basis,
 ) -> Result<(), StoreError> {
     tx.approvals().insert(&approval, run.principal).await?;
-    let data = json!({
+    let data = basis.beside(json!({
         "approval_id": approval.id, "kind": approval.kind, "tool": approval.tool,
         "args_hash": approval.args_hash, "risk": approval.risk,
         "required_role": approval.required_role, "quorum": approval.quorum,
         "binding": approval.binding, "tainted": approval.tainted,
-    });
+    }));
     tx.audit(Actor::system().entry(AuditKind::ApprovalRequested, run, data));
     metrics::counter!("agent_runtime_approvals_requested_total").increment(1);
     let is_gate = approval.kind == ApprovalKind::Tool;
@@ -87,8 +91,9 @@ fn card(
     call: &ToolCall,
     question: Question<'_>,
 ) -> Approval {
-    let Question { kind, reasons, egress, bound, policy_version, required_role, quorum, cwd } =
-        question;
+    let Question {
+        kind, reasons, egress, bound, policy_version, required_role, quorum, cwd, ..
+    } = question;
     let now = Now { call, bound: &bound, egress: &egress, policy_version: &policy_version };
     let binding = now.binding();
     let cwd = Path::new(&agent.workspace).join(cwd);
@@ -127,9 +132,10 @@ pub(super) async fn ask_unknown(
 ) -> Result<(), StoreError> {
     // One of the answers runs it: the card says what policy would let it do now.
     let invocation = tools::parse(&call.tool, &call.args).ok();
+    let policy = inner.policy.current();
     let verdict = invocation.as_ref().map(|invocation| {
         let hosts = inner.hosts.effective(&agent.name);
-        policy::decide(&Policy::builtin(), &asked(run, agent, &hosts, &invocation.facts()))
+        policy::decide(&policy, &asked(inner, run, agent, &hosts, &invocation.facts()))
     });
     let (risk, egress, quorum) = match verdict {
         Some(Verdict::Ask { risk, egress, quorum, .. }) => (risk.max(call.risk), egress, quorum),
@@ -144,10 +150,12 @@ pub(super) async fn ask_unknown(
         a.call_id == Some(call.id) && a.kind == ApprovalKind::Tool && !a.binding.is_empty()
     });
     let is_bound = shown.is_some();
+    let basis = Basis::before_policy("effect.unknown");
     let question = Question {
         kind: ApprovalKind::UnknownEffect,
         bound: shown.map(|a| a.bound).unwrap_or_default(),
-        policy_version: consent::policy_version(inner, agent),
+        policy_version: bound_version(agent, &policy),
+        basis: basis.clone(),
         reasons: vec![
             "the daemon stopped while this ran; nobody knows whether it happened".to_owned(),
         ],
@@ -166,7 +174,7 @@ pub(super) async fn ask_unknown(
         approval.binding = String::new();
     }
     run.wait_reason = Some(WaitReason::EffectUnknown);
-    ask(tx, run, approval).await
+    ask(tx, run, approval, &basis).await
 }
 
 /// Asks a person whether the run may use more. The run is paused.
@@ -186,7 +194,7 @@ pub(super) async fn ask_budget(
         tool: "budget".to_owned(),
         args: raise,
         args_hash,
-        policy_version: consent::policy_version(inner, agent),
+        policy_version: bound_version(agent, &inner.policy.current()),
         cwd: agent.workspace.to_string_lossy().into_owned(),
         risk: Risk::Medium,
         reasons: vec!["the run has used up its limit".to_owned()],
@@ -201,5 +209,5 @@ pub(super) async fn ask_budget(
         created_at: tx.now(),
         expires_at: tx.now().plus(inner.options.wait_max),
     };
-    ask(tx, run, approval).await
+    ask(tx, run, approval, &Basis::before_policy("budget.limit")).await
 }

@@ -15,7 +15,7 @@ use super::{
     verbs::send_on,
 };
 use crate::{
-    domain::{RunId, RunState, WaitReason, limits},
+    domain::{RunId, RunState, Timestamp, ToolCallId, WaitReason, limits},
     runtime::{Stop, TaskKind},
     store::{Durability, StoreError},
 };
@@ -24,6 +24,10 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// Batches of old idempotency keys that are forgotten in one go: more than a busy minute makes.
 const KEY_BATCHES_MAX: u32 = 100;
+/// Old decisions that are forgotten in one go: a statement of a few milliseconds.
+const DECISION_BATCH: u32 = 500;
+/// How often in a row: more than a busy minute makes.
+const DECISION_BATCHES_MAX: u32 = 200;
 /// Rows looked at in one go.
 const PAGE: u32 = 512;
 
@@ -121,7 +125,7 @@ pub(super) async fn timers(inner: &Arc<Inner>) -> Result<(), CommandError> {
     for error in expired.into_iter().chain(woken).filter_map(Result::err) {
         report("obey a timer", &error);
     }
-    forget_keys(inner).await?;
+    forget_old(inner).await?;
     Ok(())
 }
 
@@ -159,14 +163,37 @@ async fn wake_up(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
         .await
 }
 
-async fn forget_keys(inner: &Arc<Inner>) -> Result<(), StoreError> {
-    let kept = i64::try_from(limits::IDEMPOTENCY_KEPT.as_micros()).unwrap_or(i64::MAX);
-    let now = inner.clock.now().as_micros();
+/// Removes what is old, a few rows at a time, so that no run waits behind it.
+async fn forget_old(inner: &Arc<Inner>) -> Result<(), StoreError> {
     // Once a minute is often enough; the tick counts seconds.
-    if now / 1_000_000 % 60 != 0 {
+    if inner.clock.now().as_micros() / 1_000_000 % 60 != 0 {
         return Ok(());
     }
-    let cutoff = crate::domain::Timestamp::from_micros(now.saturating_sub(kept));
+    forget_keys(inner).await?;
+    forget_decisions(inner).await
+}
+
+/// The moment that lies this long back.
+fn before(inner: &Inner, span: Duration) -> Timestamp {
+    let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(inner.clock.now().as_micros().saturating_sub(span))
+}
+
+async fn forget_decisions(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let first = ToolCallId::first_at(before(inner, limits::DECISIONS_KEPT));
+    for _ in 0..DECISION_BATCHES_MAX {
+        let forget = inner.store.write(Durability::Normal, move |tx| {
+            Box::pin(async move { tx.decisions().forget_before(first, DECISION_BATCH).await })
+        });
+        if forget.await? < u64::from(DECISION_BATCH) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn forget_keys(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let cutoff = before(inner, limits::IDEMPOTENCY_KEPT);
     for _ in 0..KEY_BATCHES_MAX {
         let forget = inner.store.write(Durability::Normal, move |tx| {
             Box::pin(async move { tx.idempotency().forget_before(cutoff).await })

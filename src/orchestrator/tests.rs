@@ -18,7 +18,7 @@ use crate::{
     },
     llm::{ModelOptions, Options as LlmOptions},
     runtime::Stop,
-    store::{Durability, RunCore},
+    store::{Durability, RunCore, StoreError},
 };
 
 mod quorum;
@@ -29,8 +29,8 @@ impl AuditSink for Nowhere {
     fn record(&self, _: AuditEntry) {}
 }
 
-struct Fixture {
-    orchestrator: Orchestrator,
+pub(super) struct Fixture {
+    pub(super) orchestrator: Orchestrator,
     tasks: Tasks,
     redactor: Redactor,
     _dir: TempDir,
@@ -68,7 +68,7 @@ async fn working() -> Fixture {
     start(Options::default()).await
 }
 
-async fn idle() -> Fixture {
+pub(super) async fn idle() -> Fixture {
     start(Options { active_max: 0, ..Options::default() }).await
 }
 
@@ -95,6 +95,8 @@ async fn start(options: Options) -> Fixture {
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
         tokens: crate::auth::TokenTable::new(people()),
         hosts: crate::auth::HostPolicies::default(),
+        policies: crate::auth::Policies::new(Arc::new(crate::auth::policy::Policy::builtin())),
+        policy_file: None,
         redactor: redactor.clone(),
         clock,
         live,
@@ -123,7 +125,7 @@ fn people() -> Vec<crate::auth::TokenEntry> {
     .into()
 }
 
-fn ids() -> IdSource {
+pub(super) fn ids() -> IdSource {
     IdSource::new(Arc::new(SystemClock), |bytes| getrandom::fill(bytes).unwrap())
 }
 
@@ -131,7 +133,7 @@ fn cx() -> CallContext {
     cx_of("alice", Role::Member)
 }
 
-fn cx_of(name: &str, role: Role) -> CallContext {
+pub(super) fn cx_of(name: &str, role: Role) -> CallContext {
     let principal = Principal {
         id: principal_id_of(name),
         name: name.to_owned(),
@@ -145,7 +147,7 @@ fn said(text: &str) -> UserInput {
     UserInput::Text(text.to_owned())
 }
 
-fn fresh<T>(done: Done<T>) -> T {
+pub(super) fn fresh<T>(done: Done<T>) -> T {
     match done {
         Done::Fresh(value) => value,
         Done::Replayed(_) => panic!("it was replayed"),

@@ -1,8 +1,9 @@
 //! One call from inside: its own pid 1, which starts the tool and buries what it leaves.
 //!
 //! Invariants: every step either succeeds or ends the call with a report of the step; nothing of
-//! the tool runs before the last step. Both processes are confined as far as possible before they
-//! learn what to run. Pid 1 tells the end only when every process of the call is dead and reaped.
+//! the tool runs before the last step. Pid 1 is confined before it learns what to run, and the
+//! tool's process, which exists from then on, inherits that. Pid 1 tells the end only when every
+//! process of the call is dead and reaped.
 
 use std::{
     ffi::CString,
@@ -13,14 +14,14 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::{Errno, FdFlags, fcntl_setfd},
-    net::{RecvFlags, SendFlags},
+    net::RecvFlags,
     process::{
         PidfdFlags, Signal, WaitOptions, fchdir, getpid, getppid, pidfd_open, set_child_subreaper,
         set_parent_process_death_signal, setsid, wait,
     },
     thread::{
-        CapabilitySet, CapabilitySets, clear_ambient_capability_set,
-        remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+        CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities,
+        set_no_new_privs,
     },
 };
 
@@ -32,48 +33,40 @@ use super::{
     plan::{CallPlan, Plan, Program},
     sys::{self, ExecStrings, Fenced, Forked},
     syscalls,
-    wire::{self, AtStep, Change, Failure, GO, Report},
-    zygote::Shared,
+    wire::{self, AtStep, Change, Failure, GO, Message, Report},
 };
+use crate::domain::BoundFile;
 
 /// Exit code of pid 1 after a failed step, and of the tool when it could not be executed.
 const NOT_RUN: i32 = 126;
-/// What the tool's process sends to pid 1 with the socket that reports go to.
-const HANDOFF: &[u8] = b"status";
 
 /// Runs as pid 1 of a call. Never returns.
 pub(super) fn run(common: Common<'_>, taken: OwnedFd) -> ! {
     match prepare(&common) {
-        Ok(prepared) => start(common, taken, prepared),
+        Ok((own, warden)) => serve(common, taken, own, &warden),
         Err(failure) => refuse(&common, taken, failure),
     }
 }
 
-/// What pid 1 has before the tool's process exists.
-struct Prepared {
-    own: OwnedFd,
-    warden: Warden,
-    handoff: (OwnedFd, OwnedFd),
-}
-
-fn prepare(common: &Common<'_>) -> Result<Prepared, Failure> {
+/// What does not depend on the request. A request holds what a model wrote, so that whoever reads
+/// it is confined as the tool will be; the tool is once more, which keeps it from signalling this
+/// process.
+fn prepare(common: &Common<'_>) -> Result<(OwnedFd, Warden), Failure> {
     let signals = sys::signal_descriptor().at("signalfd")?;
     let reach = match &common.fence {
         None => {
             if common.plan.has_proc {
                 mounts::own_proc()?;
             }
-            drop_bounding_set()?;
             Reach::Namespace
         }
         Some(fence) => Reach::Fence(fence_in(fence)?),
     };
     drop_capabilities()?;
-    Ok(Prepared {
-        own: pidfd_open(getpid(), PidfdFlags::empty()).at("hold itself")?,
-        warden: Warden { signals, reach },
-        handoff: wire::pair().at("socketpair")?,
-    })
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).at("hold itself")?;
+    sys::landlock_restrict(&common.rules).at("landlock")?;
+    syscalls::apply(&common.filter)?;
+    Ok((own, Warden { signals, reach }))
 }
 
 /// Takes the place of a pid namespace's pid 1: what is orphaned becomes its child, nothing that it
@@ -84,19 +77,6 @@ fn fence_in(fence: &OwnedFd) -> Result<Fenced, Failure> {
     set_child_subreaper(Some(getpid())).at("adopt orphans")?;
     set_no_new_privs(true).at("no new privileges")?;
     sys::fence(fence, beyond).at("fence in")
-}
-
-/// Gives up what a program with file capabilities could gain.
-fn drop_bounding_set() -> Result<(), Failure> {
-    for number in 0..u64::BITS {
-        // The kernel knows fewer than 64; the first unknown one ends the list.
-        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
-            Ok(()) => {}
-            Err(Errno::INVAL) => break,
-            Err(error) => return Err(Failure::new("drop the bounding set", error)),
-        }
-    }
-    Ok(())
 }
 
 /// Gives up every capability in the sandbox's user namespace, for good.
@@ -119,37 +99,9 @@ fn refuse(common: &Common<'_>, taken: OwnedFd, failure: Failure) -> ! {
     sys::exit_now(NOT_RUN)
 }
 
-fn start(common: Common<'_>, taken: OwnedFd, prepared: Prepared) -> ! {
-    let Prepared { own, warden, handoff: (ours, theirs) } = prepared;
-    match sys::fork(&common.shared.alone).at("fork") {
-        Ok(Forked::Child) => {
-            drop((warden, ours));
-            match confine(&common) {
-                Ok(()) => serve(common, taken, &own, theirs),
-                Err(failure) => refuse(&common, taken, failure),
-            }
-        }
-        Ok(Forked::Parent(tool)) => {
-            // What remains is what it listens to, and the lock.
-            drop((common, taken, own, theirs));
-            bury(&warden, ours, tool)
-        }
-        Err(failure) => refuse(&common, taken, failure),
-    }
-}
-
-/// The tool's process, ahead of the request: everything that does not depend on it.
-fn confine(common: &Common<'_>) -> Result<(), Failure> {
-    // A session of its own: no controlling terminal to inject into.
-    setsid().at("setsid")?;
-    sys::reset_signals();
-    sys::landlock_restrict(&common.rules).at("landlock")?;
-    syscalls::apply(&common.filter)
-}
-
-/// Takes the request and becomes what it names.
-fn serve(common: Common<'_>, taken: OwnedFd, own: &OwnedFd, pid_1: OwnedFd) -> ! {
-    let message = wire::receive(&common.requests, RecvFlags::empty()).unwrap_or_default();
+/// Takes the request, starts what it names and stays until it has ended.
+fn serve(common: Common<'_>, taken: OwnedFd, own: OwnedFd, warden: &Warden) -> ! {
+    let message = warden.receive(&common.requests);
     if message.bytes.is_empty() {
         sys::exit_now(NOT_RUN);
     }
@@ -161,151 +113,203 @@ fn serve(common: Common<'_>, taken: OwnedFd, own: &OwnedFd, pid_1: OwnedFd) -> !
     else {
         sys::exit_now(NOT_RUN)
     };
-    // Pid 1 first: it ends the call should the daemon have given it up already.
-    if wire::send(&pid_1, HANDOFF, &[status.as_fd()], SendFlags::empty()).is_err() {
+    let (io, sealed) = ([stdin, stdout, stderr], descriptors.next());
+    wire::report(&status, &Report::Started, &[own.as_fd()]);
+    drop(own);
+    // Nothing of the tool runs before the daemon has bounded it.
+    if call.waits && warden.receive(&status).bytes != GO {
         sys::exit_now(NOT_RUN);
     }
-    drop(pid_1);
-    wire::report(&status, &Report::Started, &[own.as_fd()]);
-    if call.waits {
-        // Nothing of the tool runs before the daemon has bounded it.
-        let message = wire::receive(&status, RecvFlags::empty()).unwrap_or_default();
-        if message.bytes != GO {
-            sys::exit_now(NOT_RUN);
+    let alone = &common.shared.alone;
+    let started = if let Program::Exec { argv, env } = &call.program {
+        let program = Executable::new(argv, env, call.exact.as_ref(), sealed.as_ref());
+        sys::fork_until_exec(&common.stack, alone, &|| {
+            let failed = become_tool(&common, &io, &call, &program);
+            wire::report(&status, &failed, &[]);
+            NOT_RUN
+        })
+    } else {
+        match sys::fork(alone) {
+            Ok(Forked::Child) => become_canary(common, &io, &call, &status),
+            Ok(Forked::Parent(tool)) => Ok(tool),
+            Err(error) => Err(error),
         }
-    }
-    // A canary goes on in this process, and must not find what a program would not.
-    let Common { shared, plan, .. } = common;
-    let io = Io { streams: [stdin, stdout, stderr], sealed: descriptors.next() };
-    become_tool(shared, &status, io, &plan, &call);
-    sys::exit_now(NOT_RUN)
+    };
+    let tool = started.at("fork").unwrap_or_else(|failure| {
+        wire::report(&status, &Report::Failed(failure), &[]);
+        sys::exit_now(NOT_RUN)
+    });
+    // What remains is what it listens to, and the lock. Memory of the sandbox's is shared with it as
+    // long as it is not written to, which giving it back would do.
+    let Common { requests, rules, fence, .. } = common;
+    drop((requests, rules, fence, io, sealed, call));
+    bury(warden, &status, tool)
 }
 
-/// The rest of the sequence, then the program. Returns only when it could not be executed.
-fn become_tool(shared: &Shared, status: &OwnedFd, io: Io, plan: &Plan, call: &CallPlan) {
-    let Io { streams, sealed } = io;
-    if let Err(report) = enter(streams, plan, call) {
-        return wire::report(status, &report, &[]);
-    }
-    match &call.program {
-        Program::Exec { argv, env } => {
-            let report = match &call.exact {
-                Some(exact) => execute_exactly(exact, sealed.as_ref(), argv, env),
-                None => Report::NotExecuted(execute(argv, env)),
-            };
-            wire::report(status, &report, &[]);
-        }
-        Program::Canary(attempts) => {
-            let done = canary::try_everything(attempts, &shared.alone);
-            sys::exit_now(i32::from(done.is_err()));
-        }
-        Program::NetCanary(attempts) => {
-            let done = net_canary::try_ways_out(attempts);
-            sys::exit_now(i32::from(done.is_err()));
-        }
-        Program::Sibling(attempts) => canary::stand_by(attempts),
-    }
-}
-
-/// What a call is given beside its request.
-struct Io {
-    streams: [OwnedFd; 3],
-    /// The program itself, where it is executed from a copy.
-    sealed: Option<OwnedFd>,
-}
-
-fn enter(
-    [stdin, stdout, stderr]: [OwnedFd; 3],
-    plan: &Plan,
+/// The tool's process, up to its program. Returns only when that could not be executed. It uses the
+/// memory of pid 1, which stands still meanwhile: nothing of what it was lent is given back here.
+fn become_tool(
+    common: &Common<'_>,
+    io: &[OwnedFd; 3],
     call: &CallPlan,
-) -> Result<(), Report> {
+    program: &Executable<'_>,
+) -> Report {
+    match begin(common, io, call) {
+        Ok(()) => program.execute(),
+        Err(report) => report,
+    }
+}
+
+/// As [`become_tool`], for the attempts that are made in the tool's place, in a process of their own.
+fn become_canary(common: Common<'_>, io: &[OwnedFd; 3], call: &CallPlan, status: &OwnedFd) -> ! {
+    if let Err(report) = begin(&common, io, call) {
+        wire::report(status, &report, &[]);
+        sys::exit_now(NOT_RUN);
+    }
+    // They go on in this process, and must not find what a program would not.
+    let Common { shared, requests, rules, fence, .. } = common;
+    drop((requests, rules, fence));
+    let done = match &call.program {
+        Program::Exec { .. } => sys::exit_now(NOT_RUN),
+        Program::Canary(attempts) => canary::try_everything(attempts, &shared.alone),
+        Program::NetCanary(attempts) => net_canary::try_ways_out(attempts),
+        Program::Sibling(attempts) => canary::stand_by(attempts),
+    };
+    sys::exit_now(i32::from(done.is_err()))
+}
+
+/// What makes the tool's process another one than its pid 1.
+fn confine(rules: &OwnedFd) -> Result<(), Failure> {
+    // A session of its own: no controlling terminal to inject into.
+    setsid().at("setsid")?;
+    sys::unblock_signals();
+    sys::landlock_restrict(rules).at("landlock")
+}
+
+/// Everything before the program.
+fn begin(common: &Common<'_>, io: &[OwnedFd; 3], call: &CallPlan) -> Result<(), Report> {
+    confine(&common.rules).map_err(Report::Failed)?;
+    work_in(&common.plan, call)?;
+    enter(io, call).map_err(Report::Failed)
+}
+
+/// Enters the working directory: the very one that was approved, if anybody was asked.
+fn work_in(plan: &Plan, call: &CallPlan) -> Result<(), Report> {
     let directory = match (mounts::open_directory(plan, &call.cwd), &call.exact) {
         (Ok(directory), Some(exact)) if exact.is_cwd(&directory) => directory,
         (_, Some(_)) => return Err(Report::Changed(Change::Directory)),
         (opened, None) => opened.map_err(Report::Failed)?,
     };
     // What was compared is entered: no name is looked up again.
-    fchdir(&directory).at("enter the working directory").map_err(Report::Failed)?;
-    drop(directory);
-    become_bounded([stdin, stdout, stderr], call).map_err(Report::Failed)
+    fchdir(&directory).at("enter the working directory").map_err(Report::Failed)
 }
 
-fn become_bounded([stdin, stdout, stderr]: [OwnedFd; 3], call: &CallPlan) -> Result<(), Failure> {
-    rustix::stdio::dup2_stdin(&stdin).at("standard input")?;
-    rustix::stdio::dup2_stdout(&stdout).at("standard output")?;
-    rustix::stdio::dup2_stderr(&stderr).at("standard error")?;
+fn enter([stdin, stdout, stderr]: &[OwnedFd; 3], call: &CallPlan) -> Result<(), Failure> {
+    rustix::stdio::dup2_stdin(stdin).at("standard input")?;
+    rustix::stdio::dup2_stdout(stdout).at("standard output")?;
+    rustix::stdio::dup2_stderr(stderr).at("standard error")?;
     call.limits.apply()?;
     sys::close_on_exec_from(3).at("close_range")
 }
 
-/// Arguments and variables as the kernel takes them.
-fn strings(argv: &[String], env: &[(String, String)]) -> Option<(ExecStrings, ExecStrings)> {
-    let strings = |list: Vec<String>| -> Option<ExecStrings> {
-        list.into_iter().map(|s| CString::new(s).ok()).collect::<Option<_>>().map(ExecStrings::new)
-    };
-    let variables = env.iter().map(|(n, v)| format!("{n}={v}")).collect();
-    Some((strings(argv.to_vec())?, strings(variables)?))
+/// A program with all that execve(2) wants, made before there is a process for it.
+struct Executable<'c> {
+    name: &'c str,
+    /// Where it may lie, or nothing if some string cannot be passed on.
+    paths: Vec<CString>,
+    arguments: ExecStrings,
+    variables: ExecStrings,
+    /// What alone may be executed, if anybody was asked.
+    exactly: Option<Exactly<'c>>,
 }
 
-/// Executes exactly what was approved, by whatever name it was asked for; returns only on failure.
-fn execute_exactly(
-    exact: &Exact,
-    sealed: Option<&OwnedFd>,
-    argv: &[String],
-    env: &[(String, String)],
-) -> Report {
-    let step = argv.first().cloned().unwrap_or_default();
-    let not_executed = |errno| Report::NotExecuted(Failure { step: step.clone(), errno });
-    let Some((arguments, variables)) = strings(argv, env) else {
-        return not_executed(libc::EINVAL);
-    };
-    let error = match (exact.sealed, sealed, &exact.executable) {
-        (Some(kind), Some(copy), _) => {
-            // The interpreter of a script opens the copy again, by the number of its descriptor.
-            if kind == Kind::Script && fcntl_setfd(copy, FdFlags::empty()).is_err() {
-                return not_executed(libc::EBADF);
+/// A program that was approved.
+enum Exactly<'c> {
+    /// A copy of its bytes.
+    Copy(&'c OwnedFd, Kind),
+    /// A file that only root can change.
+    File(CString, &'c Path, &'c BoundFile),
+    /// Nothing was said about the program, or its copy was lost on the way.
+    Nothing,
+}
+
+impl<'c> Exactly<'c> {
+    fn of(exact: &'c Exact, sealed: Option<&'c OwnedFd>) -> Self {
+        match (exact.sealed, sealed, &exact.executable) {
+            (Some(kind), Some(copy), _) => Self::Copy(copy, kind),
+            (None, _, Some((path, file))) => {
+                let name = CString::new(path.as_os_str().as_encoded_bytes());
+                name.map_or(Self::Nothing, |name| Self::File(name, path, file))
             }
-            sys::execve_descriptor(copy, &arguments, &variables)
+            _ => Self::Nothing,
         }
-        (None, _, Some((path, file))) => {
-            if !bound::is_same(path, file) {
+    }
+}
+
+impl<'c> Executable<'c> {
+    /// It is looked for along PATH unless its name is a path; what was approved is not looked for.
+    fn new(
+        argv: &'c [String],
+        env: &[(String, String)],
+        exact: Option<&'c Exact>,
+        sealed: Option<&'c OwnedFd>,
+    ) -> Self {
+        let name = argv.first().map_or("", String::as_str);
+        let search = env.iter().find(|(n, _)| n == "PATH").map_or("", |(_, v)| v.as_str());
+        let directories = if name.contains('/') { "" } else { search };
+        let path = |directory| {
+            CString::new(Path::new(directory).join(name).into_os_string().into_encoded_bytes())
+        };
+        let paths = directories.split(':').filter_map(|directory| path(directory).ok()).collect();
+        let arguments = argv.iter().map(|a| CString::new(a.as_str())).collect::<Result<_, _>>();
+        let variables =
+            env.iter().map(|(n, v)| CString::new(format!("{n}={v}"))).collect::<Result<_, _>>();
+        let (paths, arguments, variables) = match (arguments, variables) {
+            (Ok(arguments), Ok(variables)) => (paths, arguments, variables),
+            _ => (Vec::new(), Vec::new(), Vec::new()),
+        };
+        let (arguments, variables) = (ExecStrings::new(arguments), ExecStrings::new(variables));
+        let exactly = exact.map(|exact| Exactly::of(exact, sealed));
+        Self { name, paths, arguments, variables, exactly }
+    }
+
+    /// Replaces this process; returns only on failure.
+    fn execute(&self) -> Report {
+        let failure = |errno| Report::NotExecuted(Failure { step: self.name.to_owned(), errno });
+        let error = match &self.exactly {
+            _ if self.paths.is_empty() => return failure(libc::EINVAL),
+            None => return Report::NotExecuted(self.search()),
+            Some(Exactly::Nothing) => return Report::Changed(Change::Program),
+            Some(Exactly::Copy(copy, kind)) => {
+                // The interpreter of a script opens the copy again, by its descriptor's number.
+                if *kind == Kind::Script && fcntl_setfd(copy, FdFlags::empty()).is_err() {
+                    return failure(libc::EBADF);
+                }
+                sys::execve_descriptor(copy, &self.arguments, &self.variables)
+            }
+            Some(Exactly::File(_, path, file)) if !bound::is_same(path, file) => {
                 return Report::Changed(Change::Program);
             }
-            let Ok(path) = CString::new(path.as_os_str().as_encoded_bytes()) else {
-                return not_executed(libc::EINVAL);
-            };
-            sys::execve(&path, &arguments, &variables)
-        }
-        // Nothing was said about the program, or its copy was lost on the way.
-        _ => return Report::Changed(Change::Program),
-    };
-    not_executed(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-/// Executes the program, looked for along PATH unless it is a path; returns only on failure.
-fn execute(argv: &[String], env: &[(String, String)]) -> Failure {
-    let name = argv.first().map_or("", String::as_str);
-    let Some((arguments, variables)) = strings(argv, env) else {
-        return Failure { step: name.to_owned(), errno: libc::EINVAL };
-    };
-    let search = env.iter().find(|(n, _)| n == "PATH").map_or("", |(_, v)| v.as_str());
-    let directories = if name.contains('/') { "" } else { search };
-    let mut errno = libc::ENOENT;
-    for directory in directories.split(':') {
-        let Ok(path) =
-            CString::new(Path::new(directory).join(name).into_os_string().into_encoded_bytes())
-        else {
-            continue;
+            Some(Exactly::File(name, ..)) => sys::execve(name, &self.arguments, &self.variables),
         };
-        let error = sys::execve(&path, &arguments, &variables).raw_os_error();
-        // As execvp(3): a directory without the program is passed over, any other reason counts.
-        errno = match error {
-            Some(libc::ENOENT | libc::ENOTDIR) | None => errno,
-            Some(libc::EACCES) => libc::EACCES,
-            Some(other) => return Failure { step: name.to_owned(), errno: other },
-        };
+        failure(error.raw_os_error().unwrap_or(libc::EIO))
     }
-    Failure { step: name.to_owned(), errno }
+
+    /// Executes the first that is found along PATH.
+    fn search(&self) -> Failure {
+        let failure = |errno| Failure { step: self.name.to_owned(), errno };
+        let mut errno = libc::ENOENT;
+        for path in &self.paths {
+            let error = sys::execve(path, &self.arguments, &self.variables).raw_os_error();
+            // As execvp(3): a directory without the program is passed over, any other reason counts.
+            errno = match error {
+                Some(libc::ENOENT | libc::ENOTDIR) | None => errno,
+                Some(libc::EACCES) => libc::EACCES,
+                Some(other) => return failure(other),
+            };
+        }
+        failure(errno)
+    }
 }
 
 /// How far pid 1 can reach: exactly the processes of its call.
@@ -321,6 +325,25 @@ struct Warden {
 }
 
 impl Warden {
+    /// Waits for a message: none if there will be none, or when it is time to end.
+    fn receive(&self, socket: &OwnedFd) -> Message {
+        loop {
+            let mut polled =
+                [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
+            if !matches!(poll(&mut polled, None), Ok(_) | Err(Errno::INTR)) {
+                return Message::default();
+            }
+            let [signals, _] = &polled;
+            if !signals.revents().is_empty() && self.is_told_to_end() {
+                return Message::default();
+            }
+            match wire::receive(socket, RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => {}
+                received => return received.unwrap_or_default(),
+            }
+        }
+    }
+
     /// Takes the signals that have come; whether one of them asks to end.
     fn is_told_to_end(&self) -> bool {
         let mut record = [0_u8; 128];
@@ -356,27 +379,19 @@ impl Warden {
 
 /// Waits as pid 1: reaps whatever is orphaned; when the tool's main process ends, kills and reaps
 /// the rest, tells how it ended, and ends.
-fn bury(warden: &Warden, handoff: OwnedFd, tool: i32) -> ! {
-    let mut source = Source::Handoff(handoff);
+fn bury(warden: &Warden, status: &OwnedFd, tool: i32) -> ! {
     loop {
         let mut polled = [
             PollFd::new(&warden.signals, PollFlags::IN),
-            match &source {
-                Source::Handoff(socket) => PollFd::new(socket, PollFlags::IN),
-                // No event asked for: only the closing of the daemon's end is told.
-                Source::Status(status) => PollFd::new(status, PollFlags::empty()),
-            },
+            // No event asked for: only the closing of the daemon's end is told.
+            PollFd::new(status, PollFlags::empty()),
         ];
         match poll(&mut polled, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => warden.end(NOT_RUN),
         }
-        let [_, other] = &polled;
-        if !other.revents().is_empty() {
-            // The handoff is sent before anything runs, so that it is seen before the tool's end.
-            source = source.advance().unwrap_or_else(|| warden.end(NOT_RUN));
-        }
-        if warden.is_told_to_end() {
+        let [_, closing] = &polled;
+        if !closing.revents().is_empty() || warden.is_told_to_end() {
             warden.end(NOT_RUN);
         }
         while let Ok(Some((pid, ended))) = wait(WaitOptions::NOHANG) {
@@ -389,27 +404,8 @@ fn bury(warden: &Warden, handoff: OwnedFd, tool: i32) -> ! {
                 (None, None) => continue,
             };
             warden.end_all();
-            if let Source::Status(status) = &source {
-                wire::report(status, &report, &[]);
-            }
+            wire::report(status, &report, &[]);
             sys::exit_now(0);
         }
-    }
-}
-
-/// What pid 1 listens to beside exits.
-enum Source {
-    /// The tool's process, which has no request yet.
-    Handoff(OwnedFd),
-    /// The daemon.
-    Status(OwnedFd),
-}
-
-impl Source {
-    /// Takes the socket that was handed over; nothing when nobody asks for the call any more.
-    fn advance(self) -> Option<Self> {
-        let Self::Handoff(socket) = self else { return None };
-        let message = wire::receive(&socket, RecvFlags::DONTWAIT).ok()?;
-        message.descriptors.into_iter().next().map(Self::Status)
     }
 }

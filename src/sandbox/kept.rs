@@ -20,6 +20,7 @@ use rustix::{
         set_parent_process_death_signal,
     },
     system::sethostname,
+    thread::{CapabilitySet, remove_capability_from_bounding_set},
 };
 use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ use super::{
     child, fs_rules, mounts, net,
     plan::{PATH, Plan},
     programs,
-    sys::{self, Forked, Namespaces, SingleThread},
+    sys::{self, Forked, Namespaces, SingleThread, Stack},
     syscalls::{self, Sockets},
     wire::{self, AtStep, Failure, Message, Report, Wait},
     zygote::Shared,
@@ -63,6 +64,8 @@ pub(super) struct Common<'s> {
     pub(super) filter: BpfProgram,
     /// Where requests for calls come from.
     pub(super) requests: OwnedFd,
+    /// What a tool's process stands on until it has its program.
+    pub(super) stack: Stack,
 }
 
 /// Runs as pid 1 of fresh namespaces. Never returns. The lock is held until it is dead.
@@ -91,8 +94,8 @@ fn answer(shared: &Shared, message: Message, base: Result<mounts::Base, Failure>
     let Some(socket) = descriptors.next() else { return };
     match build(shared, open, descriptors.collect(), base, &socket) {
         Ok(built) => {
-            let Built { plan, rules, fence, filter } = built;
-            fork_calls(Common { shared, plan, rules, fence, filter, requests: socket })
+            let Built { plan, rules, fence, filter, stack } = built;
+            fork_calls(Common { shared, plan, rules, fence, filter, requests: socket, stack })
         }
         Err(failure) => wire::report(&socket, &Report::Failed(failure), &[]),
     }
@@ -103,6 +106,7 @@ struct Built {
     rules: OwnedFd,
     fence: Option<OwnedFd>,
     filter: BpfProgram,
+    stack: Stack,
 }
 
 fn build(
@@ -129,11 +133,12 @@ fn build(
     let doors = if has_doors { Some(net::open()?) } else { None };
     let rules = fs_rules::ruleset(&plan, needs.as_ref())?;
     let filter = syscalls::compile(sockets);
+    let stack = Stack::new().at("make a stack")?;
     let tmp = if plan.has_namespaces { Some(tmp()?) } else { None };
     let mut sent: Vec<_> = tmp.iter().map(AsFd::as_fd).collect();
     sent.extend(doors.iter().flat_map(net::Doors::descriptors));
     wire::report(socket, &Report::Ready, &sent);
-    Ok(Built { plan, rules, fence, filter })
+    Ok(Built { plan, rules, fence, filter, stack })
 }
 
 /// What no plan changes: ids, host name, the base of the view.
@@ -143,7 +148,22 @@ fn prepare(shared: &Shared) -> Result<mounts::Base, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).at("die with the helper")?;
     map_ids(shared)?;
     sethostname(b"sandbox").at("host name")?;
+    drop_bounding_set()?;
     mounts::prepare(&shared.view)
+}
+
+/// Gives up what a program with file capabilities could gain, here and in all calls. Capabilities
+/// that this process has stay.
+fn drop_bounding_set() -> Result<(), Failure> {
+    for number in 0..u64::BITS {
+        // The kernel knows fewer than 64; the first unknown one ends the list.
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+            Ok(()) => {}
+            Err(Errno::INVAL) => break,
+            Err(error) => return Err(Failure::new("drop the bounding set", error)),
+        }
+    }
+    Ok(())
 }
 
 /// As [`prepare`], without namespaces. It may be pid 1 of some all the same, which are then of no

@@ -105,6 +105,63 @@ pub(super) fn fork(_proof: &SingleThread) -> io::Result<Forked<i32>> {
     }
 }
 
+/// Bytes of a [`Stack`], and of the part below it that cannot be touched. Only touched pages exist.
+const STACK_BYTES: usize = 256 << 10;
+const GUARD_BYTES: usize = 64 << 10;
+
+/// Memory for a child that shares the rest of it; never given back.
+#[derive(Debug)]
+pub(super) struct Stack {
+    top: *mut libc::c_void,
+}
+
+impl Stack {
+    pub(super) fn new() -> io::Result<Self> {
+        let bytes = GUARD_BYTES + STACK_BYTES;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
+        // SAFETY: asks for new memory anywhere, which no other value refers to.
+        let lowest =
+            unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
+        if lowest == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let bottom = lowest.wrapping_byte_add(GUARD_BYTES);
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the range is whole pages of what was mapped above; both sizes are multiples of 64
+        // KiB, the largest page of any machine that we run on.
+        if unsafe { libc::mprotect(bottom, STACK_BYTES, access) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { top: bottom.wrapping_byte_add(STACK_BYTES) })
+    }
+}
+
+/// Starts a child that has this process's memory instead of a copy of it, and waits until it has
+/// executed a program or ended: `vfork(2)`, with a stack of its own, since a function cannot return
+/// twice here. `child` gives the exit code. It has its own descriptors, signals, limits and working
+/// directory; what it allocates and does not give back stays with this process.
+pub(super) fn fork_until_exec(
+    stack: &Stack,
+    _proof: &SingleThread,
+    child: &dyn Fn() -> i32,
+) -> io::Result<i32> {
+    extern "C" fn begin(child: *mut libc::c_void) -> i32 {
+        // SAFETY: points to the argument of `fork_until_exec`, whose frame waits for this process to
+        // end or to leave this memory, and which nobody else uses meanwhile. A panic cannot leave an
+        // `extern "C"` function: it ends this process.
+        let child = unsafe { &*child.cast::<&dyn Fn() -> i32>() };
+        exit_now(child())
+    }
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let argument = std::ptr::from_ref(&child).cast_mut().cast();
+    // SAFETY: `begin` fits the argument, which is only read. The stack is large enough, aligned, grows
+    // down, and is in use by this one child: no second thread exists (the proof), and this one is
+    // stopped until the child has another memory or is dead, so the two never touch anything at
+    // once. Memory is then as after a call of `child` that did not return.
+    let pid = unsafe { libc::clone(begin, stack.top, flags, argument) };
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
 /// Proof that the process had one thread when it was made; the helper starts none.
 #[derive(Debug)]
 pub(super) struct SingleThread(());
@@ -310,6 +367,11 @@ pub(super) fn ignore_child_exits() -> io::Result<()> {
     if old == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Lets every signal come.
+pub(super) fn unblock_signals() {
+    set_mask(libc::SIG_SETMASK, &empty_set());
+}
+
 /// Gives every signal its default action and unblocks all of them.
 pub(super) fn reset_signals() {
     for number in 1..=64 {
@@ -317,7 +379,7 @@ pub(super) fn reset_signals() {
         // two of the C library) are refused by the call, which is all right.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
-    set_mask(libc::SIG_SETMASK, &empty_set());
+    unblock_signals();
 }
 
 /// Blocks SIGCHLD and SIGTERM and returns a descriptor that becomes readable when a child ends or

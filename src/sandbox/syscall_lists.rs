@@ -358,6 +358,21 @@ pub(super) const ALLOWED: &[Group] = &[
     },
 ];
 
+/// What a sandbox is built with, beside `clone3`: refused to tools like the rest of [`REFUSED`], let
+/// through to the helper and what it builds.
+pub(super) const BUILDING: &[Call] = calls![
+    SYS_mount 165 40,
+    SYS_umount2 166 39,
+    SYS_pivot_root 155 41,
+    SYS_open_tree 428 428,
+    SYS_move_mount 429 429,
+    SYS_mount_setattr 442 442,
+    SYS_fsopen 430 430,
+    SYS_fsconfig 431 431,
+    SYS_fsmount 432 432,
+    SYS_sethostname 170 161,
+];
+
 /// What is refused by name.
 pub(super) const REFUSED: &[Refusal] = &[
     Refusal {
@@ -387,21 +402,16 @@ pub(super) const REFUSED: &[Refusal] = &[
         ],
     },
     Refusal {
+        reason: "another view of the file system: the sandbox is built with these, before a tool is",
+        calls: BUILDING,
+    },
+    Refusal {
         reason: "another view of the file system or another namespace",
         calls: calls![
-            SYS_mount 165 40,
-            SYS_umount2 166 39,
-            SYS_pivot_root 155 41,
             SYS_chroot 161 51,
             SYS_setns 308 268,
             SYS_unshare 272 97,
-            SYS_open_tree 428 428,
-            SYS_move_mount 429 429,
-            SYS_fsopen 430 430,
-            SYS_fsconfig 431 431,
-            SYS_fsmount 432 432,
             SYS_fspick 433 433,
-            SYS_mount_setattr 442 442,
             SYS_open_by_handle_at 304 265,
             SYS_name_to_handle_at 303 264,
             SYS_fanotify_init 300 262,
@@ -431,7 +441,6 @@ pub(super) const REFUSED: &[Refusal] = &[
             SYS_clock_adjtime 305 266,
             SYS_vhangup 153 58,
             SYS_personality 135 92,
-            SYS_sethostname 170 161,
             SYS_setdomainname 171 162,
         ],
     },

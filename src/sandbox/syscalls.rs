@@ -1,14 +1,20 @@
 //! Seccomp: the system calls that a tool may make.
 //!
 //! Invariants: what no list names answers ENOSYS, so that programs take their fallback; what is
-//! listed as refused answers EPERM and says why; another architecture or the x32 table kills. The
-//! program is compiled once, when the helper starts. It is the last net, not the boundary: names
-//! and networks are kept away by the namespaces and by Landlock.
+//! listed as refused answers EPERM and says why; another architecture or the x32 table kills. It is
+//! the last net, not the boundary: names and networks are kept away by the namespaces and by
+//! Landlock.
+//!
+//! The program comes in two parts, of which the kernel asks both and obeys the stricter: the long
+//! one holds the lists and is applied once, by the helper, to itself and all that comes of it; the
+//! short one takes away what a sandbox is built with, and is applied by each call. As one program
+//! it cost every call a third of a millisecond: the kernel compiles it, and tries it on each call
+//! that it could ever be asked about.
 
 use seccompiler::{BpfProgram, sock_filter};
 
 use super::{
-    syscall_lists::{ALLOWED, REFUSED},
+    syscall_lists::{ALLOWED, BUILDING, REFUSED},
     syscall_numbers::{
         Architecture, CLONE, CLONE3, Call, IOCTL, IOPRIO_SET, MEMFD_CREATE, NATIVE, PRLIMIT64,
         SCHED_SETAFFINITY, SCHED_SETATTR, SCHED_SETPARAM, SCHED_SETSCHEDULER, SETPRIORITY, SHMGET,
@@ -66,80 +72,44 @@ pub(super) enum Sockets {
     Internet,
 }
 
-/// Compiles the lists into a program for `seccomp(2)`.
-pub(super) fn compile(sockets: Sockets) -> BpfProgram {
-    compile_for(&NATIVE, sockets)
+/// Calls that are decided by their arguments, and `clone3`, which hides them.
+const BY_ARGUMENT: [Call; 6] = [CLONE3, CLONE, IOCTL, SOCKET, SOCKETPAIR, SHMGET];
+
+/// What the helper and everything that it starts may call: what a tool may, and what builds a
+/// sandbox.
+pub(super) fn base() -> BpfProgram {
+    base_for(&NATIVE)
 }
 
-/// As [`compile`], for any architecture.
-fn compile_for(architecture: &Architecture, sockets: Sockets) -> BpfProgram {
-    let mut p = Assembler { program: BpfProgram::new(), architecture };
-    // Another architecture's numbers mean other calls.
-    p.load(OFFSET_ARCH);
-    p.unless_equal(architecture.audit, RETURN_KILL);
-    p.load(OFFSET_NUMBER);
-    if let Some(first) = architecture.foreign_from {
-        p.when(JUMP_AT_LEAST, first, RETURN_KILL);
-    }
-    // `clone3` hides its flags behind a pointer; ENOSYS makes the C library use `clone`.
-    p.when_call(&CLONE3, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
-    p.when_call(
-        &CLONE,
-        &[
-            (LOAD, 0, 0, OFFSET_ARG0_LOW),
-            (JUMP_ANY_BIT, 0, 1, CLONE_REFUSED),
-            (RETURN, 0, 0, errno(libc::EPERM)),
-            (RETURN, 0, 0, RETURN_ALLOW),
-        ],
-    );
-    let [sti, linux] = TTY_REFUSED;
-    p.when_call(
-        &IOCTL,
-        &[
-            (LOAD, 0, 0, OFFSET_ARG1_LOW),
-            (JUMP_EQUAL, 1, 0, sti),
-            (JUMP_EQUAL, 0, 1, linux),
-            (RETURN, 0, 0, errno(libc::EPERM)),
-            (RETURN, 0, 0, RETURN_ALLOW),
-        ],
-    );
-    let no_family = errno(libc::EAFNOSUPPORT);
-    let unix_only = [
-        (LOAD, 0, 0, OFFSET_ARG0_LOW),
-        (JUMP_EQUAL, 0, 1, libc::AF_UNIX.cast_unsigned()),
-        (RETURN, 0, 0, RETURN_ALLOW),
-        (RETURN, 0, 0, no_family),
-    ];
-    p.when_call(&SOCKETPAIR, &unix_only);
-    match sockets {
-        Sockets::Pairs => p.when_call(&SOCKET, &[(RETURN, 0, 0, no_family)]),
-        Sockets::Unix => p.when_call(&SOCKET, &unix_only),
-        Sockets::Internet => p.when_call(&SOCKET, &internet()),
-    }
-    if sockets == Sockets::Pairs {
-        p.on_oneself();
-    }
-    // A file in memory belongs to no process that could be charged for it, and could be executed
-    // where files may not.
-    p.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
-    p.when_call(
-        &SHMGET,
-        &[
-            (LOAD, 0, 0, OFFSET_ARG1_HIGH),
-            (JUMP_EQUAL, 0, 2, 0),
-            (LOAD, 0, 0, OFFSET_ARG1_LOW),
-            (JUMP_AT_LEAST, 0, 1, SHARED_BYTES_MAX + 1),
-            (RETURN, 0, 0, errno(libc::EINVAL)),
-            (RETURN, 0, 0, RETURN_ALLOW),
-        ],
-    );
-    for call in ALLOWED.iter().flat_map(|g| g.calls) {
+fn base_for(architecture: &Architecture) -> BpfProgram {
+    let mut p = Assembler::new(architecture);
+    for call in BY_ARGUMENT.iter().chain(BUILDING) {
         p.when_call(call, &[(RETURN, 0, 0, RETURN_ALLOW)]);
     }
-    for call in REFUSED.iter().flat_map(|r| r.calls) {
+    p.lists();
+    p.program
+}
+
+/// What a tool may not call of [`base`].
+pub(super) fn compile(sockets: Sockets) -> BpfProgram {
+    rest_for(&NATIVE, sockets)
+}
+
+fn rest_for(architecture: &Architecture, sockets: Sockets) -> BpfProgram {
+    let mut p = Assembler::new(architecture);
+    p.by_argument(sockets);
+    for call in BUILDING {
         p.when_call(call, &[(RETURN, 0, 0, errno(libc::EPERM))]);
     }
-    p.emit(RETURN, 0, 0, errno(libc::ENOSYS));
+    p.emit(RETURN, 0, 0, RETURN_ALLOW);
+    p.program
+}
+
+/// Both parts as one program, which answers every call as they do together.
+fn whole_for(architecture: &Architecture, sockets: Sockets) -> BpfProgram {
+    let mut p = Assembler::new(architecture);
+    p.by_argument(sockets);
+    p.lists();
     p.program
 }
 
@@ -165,11 +135,11 @@ const fn internet() -> [(u16, u8, u8, u32); 15] {
     ]
 }
 
-/// The program of tools as `struct sock_filter` after `struct sock_filter` (linux/filter.h), as
+/// The program of tools, in one piece, as `struct sock_filter` after `struct sock_filter` (linux/filter.h), as
 /// other sandboxes take it (`bwrap --seccomp`): to look at it, and to compare like with like.
 pub fn seccomp_program() -> Vec<u8> {
     let mut bytes = Vec::new();
-    for step in compile(Sockets::Unix) {
+    for step in whole_for(&NATIVE, Sockets::Unix) {
         bytes.extend_from_slice(&step.code.to_ne_bytes());
         bytes.extend_from_slice(&[step.jt, step.jf]);
         bytes.extend_from_slice(&step.k.to_ne_bytes());
@@ -193,7 +163,87 @@ struct Assembler<'a> {
     architecture: &'a Architecture,
 }
 
-impl Assembler<'_> {
+impl<'a> Assembler<'a> {
+    /// Begins with what every program does first, and has loaded the call's number then.
+    fn new(architecture: &'a Architecture) -> Self {
+        let mut p = Self { program: BpfProgram::new(), architecture };
+        // Another architecture's numbers mean other calls.
+        p.load(OFFSET_ARCH);
+        p.unless_equal(architecture.audit, RETURN_KILL);
+        p.load(OFFSET_NUMBER);
+        if let Some(first) = architecture.foreign_from {
+            p.when(JUMP_AT_LEAST, first, RETURN_KILL);
+        }
+        p
+    }
+
+    /// Answers each call that a list names, and ends the program for all others.
+    fn lists(&mut self) {
+        // A file in memory belongs to no process that could be charged for it, and could be executed
+        // where files may not.
+        self.when_call(&MEMFD_CREATE, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
+        for call in ALLOWED.iter().flat_map(|g| g.calls) {
+            self.when_call(call, &[(RETURN, 0, 0, RETURN_ALLOW)]);
+        }
+        for call in REFUSED.iter().flat_map(|r| r.calls) {
+            self.when_call(call, &[(RETURN, 0, 0, errno(libc::EPERM))]);
+        }
+        self.emit(RETURN, 0, 0, errno(libc::ENOSYS));
+    }
+
+    /// Answers the calls whose arguments count.
+    fn by_argument(&mut self, sockets: Sockets) {
+        // `clone3` hides its flags behind a pointer; ENOSYS makes the C library use `clone`.
+        self.when_call(&CLONE3, &[(RETURN, 0, 0, errno(libc::ENOSYS))]);
+        self.when_call(
+            &CLONE,
+            &[
+                (LOAD, 0, 0, OFFSET_ARG0_LOW),
+                (JUMP_ANY_BIT, 0, 1, CLONE_REFUSED),
+                (RETURN, 0, 0, errno(libc::EPERM)),
+                (RETURN, 0, 0, RETURN_ALLOW),
+            ],
+        );
+        let [sti, linux] = TTY_REFUSED;
+        self.when_call(
+            &IOCTL,
+            &[
+                (LOAD, 0, 0, OFFSET_ARG1_LOW),
+                (JUMP_EQUAL, 1, 0, sti),
+                (JUMP_EQUAL, 0, 1, linux),
+                (RETURN, 0, 0, errno(libc::EPERM)),
+                (RETURN, 0, 0, RETURN_ALLOW),
+            ],
+        );
+        let no_family = errno(libc::EAFNOSUPPORT);
+        let unix_only = [
+            (LOAD, 0, 0, OFFSET_ARG0_LOW),
+            (JUMP_EQUAL, 0, 1, libc::AF_UNIX.cast_unsigned()),
+            (RETURN, 0, 0, RETURN_ALLOW),
+            (RETURN, 0, 0, no_family),
+        ];
+        self.when_call(&SOCKETPAIR, &unix_only);
+        match sockets {
+            Sockets::Pairs => {
+                self.when_call(&SOCKET, &[(RETURN, 0, 0, no_family)]);
+                self.on_oneself();
+            }
+            Sockets::Unix => self.when_call(&SOCKET, &unix_only),
+            Sockets::Internet => self.when_call(&SOCKET, &internet()),
+        }
+        self.when_call(
+            &SHMGET,
+            &[
+                (LOAD, 0, 0, OFFSET_ARG1_HIGH),
+                (JUMP_EQUAL, 0, 2, 0),
+                (LOAD, 0, 0, OFFSET_ARG1_LOW),
+                (JUMP_AT_LEAST, 0, 1, SHARED_BYTES_MAX + 1),
+                (RETURN, 0, 0, errno(libc::EINVAL)),
+                (RETURN, 0, 0, RETURN_ALLOW),
+            ],
+        );
+    }
+
     fn emit(&mut self, code: u16, jt: u8, jf: u8, k: u32) {
         self.program.push(sock_filter { code, jt, jf, k });
     }

@@ -47,7 +47,7 @@ const ARCHITECTURES: [Architecture; 2] = [X86_64, AARCH64];
 fn everywhere(call: &Call, args: [u64; 3]) -> u32 {
     let answers = ARCHITECTURES.map(|a| {
         verdict(
-            &compile_for(&a, Sockets::Unix),
+            &whole_for(&a, Sockets::Unix),
             a.audit,
             a.number(call).expect("a call of both"),
             args,
@@ -61,7 +61,7 @@ fn everywhere(call: &Call, args: [u64; 3]) -> u32 {
 fn every_listed_call_gets_its_lists_answer_and_every_other_is_unknown() {
     let special = [CLONE, CLONE3, IOCTL, MEMFD_CREATE, SHMGET, SOCKET, SOCKETPAIR];
     for architecture in ARCHITECTURES {
-        let program = compile_for(&architecture, Sockets::Unix);
+        let program = whole_for(&architecture, Sockets::Unix);
         assert!(program.len() < 4_096, "the kernel's bound");
         let listed = |number, calls: &[Call]| {
             calls.iter().any(|call| architecture.number(call) == Some(number))
@@ -79,6 +79,64 @@ fn every_listed_call_gets_its_lists_answer_and_every_other_is_unknown() {
             };
             let answer = verdict(&program, architecture.audit, number, [0; 3]);
             assert_eq!(answer, expected, "call {number} of {:#x}", architecture.audit);
+        }
+    }
+}
+
+/// What the kernel makes of two programs: the stricter action, of equal ones that of the program
+/// that was applied later.
+fn of_both(earlier: u32, later: u32) -> u32 {
+    let action = |answer: u32| (answer & 0xffff_0000).cast_signed();
+    if action(earlier) < action(later) { earlier } else { later }
+}
+
+#[test]
+fn the_two_parts_together_answer_as_the_whole_and_the_first_lets_a_sandbox_be_built() {
+    assert_eq!(of_both(errno(1), errno(2)), errno(2));
+    assert_eq!(of_both(errno(1), RETURN_ALLOW), errno(1));
+    assert_eq!(of_both(RETURN_ALLOW, errno(1)), errno(1));
+    assert_eq!(of_both(RETURN_KILL, errno(1)), RETURN_KILL);
+    let number = |n: i32| u64::from(n.cast_unsigned());
+    let first = [0, 1, 2, 10, 16, 4_711, number(libc::CLONE_NEWPID), number(libc::CLONE_PTRACE)];
+    let second = [0, 1, 2, 3, 4, 4_096, 4_097, 0x5412, 0x541C, 1 << 32, (1 << 32) + 56];
+    let third = [0, 6, 17, 262];
+    for architecture in ARCHITECTURES {
+        let base = base_for(&architecture);
+        let by_argument: Vec<_> = BY_ARGUMENT
+            .iter()
+            .chain(&[PRLIMIT64, SCHED_SETAFFINITY, SCHED_SETATTR, SCHED_SETPARAM])
+            .chain(&[SCHED_SETSCHEDULER, SETPRIORITY, IOPRIO_SET])
+            .filter_map(|call| architecture.number(call))
+            .collect();
+        for sockets in [Sockets::Pairs, Sockets::Unix, Sockets::Internet] {
+            let rest = rest_for(&architecture, sockets);
+            let whole = whole_for(&architecture, sockets);
+            assert!(rest.len() < 150, "it is applied by each call: {}", rest.len());
+            let same = |arch, call, args| {
+                let ask = |program| verdict(program, arch, call, args);
+                let together = of_both(ask(&base), ask(&rest));
+                assert_eq!(together, ask(&whole), "{call} {args:?} of {arch:#x}");
+            };
+            for call in (0..1_000).chain([0x4000_0001, u32::MAX]) {
+                for arch in [X86_64.audit, AARCH64.audit, 0x4000_0003] {
+                    same(arch, call, [0; 3]);
+                    same(arch, call, [u64::MAX; 3]);
+                }
+            }
+            for call in &by_argument {
+                for a in first {
+                    for b in second {
+                        for c in third {
+                            same(architecture.audit, *call, [a, b, c]);
+                        }
+                    }
+                }
+            }
+        }
+        for call in BUILDING.iter().chain([&CLONE3, &CLONE, &SOCKET]) {
+            let number = architecture.number(call).unwrap();
+            let args = [u64::MAX; 3];
+            assert_eq!(verdict(&base, architecture.audit, number, args), RETURN_ALLOW);
         }
     }
 }
@@ -123,14 +181,14 @@ fn aarch64_has_none_of_the_old_calls_and_every_modern_one() {
 #[test]
 fn x32_and_other_architectures_kill() {
     const X32_BIT: u32 = 0x4000_0000;
-    let program = compile_for(&X86_64, Sockets::Unix);
+    let program = whole_for(&X86_64, Sockets::Unix);
     assert_eq!(verdict(&program, X86_64.audit, X32_BIT | 1, [0; 3]), RETURN_KILL);
     assert_eq!(verdict(&program, X86_64.audit, 1, [0; 3]), RETURN_ALLOW);
     // i386, 32-bit ARM, and each other.
     for foreign in [0x4000_0003, 0x4000_0028, AARCH64.audit] {
         assert_eq!(verdict(&program, foreign, 1, [0; 3]), RETURN_KILL, "{foreign:#x}");
     }
-    let program = compile_for(&AARCH64, Sockets::Unix);
+    let program = whole_for(&AARCH64, Sockets::Unix);
     for foreign in [0x4000_0003, 0x4000_0028, X86_64.audit] {
         assert_eq!(verdict(&program, foreign, 64, [0; 3]), RETURN_KILL, "{foreign:#x}");
     }
@@ -167,7 +225,7 @@ fn with_listeners_tcp_and_udp_can_be_made_and_nothing_else() {
     let number = |n: i32| u64::from(n.cast_unsigned());
     let socket = |sockets, family: i32, kind: i32, protocol: i32| {
         let args = [number(family), number(kind), number(protocol)];
-        let program = compile_for(&X86_64, sockets);
+        let program = whole_for(&X86_64, sockets);
         verdict(&program, X86_64.audit, X86_64.number(&SOCKET).unwrap(), args)
     };
     let online = |family, kind, protocol| socket(Sockets::Internet, family, kind, protocol);
@@ -219,10 +277,9 @@ fn the_shipped_profile_lets_through_what_tools_may_call_and_what_builds_a_sandbo
     let by_argument = [CLONE, CLONE3, IOCTL, MEMFD_CREATE, SHMGET, SOCKET, SOCKETPAIR];
     assert_eq!(names(1), by_argument.iter().map(plain).collect::<Vec<_>>());
     // The rest is refused to tools by name.
-    let refused: Vec<String> = REFUSED.iter().flat_map(|r| r.calls).map(plain).collect();
-    for name in names(2) {
-        assert!(refused.contains(&name), "{name}");
-    }
+    assert_eq!(names(2), BUILDING.iter().map(plain).collect::<Vec<_>>());
+    let refused: Vec<&str> = REFUSED.iter().flat_map(|r| r.calls).map(|call| call.name).collect();
+    assert!(BUILDING.iter().all(|call| refused.contains(&call.name)));
     assert_eq!(profile["syscalls"].as_array().unwrap().len(), 3);
 }
 
@@ -238,7 +295,7 @@ fn shared_memory_comes_in_small_pieces_only() {
 #[test]
 fn where_other_processes_can_be_named_only_oneself_may_be_changed() {
     for architecture in ARCHITECTURES {
-        let program = compile_for(&architecture, Sockets::Pairs);
+        let program = whole_for(&architecture, Sockets::Pairs);
         let answer = |call: &Call, args| {
             verdict(&program, architecture.audit, architecture.number(call).unwrap(), args)
         };
@@ -255,7 +312,7 @@ fn where_other_processes_can_be_named_only_oneself_may_be_changed() {
             assert_eq!(answer(&call, [2, 0, 0]), refused, "{}: of a group or user", call.name);
         }
         // With namespaces of their own, tools may do as they like among themselves.
-        let free = compile_for(&architecture, Sockets::Unix);
+        let free = whole_for(&architecture, Sockets::Unix);
         let number = architecture.number(&PRLIMIT64).unwrap();
         assert_eq!(verdict(&free, architecture.audit, number, [4711, 7, 0]), RETURN_ALLOW);
     }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: one thread; an empty environment; nothing in its arguments but the marker; no
 //! descriptor but its socket and the lock. It reads no content of a request: it clones, and the
-//! clone waits for the next request by itself. It ends when the daemon's end of the socket closes,
+//! clone waits for the next request by itself. It calls the kernel for what builds a sandbox and for
+//! what tools may do, and for nothing else. It ends when the daemon's end of the socket closes,
 //! and its sandboxes end with it.
 
 use std::{
@@ -15,6 +16,7 @@ use super::{
     kept::{self, Born},
     mounts::View,
     sys::{self, Forked, Namespaces, SingleThread},
+    syscalls,
     wire::{self, AtStep, Failure, Message, Report, Wait},
 };
 use rustix::{
@@ -97,7 +99,11 @@ fn serve(daemon: OwnedFd) -> Result<(), Failure> {
     setsid().at("own session")?;
     become_unprivileged()?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("not dumpable")?;
+    // What a tool will find: no action but the default one is set after this, except for exits.
+    sys::reset_signals();
     sys::ignore_child_exits().at("ignore exits")?;
+    // Inherited by everything that comes of it; a call adds what a tool may not do beyond.
+    syscalls::apply(&syscalls::base())?;
     let shared =
         Shared { view: View::new(), alone, uid: getuid().as_raw(), gid: getgid().as_raw() };
     fork_sandboxes(&shared, daemon, lock);

@@ -246,16 +246,6 @@ impl Reader {
         EgressRules { conn: &mut self.conn }
     }
 
-    /// Versions of the policy, and which one is in force.
-    pub fn policies(&mut self) -> Policies<'_> {
-        Policies { conn: &mut self.conn }
-    }
-
-    /// What policy decided.
-    pub fn decisions(&mut self) -> Decisions<'_> {
-        Decisions { conn: &mut self.conn }
-    }
-
     /// Who may act.
     pub fn principals(&mut self) -> Principals<'_> {
         Principals { conn: &mut self.conn }
@@ -274,6 +264,16 @@ impl Reader {
     /// Requests for such links.
     pub fn pairings(&mut self) -> Pairings<'_> {
         Pairings { conn: &mut self.conn }
+    }
+
+    /// Versions of the policy, and which one is in force.
+    pub fn policies(&mut self) -> Policies<'_> {
+        Policies { conn: &mut self.conn }
+    }
+
+    /// What policy decided.
+    pub fn decisions(&mut self) -> Decisions<'_> {
+        Decisions { conn: &mut self.conn }
     }
 
     /// The audit trail.

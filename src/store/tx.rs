@@ -200,16 +200,6 @@ impl Tx {
         EgressRules { conn: &mut self.conn }
     }
 
-    /// Versions of the policy, and which one is in force.
-    pub const fn policies(&mut self) -> Policies<'_> {
-        Policies { conn: &mut self.conn }
-    }
-
-    /// What policy decided; rows of this group are not there yet.
-    pub const fn decisions(&mut self) -> Decisions<'_> {
-        Decisions { conn: &mut self.conn }
-    }
-
     /// Who may act.
     pub const fn principals(&mut self) -> Principals<'_> {
         Principals { conn: &mut self.conn }
@@ -233,6 +223,16 @@ impl Tx {
     /// What narrows runs.
     pub const fn run_scopes(&mut self) -> RunScopes<'_> {
         RunScopes { conn: &mut self.conn }
+    }
+
+    /// Versions of the policy, and which one is in force.
+    pub const fn policies(&mut self) -> Policies<'_> {
+        Policies { conn: &mut self.conn }
+    }
+
+    /// What policy decided; rows of this group are not there yet.
+    pub const fn decisions(&mut self) -> Decisions<'_> {
+        Decisions { conn: &mut self.conn }
     }
 
     /// Answers that a repeated request gets again.

@@ -379,8 +379,9 @@ async fn several_are_answered_at_once_each_on_its_own() {
         daemon.wait_for(run, &["succeeded"]).await;
     }
     assert_eq!(workspace_text(&daemon, "careful", "ran.log"), "ran\nran\n");
-    let none = daemon.post("/api/v1/approvals/decisions", &json!({"ids": [], "decision": "deny"}));
-    assert_eq!(none.await.status.as_u16(), 422);
+    let none = json!({"ids": [], "decision": "deny"});
+    let none = daemon.post("/api/v1/approvals/decisions", &none).await;
+    assert_eq!(none.status.as_u16(), 422);
     let low = daemon.call(Method::POST, "/api/v1/approvals/decisions", ALICE, Some(&body)).await;
     assert_eq!(low.unwrap().status.as_u16(), 403);
 }

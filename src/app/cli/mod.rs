@@ -15,6 +15,8 @@ mod health;
 mod init;
 pub(crate) mod out;
 mod patterns;
+mod policy_live;
+mod policy_words;
 mod render;
 mod runs;
 
@@ -133,6 +135,7 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
         Command::Egress(command) => client(egress::egress(&context, command)),
+        Command::Policy(command) => client(policy_live::policy(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

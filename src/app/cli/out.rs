@@ -33,6 +33,13 @@ pub(crate) fn note(text: impl Display) {
     writeln!(io::stderr().lock(), "{text}").unwrap_or_default();
 }
 
+/// Shows how far something is, in the one last line of standard error, which must be a terminal.
+/// Nothing takes the line away.
+pub(crate) fn progress(text: impl Display) {
+    let mut errors = io::stderr().lock();
+    write!(errors, "\r\x1b[2K{text}").and_then(|()| errors.flush()).unwrap_or_default();
+}
+
 /// Colours, on a terminal that wants them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paint(bool);

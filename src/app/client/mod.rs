@@ -153,10 +153,28 @@ impl Client {
         path: &str,
         body: &Value,
     ) -> Result<T, ClientError> {
+        self.command(reqwest::Method::POST, path, body).await
+    }
+
+    /// `PUT path`, safe to repeat as well.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
+        self.command(reqwest::Method::PUT, path, body).await
+    }
+
+    async fn command<T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
         let mut random = [0_u8; 16];
         getrandom::fill(&mut random).map_err(|e| ClientError::Protocol(e.to_string()))?;
         let key = data_encoding::HEXLOWER.encode(&random);
-        let request = self.request(reqwest::Method::POST, path);
+        let request = self.request(method, path);
         self.answer(request.header("idempotency-key", key).json(body)).await
     }
 

@@ -152,6 +152,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("egress.secrets.*.port", "", Kind::Int, "443"),
     key("egress.secrets.*.path_prefix", "", Kind::Text, "/"),
     key("egress.secrets.*.plain_http", "", Kind::Bool, "false"),
+    key("policy.file", "POLICY_FILE", Kind::Text, ""),
     key("log.level", "LOG_LEVEL", Kind::Text, "info"),
     key("log.format", "LOG_FORMAT", Kind::Text, "auto"),
     key("log.file", "LOG_FILE", Kind::Text, ""),

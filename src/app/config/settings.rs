@@ -1,10 +1,13 @@
 //! The settings as types: what the rest of `app` builds the daemon from.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration,
+};
 
 use rustls::pki_types::CertificateDer;
 
 use crate::{
+    auth::policy::Policy,
     domain::{AgentDef, Confinement, HostName, Role, Secret},
     egress,
     llm::ModelOptions,
@@ -189,6 +192,8 @@ pub(crate) struct Settings {
     /// How long a kept sandbox may be idle before it goes.
     pub(crate) session_idle: Duration,
     pub(crate) egress: Egress,
+    /// The policy of the file, read; none where no file is named.
+    pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) log_level: String,
     pub(crate) log_style: LogStyle,
     pub(crate) log_file: Option<PathBuf>,

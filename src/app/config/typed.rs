@@ -1,6 +1,7 @@
 //! Turns the values in force into [`Settings`], naming the place of every one that does not fit.
 
 mod egress;
+mod policy;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,6 +65,7 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         sessions_max: r.size("sandbox.sessions_max"),
         session_idle: Duration::from_secs(r.int("sandbox.session_idle_secs")),
         egress: r.egress(),
+        policy: r.policy(),
         log_level: r.text("log.level"),
         log_style: r.choice("log.format").unwrap_or(LogStyle::Auto),
         log_file: r.some("log.file").map(PathBuf::from),

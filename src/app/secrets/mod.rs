@@ -3,4 +3,4 @@
 
 mod permission;
 
-pub(super) use self::permission::keyring;
+pub(super) use self::permission::{Keyring, keyring};

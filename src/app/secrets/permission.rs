@@ -57,7 +57,10 @@ pub(crate) fn keyring(settings: &Settings, redactor: &Redactor) -> Result<Keyrin
     };
     let keys = |secret: &Secret<String>| Keys::new(secret).map_err(fault);
     let previous = secrets.map(keys).collect::<Result<_, _>>()?;
-    Ok(Keyring { current: keys(current)?, previous })
+    let keyring = Keyring { current: keys(current)?, previous };
+    let ids: Vec<_> = keyring.all(Purpose::Sealing).iter().map(Key::id).collect();
+    tracing::info!(?ids, "keys that open stored secrets; the first one seals");
+    Ok(keyring)
 }
 
 fn generate(settings: &Settings) -> Result<Secret<String>, Failure> {

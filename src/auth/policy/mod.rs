@@ -9,24 +9,29 @@
 
 mod builtin;
 mod command;
+mod decide;
 mod explain;
+mod globs;
+mod index;
+mod language;
 mod network;
 mod path;
+mod patterns;
+#[expect(clippy::module_inception, reason = "the policy is the noun of this module")]
+mod policy;
 mod question;
-mod rules;
+mod rule;
 mod verdict;
 
 pub use builtin::required_role;
+pub use decide::decide;
 pub use explain::{Explanation, Step, StepOutcome, explain};
+pub use language::{PolicyError, Problem};
 pub use network::{OFFLINE, texts};
+pub use patterns::{Usual, usual};
+pub use policy::Policy;
 pub use question::{Question, Recorded};
-pub use rules::{Policy, PolicyError, Problem};
 pub use verdict::{Layer, Outcome, RuleName, Verdict};
-
-/// Decides one call of an agent.
-pub fn decide(_policy: &Policy, question: &Question<'_>) -> Verdict {
-    builtin::judge(question, builtin::Said::default())
-}
 
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,7 @@ pub(super) fn place(workspace: &Path, rules: &[PathRule], path: &str) -> Place {
 
 /// The path without `.`, `..` and doubled slashes; `None` when it is relative or climbs above the
 /// root. Climbing above the root is harmless to a kernel but never an honest request.
-fn resolved(path: &Path) -> Option<PathBuf> {
+pub(super) fn resolved(path: &Path) -> Option<PathBuf> {
     if !path.is_absolute() {
         return None;
     }

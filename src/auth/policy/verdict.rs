@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::domain::policy::Outcome;
 use crate::domain::{Grant, Risk, Role};
 
 /// What policy says about one call.
@@ -74,38 +75,6 @@ impl Verdict {
                 *layer
             }
         }
-    }
-}
-
-/// A verdict, or what a rule asks for, in one word. The stricter is the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It may run.
-    Allow,
-    /// A person is asked.
-    Ask,
-    /// It may not run.
-    Deny,
-}
-
-impl Outcome {
-    /// Every outcome, least strict first.
-    pub const ALL: [Self; 3] = [Self::Allow, Self::Ask, Self::Deny];
-
-    /// The name in the language, on the wire and in the store.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Ask => "ask",
-            Self::Deny => "deny",
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

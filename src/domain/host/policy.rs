@@ -163,7 +163,7 @@ impl HostPolicy {
 
     /// Decides about one destination.
     pub fn decide(&self, to: &Destination<'_>) -> HostVerdict<'_> {
-        if let Some(rule) = self.deny.iter().find(|rule| is_denied_by(rule, to)) {
+        if let Some(rule) = self.deny.iter().find(|rule| rule.denies(to)) {
             return HostVerdict::Deny(HostDenial::Denied { rule: rule.to_string() });
         }
         let mut nearest = None;
@@ -236,13 +236,25 @@ fn has_port(deny: &HostRule, port: u16) -> bool {
     deny.port.is_none_or(|own| own == port)
 }
 
-fn is_denied_by(rule: &HostRule, to: &Destination<'_>) -> bool {
-    let is_meant = rule.host.denies(to.host) && has_port(rule, to.port);
-    // Some servers take methods in any case; an allowing rule does not.
-    let method = to.method.map(str::to_ascii_uppercase);
-    let to = Destination { method: method.as_deref(), ..*to };
-    // What cannot be seen or is ambiguous could be what the rule forbids.
-    is_meant && !matches!(fit(rule, &to), Fit::Method | Fit::Path)
+impl HostRule {
+    /// Whether the rule, among those that deny, is about this destination. A rule without a port
+    /// means every port; what cannot be seen or is ambiguous could be what it forbids.
+    pub fn denies(&self, to: &Destination<'_>) -> bool {
+        if !self.host.denies(to.host) || !has_port(self, to.port) {
+            return false;
+        }
+        // Some servers take methods in any case; an allowing rule does not.
+        let method = to.method.map(str::to_ascii_uppercase);
+        let to = Destination { method: method.as_deref(), ..*to };
+        !matches!(fit(self, &to), Fit::Method | Fit::Path)
+    }
+
+    /// Whether the rule, among those that allow, lets this destination through.
+    pub fn allows(&self, to: &Destination<'_>) -> bool {
+        self.host.allows(to.host)
+            && self.allowed_port() == to.port
+            && matches!(fit(self, to), Fit::Yes)
+    }
 }
 
 fn fit(rule: &HostRule, to: &Destination<'_>) -> Fit {

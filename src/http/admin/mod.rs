@@ -5,6 +5,7 @@
 //! anywhere else. This part and `http::api` never import each other.
 
 mod egress;
+mod policy;
 mod sandbox;
 pub mod schema;
 
@@ -50,6 +51,14 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/admin/v1/egress/domains"),
     (Method::DELETE, "/admin/v1/egress/domains/{id}"),
     (Method::POST, "/admin/v1/egress/test"),
+    (Method::GET, "/admin/v1/policy"),
+    (Method::PUT, "/admin/v1/policy"),
+    (Method::POST, "/admin/v1/policy/activate"),
+    (Method::POST, "/admin/v1/policy/explain"),
+    (Method::POST, "/admin/v1/policy/replay"),
+    (Method::POST, "/admin/v1/policy/validate"),
+    (Method::GET, "/admin/v1/policy/versions"),
+    (Method::GET, "/admin/v1/policy/versions/{id}"),
     (Method::GET, "/admin/v1/sandbox"),
 ];
 
@@ -95,6 +104,13 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(egress::list, egress::add))
         .routes(routes!(egress::remove))
         .routes(routes!(egress::test))
+        .routes(routes!(policy::show, policy::put))
+        .routes(routes!(policy::activate))
+        .routes(routes!(policy::explain))
+        .routes(routes!(policy::replay))
+        .routes(routes!(policy::validate))
+        .routes(routes!(policy::versions))
+        .routes(routes!(policy::version))
         .routes(routes!(sandbox::show))
 }
 

@@ -2,6 +2,8 @@
 //! type that is really written.
 #![expect(missing_docs, reason = "the types of the orchestrator say what each field means")]
 
+pub mod policy;
+
 use utoipa::ToSchema;
 
 pub use crate::http::kit::schema::Problem;

@@ -72,3 +72,127 @@ fn the_documented_shapes_are_what_is_written() {
     };
     assert_eq!(written(json!(answer)), documented("EgressAnswer"));
 }
+
+#[test]
+fn the_documented_shapes_of_policy_are_what_is_written() {
+    use crate::{
+        auth::policy::{Explanation, Layer, Outcome, Step, StepOutcome},
+        domain::{PolicyActivation, PolicyInfo, PolicyOrigin, PolicyVersion, Timestamp, ToolName},
+        orchestrator::{
+            Difference, Judged, PastApproval, PastCall, PastDecision, PolicyChange, PolicyEntry,
+            PolicyView, ReplayCounts, ReplayPage,
+        },
+    };
+    let document: Value = serde_json::from_str(&openapi().to_json().unwrap()).unwrap();
+    let check = |name: &str, value: Value| {
+        let pointer = format!("/components/schemas/{name}/properties");
+        let properties = document.pointer(&pointer).unwrap_or_else(|| panic!("{name} is missing"));
+        let documented: BTreeSet<_> = properties.as_object().unwrap().keys().collect();
+        let written: BTreeSet<_> = value.as_object().unwrap().keys().collect();
+        assert_eq!(written, documented, "{name}");
+    };
+    let at = Timestamp::from_micros(0);
+    let version: PolicyVersion = "a".repeat(64).parse().unwrap();
+    let info = PolicyInfo {
+        n: 1,
+        version: version.clone(),
+        note: None,
+        created_at: at,
+        created_by: "system".to_owned(),
+    };
+    let activation = PolicyActivation {
+        n: 1,
+        version: version.clone(),
+        origin: PolicyOrigin::File,
+        at,
+        done_by: "system".to_owned(),
+        note: None,
+    };
+    check("PolicyActivation", json!(activation));
+    check("PolicyEntry", json!(PolicyEntry { info: info.clone(), active: true }));
+    check("Policy", json!(PolicyView { info, in_force: None, source: String::new() }));
+    let change = PolicyChange {
+        version: version.clone(),
+        stored: true,
+        before: None,
+        active: None,
+        activation: None,
+    };
+    check("PolicyChange", json!(change));
+    let step = Step {
+        layer: Layer::Rules,
+        rule: "r".into(),
+        outcome: StepOutcome::Ask,
+        why: String::new(),
+        decided: true,
+    };
+    check("PolicyStep", json!(step));
+    let explanation = Explanation {
+        verdict: Outcome::Ask,
+        rule: "r".into(),
+        layer: Layer::Rules,
+        reasons: Vec::new(),
+        risk: Some(crate::domain::Risk::High),
+        required_role: Some(crate::domain::Role::Admin),
+        quorum: Some(1),
+        policy_version: version.to_string(),
+        steps: vec![step],
+        change: String::new(),
+    };
+    check("PolicyExplanation", json!(explanation));
+    let decision = PastDecision {
+        after_event: 1,
+        at,
+        verdict: Outcome::Deny,
+        rule: String::new(),
+        layer: String::new(),
+        policy_version: version.clone(),
+    };
+    check("PastDecision", json!(decision));
+    let approval = PastApproval {
+        id: "apr_01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+        state: crate::domain::ApprovalState::Denied,
+        decisions: Vec::new(),
+    };
+    check("PastApproval", json!(approval));
+    let (call_id, run_id) = (
+        "call_01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+        "run_01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+    );
+    let agent: crate::domain::AgentName = "a".parse().unwrap();
+    let past = PastCall {
+        call_id,
+        run_id,
+        agent: agent.clone(),
+        decisions: Vec::new(),
+        approvals: Vec::new(),
+    };
+    check("PastCall", json!(past));
+    let judged = Judged {
+        verdict: Outcome::Allow,
+        rule: String::new(),
+        layer: String::new(),
+        policy_version: version.clone(),
+    };
+    check("Judged", json!(judged));
+    let difference = Difference {
+        call_id,
+        run_id,
+        at,
+        agent,
+        tool: ToolName::Exec,
+        call: String::new(),
+        before: judged.clone(),
+        after: judged,
+    };
+    check("Difference", json!(difference));
+    check("ReplayCounts", json!(ReplayCounts::default()));
+    let page = ReplayPage {
+        policy_version: version,
+        counts: ReplayCounts::default(),
+        items: Vec::new(),
+        next_cursor: None,
+        total: None,
+    };
+    check("ReplayPage", json!(page));
+}

@@ -52,6 +52,7 @@ codes! {
     NO_PATTERN = "approval.pattern_not_found" NOT_FOUND "There is no such pattern";
     NO_CONVERSATION = "conversation.not_found" NOT_FOUND "There is no such conversation";
     NO_EGRESS_RULE = "egress.not_found" NOT_FOUND "There is no such egress rule";
+    NO_POLICY = "policy.not_found" NOT_FOUND "There is no such policy version, or no such decision";
     NOT_FOUND = "resource.not_found" NOT_FOUND "It does not exist";
     METHOD = "route.method_not_allowed" METHOD_NOT_ALLOWED "This path does not have that method";
     SLOW = "request.too_slow" REQUEST_TIMEOUT "The request took too long to arrive";
@@ -60,6 +61,7 @@ codes! {
     TOO_LARGE = "request.too_large" PAYLOAD_TOO_LARGE "The body is too large";
     MEDIA_TYPE = "request.media_type" UNSUPPORTED_MEDIA_TYPE "The body must be JSON";
     INVALID = "request.invalid" UNPROCESSABLE_ENTITY "A field is not valid";
+    POLICY_WRONG = "policy.invalid" UNPROCESSABLE_ENTITY "The policy's text is wrong";
     UNKNOWN_AGENT = "agent.unknown" UNPROCESSABLE_ENTITY "There is no such agent";
     MISMATCH = "idempotency.mismatch" UNPROCESSABLE_ENTITY
         "The Idempotency-Key was used for a different request";

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::domain::{
-    PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, Ruling, ToolCallId,
+    PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, ToolCallId,
+    policy::Outcome,
 };
 
 fn version(digit: char) -> PolicyVersion {
@@ -111,7 +112,7 @@ fn decision(ids: &IdSource, secs: i64, n: u64) -> PolicyDecision {
         at: at(secs),
         agent: "default".parse().unwrap(),
         policy_version: version('a'),
-        verdict: Ruling::Ask,
+        verdict: Outcome::Ask,
         rule: "shell.ask".to_owned(),
         layer: "builtin".to_owned(),
         question: json!({"argv": ["curl", "-u", "me:sk-secret-0123456789"]}).to_string(),
@@ -142,7 +143,7 @@ async fn decisions_are_read_in_order_a_page_at_a_time_and_hold_no_secret() {
     f.redactor.register("sk-secret-0123456789");
     let mut made: Vec<PolicyDecision> = (0..40).map(|s| decision(&f.ids, s, 3)).collect();
     // The last call was decided twice.
-    made.push(PolicyDecision { n: 7, verdict: Ruling::Allow, ..made[39].clone() });
+    made.push(PolicyDecision { n: 7, verdict: Outcome::Allow, ..made[39].clone() });
     record(&f, made[..20].to_vec(), false).await;
     record(&f, vec![decision(&f.ids, 50, 1)], true).await;
     record(&f, made[20..].to_vec(), false).await;

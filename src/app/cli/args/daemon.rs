@@ -17,7 +17,7 @@ pub(crate) struct Doctor {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Stops on Ctrl-C or SIGTERM after finishing the current steps; a second one drops them.
-SIGHUP reloads the log level, the secrets and the hosts that agents may reach.
+SIGHUP reloads the log level, the secrets, the policy and the hosts that agents may reach.
 
 Examples:
   agent-runtime serve

@@ -6,6 +6,7 @@ mod audit;
 mod config;
 mod daemon;
 mod egress;
+mod policy;
 mod runs;
 
 use std::path::PathBuf;
@@ -19,6 +20,9 @@ pub(crate) use audit::Audit;
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
 pub(crate) use egress::{Egress, EgressAdd, EgressList, EgressRemove, EgressTest};
+pub(crate) use policy::{
+    Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
+};
 pub(crate) use runs::{List, Run, Submit};
 
 const EXAMPLES: &str = "\
@@ -32,7 +36,8 @@ Client commands (chat, run, approval, health) find the daemon by AGENT_RUNTIME_U
 AGENT_RUNTIME_TOKEN or AGENT_RUNTIME_TOKEN_FILE; without them they use the address and the
 generated token in the data directory, so on the daemon's own machine nothing needs copying.
 
-`egress` changes the daemon itself: it speaks to <data_dir>/admin.sock, as the daemon's user or root.
+`egress` and `policy` change the daemon itself: they speak to <data_dir>/admin.sock, as the daemon's
+user or root.
 
 Exit codes: 0 done; 1 it failed, or the run did; 2 wrong usage or configuration; 3 no daemon
 answers, or it does not accept the token.";
@@ -74,6 +79,9 @@ pub(super) enum Command {
     /// See, change and test which machines agents may reach
     #[command(subcommand)]
     Egress(Egress),
+    /// See, change, explain and replay the policy that decides tool calls
+    #[command(subcommand)]
+    Policy(Policy),
     /// Show the settings in force, or check them
     #[command(subcommand)]
     Config(Config),

@@ -1,3 +1,9 @@
+mod document;
+mod engine;
+mod hosts;
+mod language;
+mod properties;
+
 use std::{
     borrow::Cow,
     path::{Component, Path, PathBuf},
@@ -68,6 +74,18 @@ pub(super) fn decide_with(
     super::decide(&Policy::builtin(), &question(agent, hosts, facts, tainted))
 }
 
+/// A policy that is known to be right.
+pub(super) fn policy(text: &str) -> Policy {
+    Policy::parse(&format!("version = 1\n{text}")).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// What a policy says to a member of a clean run: the outcome and the rule.
+pub(super) fn says(policy: &Policy, agent: &AgentDef, facts: &CallFacts) -> (Outcome, String) {
+    let hosts = Arc::new(agent.hosts.clone());
+    let verdict = super::decide(policy, &question(agent, &hosts, facts, false));
+    (verdict.outcome(), verdict.rule().to_string())
+}
+
 /// A member's question.
 pub(super) fn question<'a>(
     agent: &'a AgentDef,
@@ -96,7 +114,7 @@ pub(super) fn exec(argv: &[&str]) -> CallFacts {
     CallFacts { argv: argv.iter().map(|&a| a.to_owned()).collect(), ..facts(ToolName::Exec) }
 }
 
-fn file(tool: ToolName, path: &str) -> CallFacts {
+pub(super) fn file(tool: ToolName, path: &str) -> CallFacts {
     let is_write = matches!(tool, ToolName::WriteFile | ToolName::EditFile);
     CallFacts { paths: vec![PathUse { path: path.to_owned(), is_write }], ..facts(tool) }
 }
