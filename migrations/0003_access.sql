@@ -131,22 +131,24 @@ CREATE TABLE approval_patterns (
 );
 CREATE INDEX approval_patterns_of_agent ON approval_patterns (agent, tool, id);
 
--- What agents may do in their runs and calls. `token` is the signed text without its signature key.
+-- What agents may do in their runs and calls. `token` is the signed text, of no use without the
+-- daemon. `revoked_for` says whether a person took it away, or a lockdown did. An id begins with its
+-- time, so the key is also the order in which rows grow old.
 CREATE TABLE capabilities (
-    id         TEXT PRIMARY KEY,
-    parent_id  TEXT,
-    run_id     TEXT   NOT NULL,
-    agent      TEXT   NOT NULL,
-    token      TEXT   NOT NULL,
-    issued_at  BIGINT NOT NULL,
-    expires_at BIGINT NOT NULL,
-    revoked_at BIGINT,
-    revoked_by TEXT,
-    reason     TEXT
+    id          TEXT PRIMARY KEY,
+    parent_id   TEXT,
+    run_id      TEXT   NOT NULL,
+    call_id     TEXT,
+    agent       TEXT   NOT NULL,
+    token       TEXT   NOT NULL,
+    issued_at   BIGINT NOT NULL,
+    expires_at  BIGINT NOT NULL,
+    revoked_at  BIGINT,
+    revoked_by  TEXT,
+    revoked_for TEXT,
+    reason      TEXT
 );
 CREATE INDEX capabilities_of_run ON capabilities (run_id, id);
-CREATE INDEX capabilities_of_parent ON capabilities (parent_id) WHERE parent_id IS NOT NULL;
-CREATE INDEX capabilities_live ON capabilities (expires_at) WHERE revoked_at IS NULL;
 
 -- What was used of each budget in each period, and what is held for calls under way.
 CREATE TABLE budget_use (

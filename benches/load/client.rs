@@ -56,6 +56,13 @@ impl Client {
         self.send(request.as_bytes()).await
     }
 
+    /// Starts a run; its id.
+    pub(crate) async fn start(&mut self, script: &str) -> anyhow::Result<String> {
+        let answer = self.post("/api/v1/runs", &body(script)).await?;
+        let run = answer.json()?;
+        run["id"].as_str().map(str::to_owned).with_context(|| format!("no run: {}", answer.body))
+    }
+
     /// Starts a run and waits until it has settled.
     pub(crate) async fn run(&mut self, script: &str) -> anyhow::Result<Answer> {
         self.post("/api/v1/runs?wait=30", &body(script)).await

@@ -57,12 +57,17 @@ pub(crate) struct Used {
 impl Daemon {
     /// A directory and a configuration; nothing runs yet.
     pub(crate) fn prepare(fake: &Fake) -> anyhow::Result<Self> {
+        Self::prepare_with(fake, "")
+    }
+
+    /// The same with more configuration at the end.
+    pub(crate) fn prepare_with(fake: &Fake, more: &str) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("art-bench-").tempdir()?;
         let config = format!(
             "[auth]\ntoken = \"{TOKEN}\"\n[llm]\nprovider = \"openai\"\nbase_url = \"{}\"\n\
              model = \"fake\"\napi_key = \"sk-bench-0123456789\"\ntimeout_secs = 60\n\
              [agents.bench]\nsystem_prompt = \"bench\"\ntools = [\"read_file\", \"exec\"]\n\
-             allowed_commands = [\"*\"]\n",
+             allowed_commands = [\"*\"]\n{more}",
             fake.url()
         );
         let mut file = fs::OpenOptions::new()

@@ -2,7 +2,7 @@
 //! thread of its own, as cheap as can be, so that what is measured is the daemon.
 //!
 //! The script stands in the user's message: `script:answer`, `script:file`, `script:exec`,
-//! `script:hang`, `script:tick:COUNT:MILLIS`.
+//! `script:hang`, `script:tick:COUNT:MILLIS`, `script:write:NAME`.
 
 use std::{
     net::SocketAddr,
@@ -144,6 +144,12 @@ fn answer(request: &[u8]) -> Answer {
         "hang" => Answer::Never,
         "file" if results == 0 => Answer::Now(call("read_file", r#"{\"path\":\"note.txt\"}"#)),
         "exec" if results == 0 => Answer::Now(call("exec", r#"{\"argv\":[\"/bin/true\"]}"#)),
+        "write" if results == 0 => {
+            let name = words.next().unwrap_or_default();
+            let script = format!("while :; do echo . >> mark-{name}; sleep 0.005; done");
+            let args = format!(r#"{{\"argv\":[\"/bin/sh\",\"-c\",\"{script}\"]}}"#);
+            Answer::Now(call("exec", &args))
+        }
         "tick" => {
             let mut number = || words.next().and_then(|w| w.parse().ok()).unwrap_or(0_u64);
             let (count, wait) = (number(), Duration::from_millis(number()));

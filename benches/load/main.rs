@@ -15,6 +15,7 @@ mod daemon;
 mod fake;
 mod health;
 mod live;
+mod lockdown;
 mod recovery;
 mod report;
 mod runs;
@@ -32,8 +33,8 @@ use crate::{fake::Fake, report::Report};
 /// Longest time of one part.
 const PART_MAX: Duration = Duration::from_secs(120);
 /// The parts, in order.
-const PARTS: [&str; 8] =
-    ["start", "commits", "spawn", "runs", "health", "live", "recovery", "scale"];
+const PARTS: [&str; 9] =
+    ["start", "commits", "spawn", "runs", "health", "live", "lockdown", "recovery", "scale"];
 
 /// How much to measure.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +98,7 @@ async fn all(report: &mut Report, plan: Plan, parts: &[&str]) -> anyhow::Result<
                 "runs" => Box::pin(runs::measure(report, &fake, plan)).await,
                 "health" => Box::pin(health::measure(report, &fake, plan)).await,
                 "live" => Box::pin(live::measure(report, &fake, plan)).await,
+                "lockdown" => Box::pin(lockdown::measure(report, &fake, plan)).await,
                 "recovery" => Box::pin(recovery::measure(report, &fake, plan)).await,
                 _ => Box::pin(scale::measure(report, &fake, plan)).await,
             }

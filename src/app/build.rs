@@ -91,6 +91,7 @@ pub(super) async fn daemon(
         llm: llm.clone(),
         tools,
         authorizer: authorizer.clone(),
+        authority: auth::capability::Authority::new(&keyring.current),
         tokens: tokens.clone(),
         hosts,
         // What is in force takes its place before anything is decided.

@@ -6,6 +6,7 @@
 pub mod area;
 pub mod authn;
 pub mod authorize;
+pub mod capability;
 pub mod context;
 pub mod directory;
 pub mod hosts;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     approval::{Approval, ApprovalState, DecisionRecord},
     egress::EgressRecord,
-    ids::{ApprovalId, BundleId, ConversationId, RunId, SteerId, ToolCallId},
+    ids::{ApprovalId, BundleId, CapabilityId, ConversationId, RunId, SteerId, ToolCallId},
     message::{Author, Part},
     run::{Confinement, InterruptMode, RunError, RunInput, RunState, Usage, WaitReason},
     time::Timestamp,
@@ -120,6 +120,13 @@ pub enum EventBody {
     },
     #[serde(rename = "budget.refused")]
     BudgetRefused { limit: String, allowed: String, needed: String },
+    #[serde(rename = "capability.revoked")]
+    CapabilityRevoked {
+        capability_id: CapabilityId,
+        /// The one call that it was for; none when it was the run's.
+        call_id: Option<ToolCallId>,
+        reason: Option<String>,
+    },
     #[serde(rename = "run.succeeded")]
     RunSucceeded { output: String, usage: Usage },
     #[serde(rename = "run.failed")]
@@ -157,6 +164,7 @@ impl EventBody {
             Self::SecretBlocked { .. } => "secret.blocked",
             Self::EgressDenied { .. } => "egress.denied",
             Self::BudgetRefused { .. } => "budget.refused",
+            Self::CapabilityRevoked { .. } => "capability.revoked",
             Self::RunSucceeded { .. } => "run.succeeded",
             Self::RunFailed { .. } => "run.failed",
             Self::RunCancelled { .. } => "run.cancelled",
@@ -214,7 +222,8 @@ impl EventBody {
             | Self::BundleCommitted { .. }
             | Self::SecretBlocked { .. }
             | Self::EgressDenied { .. }
-            | Self::BudgetRefused { .. } => None,
+            | Self::BudgetRefused { .. }
+            | Self::CapabilityRevoked { .. } => None,
         }
     }
 }

@@ -120,6 +120,14 @@ impl ToolCallId {
     }
 }
 
+impl CapabilityId {
+    /// As [`ToolCallId::first_at`].
+    pub fn first_at(at: Timestamp) -> Self {
+        let micros = u64::try_from(at.as_micros()).unwrap_or(0);
+        Self(Builder::from_unix_timestamp_millis(micros / 1_000, &[0; 10]).into_uuid())
+    }
+}
+
 /// The one source of ids: takes its clock and its randomness as parameters so that tests repeat.
 #[derive(Clone)]
 pub struct IdSource {

@@ -56,6 +56,8 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How long decisions of policy are kept for explanations and replays.
 pub const DECISIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long capabilities are kept that nobody can use any more; the audit trail keeps the rest.
+pub const CAPABILITIES_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Steers that wait in one run.
 pub const STEERS_MAX: usize = 16;
 /// Items of one page at most, and by default.

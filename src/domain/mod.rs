@@ -7,6 +7,7 @@ pub mod agent;
 pub mod approval;
 pub mod audit;
 pub mod binding;
+pub mod capability;
 pub mod egress;
 pub mod egress_rule;
 pub mod event;
@@ -32,6 +33,7 @@ pub use approval::{
 };
 pub use audit::{AuditEntry, AuditKind};
 pub use binding::{Binding, Bound, BoundDirectory, BoundExecutable, BoundFile, BoundTarget};
+pub use capability::{CapabilityRecord, CapabilityState, LockdownRecord, Revocation, RevokedFor};
 pub use egress::{EgressRecord, EgressVia};
 pub use egress_rule::{EgressRule, EgressVerdict};
 pub use event::{Event, EventBody};

@@ -250,6 +250,8 @@ pub enum WaitReason {
     Operator,
     /// The model provider fails; a timer resumes it.
     Backoff,
+    /// The daemon was locked down while it worked; `resume` sends it on once that is lifted.
+    Lockdown,
 }
 
 impl WaitReason {
@@ -262,6 +264,7 @@ impl WaitReason {
             Self::Input => "input",
             Self::Operator => "operator",
             Self::Backoff => "backoff",
+            Self::Lockdown => "lockdown",
         }
     }
 }
@@ -277,6 +280,7 @@ impl FromStr for WaitReason {
             Self::Input,
             Self::Operator,
             Self::Backoff,
+            Self::Lockdown,
         ]
         .into_iter()
         .find(|s| s.as_str() == text)

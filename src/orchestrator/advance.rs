@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::{
     Inner,
     bundles::{self, Snapshot},
-    calls::{self, Decided},
+    calls::{self, At, Decided},
+    capabilities,
     consent::Looked,
     ending::{self, End, finish},
     error::CommandError,
@@ -52,7 +53,11 @@ pub(super) async fn advance(
     match work.epoch {
         Some(epoch) if epoch == run.epoch => {}
         Some(_) => return Err(stale().into()),
-        None if run.state != RunState::Queued || !run.ready || is_stopping => {
+        None if run.state != RunState::Queued
+            || !run.ready
+            || is_stopping
+            || inner.lockdown.is_on() =>
+        {
             return Ok((work, Next::Leave(None)));
         }
         None => claim(tx, inner, &mut run, &mut work).await?,
@@ -89,6 +94,9 @@ async fn claim(
     work.epoch = Some(run.epoch);
     run.tainted |= work.is_heir_to_taint;
     change(tx, run, RunInput::Claim, EventBody::RunStarted {}, &Actor::system())?;
+    if let Some(agent) = &work.agent {
+        work.capability = capabilities::give(tx, inner, run, agent).await?;
+    }
     if run.started_at.is_none() {
         run.started_at = Some(tx.now());
         let seq = tx.reserve(run.conversation_id).await?;
@@ -290,6 +298,9 @@ impl Turn<'_> {
         Facts {
             state: run.state,
             interrupt: run.interrupt,
+            is_locked: self.inner.lockdown.is_on()
+                || self.inner.lockdown.count() != self.work.lockdowns,
+            is_revoked: self.work.capability.as_ref().is_none_or(|c| self.tx.is_revoked(c.id())),
             is_stopping: self.is_stopping,
             is_out_of_time: run.worked_ms >= run.limits.timeout_secs.saturating_mul(1_000),
             has_steers: run.steers_waiting > 0,
@@ -322,9 +333,10 @@ impl Turn<'_> {
     async fn decide(&mut self, index: usize) -> Result<Option<Next>, CommandError> {
         let Some(call) = self.work.calls.get_mut(index) else { return Ok(None) };
         let call_id = call.id;
-        let (tx, inner, run, looked) =
-            (&mut *self.tx, self.inner, &mut self.run, self.looked.as_ref());
-        match calls::decide(tx, inner, run, &self.agent, call, looked).await? {
+        let held = &mut self.work.capability;
+        let (tx, run) = (&mut *self.tx, &mut self.run);
+        let at = At { agent: &self.agent, looked: self.looked.as_ref() };
+        match calls::decide(tx, self.inner, run, at, held, call).await? {
             Decided::Settled => Ok(None),
             Decided::Start { invocation, grant, bound, note } => {
                 Ok(Some(Next::RunCall(Started { index, call_id, invocation, grant, bound, note })))
@@ -348,6 +360,18 @@ impl Turn<'_> {
                 let outcome = ToolOutcome::message(ToolStatus::Killed, text);
                 calls::completed(self.tx, &mut self.run, call.id, &outcome)?;
                 calls::settle(self.tx, call, outcome).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The run's capability was revoked: no call that has not begun may begin.
+    async fn deny_rest(&mut self) -> Result<(), CommandError> {
+        let held = self.work.capability.as_ref();
+        for call in &mut self.work.calls {
+            if matches!(call.state, CallState::Proposed | CallState::Approved) {
+                let (tx, run) = (&mut *self.tx, &mut self.run);
+                calls::refuse_revoked(tx, run, held, call).await?;
             }
         }
         Ok(())
@@ -477,6 +501,11 @@ impl Turn<'_> {
                 "run.max_steps",
                 format!("the run used its {} model calls", self.run.limits.max_steps),
             ),
+            Finish::Revoked => {
+                self.deny_rest().await?;
+                let why = capabilities::why_revoked(self.tx, &self.run).await?;
+                End::failed("capability.revoked", why)
+            }
             Finish::OutOfCalls => End::failed(
                 "run.max_tool_calls",
                 format!("the run used its {} tool calls", self.run.limits.max_tool_calls),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Inner,
+    capabilities::{self, Held},
     consent::{self, Consent, Given, Looked, Now, consent},
     ending::End,
     policy::{Basis, bound_version, record},
@@ -14,7 +15,10 @@ use super::{
     transition::Actor,
 };
 use crate::{
-    auth::policy::{self, Verdict},
+    auth::{
+        capability::Refusal,
+        policy::{self, Layer, Verdict},
+    },
     domain::{
         AgentDef, ApprovalKind, AuditKind, Bound, CallFacts, CallInput, Effect, EventBody, Grant,
         HostPolicy, Role, ToolCall, ToolCallId, ToolOutcome, ToolStatus, limits,
@@ -59,16 +63,25 @@ pub(super) fn effect_of(tool: &str, args: &Value) -> Effect {
     tools::parse(tool, args).map_or(Effect::Unsafe, |call| call.facts().effect)
 }
 
+/// Whose call it is, and what was found out about it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<'a> {
+    pub(super) agent: &'a AgentDef,
+    /// What it would touch, if that was just looked at.
+    pub(super) looked: Option<&'a Looked>,
+}
+
 /// Lets policy decide on a call and stores what follows from it. Called again after an approval,
 /// since policy may have changed meanwhile, and once what a gated call would touch is known.
 pub(super) async fn decide(
     tx: &mut Tx,
     inner: &Inner,
     run: &mut RunCore,
-    agent: &AgentDef,
+    at: At<'_>,
+    held: &mut Option<Held>,
     call: &mut ToolCall,
-    looked: Option<&Looked>,
 ) -> Result<Decided, StoreError> {
+    let At { agent, looked } = at;
     if let Some(end) = consent::requester_gone(inner, run) {
         return Ok(Decided::End(end));
     }
@@ -86,6 +99,12 @@ pub(super) async fn decide(
     }
     let hosts = inner.hosts.effective(&agent.name);
     let facts = invocation.facts();
+    // Between "the agent may use the tool", which policy says first, and every other rule.
+    if agent.tools.contains(&facts.tool)
+        && let Err(why) = capabilities::check(tx, inner, run, agent, held, &facts).await?
+    {
+        return refuse(tx, run, held.as_ref(), call, &why).await;
+    }
     let policy = inner.policy.current();
     let question = asked(inner, run, agent, &hosts, &facts);
     let verdict = policy::decide(&policy, &question);
@@ -104,13 +123,17 @@ pub(super) async fn decide(
     let basis = Basis::of(&policy, &verdict);
     match verdict {
         Verdict::Deny { reason, .. } => deny(tx, run, call, reason, &basis).await,
-        Verdict::Allow { grant, risk, rule, .. } => {
+        Verdict::Allow { grant, risk, rule, layer } => {
             call.risk = risk;
             if let Some((question, options)) = invocation.question() {
                 let text = question_text(question, options);
                 advance(call, CallInput::Gate)?;
                 tx.calls().save(call).await?;
                 return Ok(Decided::Question(text));
+            }
+            let what = (&facts, &grant, layer == Layer::Rules);
+            if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
+                return refuse(tx, run, held.as_ref(), call, &why).await;
             }
             start(tx, run, call, &basis, None).await?;
             let note = (rule == policy::OFFLINE).then_some(OFFLINE_NOTE);
@@ -130,6 +153,10 @@ pub(super) async fn decide(
             let now = Now { call, bound: &bound, egress: &egress, policy_version: &policy_version };
             let why = match consent(tx, inner, run, now).await? {
                 Consent::Given(given) => {
+                    let (what, held) = ((&facts, &grant, true), held.as_ref());
+                    if let Err(why) = capabilities::hand_on(tx, inner, run, held, call, what) {
+                        return refuse(tx, run, held, call, &why).await;
+                    }
                     start(tx, run, call, &basis, Some(&given)).await?;
                     let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
                     let bound = Some(bound);
@@ -153,6 +180,29 @@ pub(super) async fn decide(
             Ok(Decided::Gated)
         }
     }
+}
+
+/// The run's capability, or the part of it that the call needs, does not allow the call.
+async fn refuse(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    held: Option<&Held>,
+    call: &mut ToolCall,
+    why: &Refusal,
+) -> Result<Decided, StoreError> {
+    capabilities::denied(tx, run, held, call, why);
+    deny(tx, run, call, why.to_string(), &Basis::before_policy(why.rule())).await
+}
+
+/// Refuses a call of a run whose capability was revoked.
+pub(super) async fn refuse_revoked(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    held: Option<&Held>,
+    call: &mut ToolCall,
+) -> Result<(), StoreError> {
+    let why = held.map_or(Refusal::Missing, |held| Refusal::Revoked { id: held.id() });
+    refuse(tx, run, held, call, &why).await.map(drop)
 }
 
 /// What policy is asked about a call of this run. Whoever started it counts as what they are now; who
@@ -288,14 +338,14 @@ pub(super) async fn store(
     }
     run.tainted |= taints;
     match changed {
-        Some(reason) => refuse(tx, run, call, reason).await,
+        Some(reason) => ask_anew(tx, run, call, reason).await,
         None => finish(tx, run, call, outcome).await,
     }
 }
 
 /// At the last moment something was not what was approved, and nothing was done: every yes to it is
 /// void, and it is decided anew. A call that changes again and again is given up.
-async fn refuse(
+async fn ask_anew(
     tx: &mut Tx,
     run: &mut RunCore,
     call: &mut ToolCall,

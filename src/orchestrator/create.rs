@@ -165,7 +165,7 @@ async fn create(
         tools: tools_of(permit.context()),
     };
     let actor = Actor::from(permit.context());
-    insert(tx, &inner.options, &mut conversation, draft, &actor).await
+    insert(tx, inner, &mut conversation, draft, &actor).await
 }
 
 /// Refuses to act upon an active run that this scope may not know of: an operator may work in
@@ -229,11 +229,13 @@ pub(super) struct Draft<'a> {
 /// conversation: at work if the conversation is free, otherwise behind those that wait.
 pub(super) async fn insert(
     tx: &mut Tx,
-    options: &Options,
+    inner: &Inner,
     conversation: &mut Conversation,
     draft: Draft<'_>,
     actor: &Actor,
 ) -> Result<Run, CommandError> {
+    inner.check_not_locked()?;
+    let options = &inner.options;
     if tx.queued() >= options.queued_max {
         return Err(CommandError::QUEUE_FULL);
     }

@@ -303,10 +303,10 @@ async fn follow_up(
         // The run that ends has heard the steer, so it is narrowed by who sent it.
         tools: tx.run_scopes().tools(run.id).await?,
     };
-    match create::insert(tx, &inner.options, &mut conversation, draft, actor).await {
+    match create::insert(tx, inner, &mut conversation, draft, actor).await {
         Ok(started) => Ok(Some(started.id)),
         // The steer comes back as failed instead.
-        Err(CommandError::Full { .. }) => Ok(None),
+        Err(CommandError::Full { .. } | CommandError::LockedDown) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -64,6 +64,12 @@ pub enum CommandError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Nothing is started while the daemon is locked down.
+    #[error(
+        "the daemon is locked down: nothing starts until an overlord lifts it with \
+         `agent-runtime lockdown off`"
+    )]
+    LockedDown,
     /// The store did not do it.
     #[error("the store is not available; nothing was changed, try again")]
     Unavailable {

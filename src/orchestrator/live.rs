@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use super::feed::Feed;
 use crate::{
-    domain::{EventBody, InterruptMode, RunId, limits},
+    domain::{EventBody, InterruptMode, RunId, ToolCallId, limits},
     runtime::tasks::lock,
     store::{CommitHook, Committed},
 };
@@ -23,17 +23,25 @@ use crate::{
 pub(super) struct Wish {
     pub(super) is_cancelled: bool,
     pub(super) interrupt: Option<InterruptMode>,
+    /// The daemon is locked down.
+    pub(super) is_locked: bool,
+    /// What the run was given was taken away.
+    pub(super) is_revoked: bool,
+    /// What this call was given was taken away.
+    pub(super) revoked_call: Option<ToolCallId>,
 }
 
 impl Wish {
     /// Whether a model call in flight should be dropped.
     pub(super) const fn stops_model(self) -> bool {
-        self.is_cancelled || self.interrupt.is_some()
+        self.is_cancelled || self.interrupt.is_some() || self.is_locked || self.is_revoked
     }
 
-    /// Whether a running tool should be killed.
-    pub(super) const fn stops_tool(self) -> bool {
-        self.is_cancelled || matches!(self.interrupt, Some(InterruptMode::Hard))
+    /// Whether this running tool should be killed.
+    pub(super) fn stops_tool(self, call: ToolCallId) -> bool {
+        let is_hard = matches!(self.interrupt, Some(InterruptMode::Hard));
+        let is_revoked = self.is_revoked || self.revoked_call == Some(call);
+        self.is_cancelled || is_hard || self.is_locked || is_revoked
     }
 }
 
@@ -53,6 +61,8 @@ pub struct Live {
     hints: Mutex<VecDeque<RunId>>,
     shall_look: AtomicBool,
     pub(super) wake: Notify,
+    /// A task left.
+    left: Notify,
 }
 
 impl Live {
@@ -79,6 +89,12 @@ impl Live {
                 EventBody::RunFailed { .. }
                 | EventBody::RunCancelled { .. }
                 | EventBody::RunExpired { .. } => self.look(),
+                EventBody::CapabilityRevoked { call_id, .. } => {
+                    self.wish(event.run_id, |wish| match call_id {
+                        Some(call) => wish.revoked_call = Some(*call),
+                        None => wish.is_revoked = true,
+                    });
+                }
                 EventBody::CancelRequested { .. } => {
                     self.wish(event.run_id, |wish| wish.is_cancelled = true);
                 }
@@ -136,10 +152,30 @@ impl Live {
 
     pub(super) fn leave(&self, run_id: RunId) {
         let left = lock(&self.active).remove(&run_id);
+        self.left.notify_waiters();
         if left.is_some_and(|active| active.is_hinted) {
             self.hint(run_id);
         } else {
             self.wake.notify_one();
+        }
+    }
+
+    /// Tells every task that the daemon is locked down.
+    pub(super) fn lock_all(&self) {
+        for active in lock(&self.active).values() {
+            active.wishes.send_modify(|wish| wish.is_locked = true);
+        }
+    }
+
+    /// Waits until no run has a task here. Cancel-safe.
+    pub(super) async fn all_left(&self) {
+        loop {
+            // Made before it looks: who leaves in between wakes it.
+            let left = self.left.notified();
+            if self.active_count() == 0 {
+                return;
+            }
+            left.await;
         }
     }
 

@@ -11,6 +11,7 @@ mod advance;
 mod approvals;
 mod bundles;
 mod calls;
+mod capabilities;
 mod commands;
 mod consent;
 mod create;
@@ -20,6 +21,7 @@ mod error;
 mod feed;
 mod hosts;
 mod live;
+mod lockdown;
 mod model;
 mod narrowed;
 mod patterns;
@@ -41,6 +43,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 pub use approvals::NewDecision;
+pub use capabilities::CapabilityView;
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
 pub use egress::{
@@ -50,6 +53,7 @@ pub use error::{CommandError, StartError};
 pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
 pub use live::Live;
+pub use lockdown::{LockdownView, Stopped};
 pub use patterns::PatternPreview;
 pub use policy::{
     BUILTIN, Difference, Judged, NewPolicy, PastApproval, PastCall, PastDecision, PolicyAnswer,
@@ -59,10 +63,10 @@ pub use policy::{
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
-pub use crate::store::{Page, Paged, RunFilter};
+pub use crate::store::{CapabilityFilter, Page, Paged, RunFilter};
 
 use crate::{
-    auth::{Authorizer, HostPolicies, Policies, TokenTable, policy::Policy},
+    auth::{Authorizer, HostPolicies, Policies, TokenTable, capability::Authority, policy::Policy},
     domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
@@ -105,6 +109,8 @@ pub struct Parts {
     pub tools: Tools,
     /// Rules and agents.
     pub authorizer: Authorizer,
+    /// Signs what runs and calls may do.
+    pub authority: Authority,
     /// Who may act now, and by which tokens.
     pub tokens: TokenTable,
     /// Which machines each agent may reach now.
@@ -135,6 +141,8 @@ struct Inner {
     llm: Llm,
     tools: Tools,
     authorizer: Authorizer,
+    authority: Authority,
+    lockdown: lockdown::Lockdown,
     tokens: TokenTable,
     hosts: HostPolicies,
     layers: hosts::Layers,
@@ -153,15 +161,17 @@ impl Orchestrator {
     /// # Errors
     /// When the store cannot be read, or no policy can be put in force: without one nothing runs.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StartError> {
-        let Parts { store, llm, tools, authorizer, tokens, hosts, .. } = parts;
+        let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
         let Parts { policies, policy_file, redactor, clock, live, tasks, .. } = parts;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
             store,
             llm,
+            lockdown: lockdown::Lockdown::new(tools.clone()),
             tools,
             authorizer,
+            authority,
             tokens,
             hosts,
             policy: policy::InForce::new(policies),
@@ -173,6 +183,7 @@ impl Orchestrator {
         });
         inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
+        inner.load_lockdown().await?;
         recovery::recover(&inner).await?;
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));

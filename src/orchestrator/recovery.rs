@@ -89,6 +89,8 @@ async fn recover_run(tx: &mut Tx, inner: &Inner, run: &mut RunCore) -> Result<()
     } else if is_interrupted {
         // A person was told that it stops; a crash in between does not take that back.
         Some(WaitReason::Interrupted)
+    } else if inner.lockdown.is_on() {
+        Some(WaitReason::Lockdown)
     } else if run.recoveries > limits::RECOVERIES_MAX {
         Some(WaitReason::Operator)
     } else {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner, advance,
+    capabilities::Held,
     consent::Looked,
     ending::{End, finish},
     error::CommandError,
@@ -45,7 +46,9 @@ pub(super) async fn drive(
     wishes: watch::Receiver<Wish>,
     stop: Stop,
 ) -> Option<RunId> {
-    let task = RunTask { inner: Arc::clone(inner), id, wishes, stop };
+    // Before the claim: a lockdown in between is found out.
+    let lockdowns = inner.lockdown.count();
+    let task = RunTask { inner: Arc::clone(inner), id, lockdowns, wishes, stop };
     // Nothing of the task is used after a panic: the store is what the run is.
     match AssertUnwindSafe(Box::pin(task.work())).catch_unwind().await {
         Ok(Ok(ready)) => return ready,
@@ -101,6 +104,7 @@ async fn abandon(inner: &Arc<Inner>, id: RunId) -> Result<Option<RunId>, Command
 struct RunTask {
     inner: Arc<Inner>,
     id: RunId,
+    lockdowns: u64,
     wishes: watch::Receiver<Wish>,
     stop: Stop,
 }
@@ -149,6 +153,11 @@ impl RunTask {
             && reader.conversations().is_tainted(core.conversation_id, core.principal).await?;
         let agents = self.inner.authorizer.agents();
         let agent = agents.values().find(|a| a.name.as_str() == core.agent).cloned();
+        let record = match epoch {
+            Some(_) => reader.capabilities().of_run(self.id).await?,
+            None => None,
+        };
+        let capability = record.and_then(|record| Held::stored(&self.inner, &core, &record));
         Ok(Some(Work {
             id: self.id,
             seq: core.seq,
@@ -158,6 +167,8 @@ impl RunTask {
             schemas: agent.as_ref().map_or_else(|| Arc::from([]), |a| model::schemas(a)),
             is_heir_to_taint,
             agent,
+            capability,
+            lockdowns: self.lockdowns,
             history: history.into_iter().map(Arc::new).collect(),
             calls,
             counted: tokio::time::Instant::now(),
@@ -250,7 +261,8 @@ impl RunTask {
         let agent = agent.name.clone();
         let cx = CallContext { call_id, run: self.id, agent, stop, output, bound };
         let effect = inner.tools.invoke(&invocation, grant, cx);
-        let stopper = Stopper { token: &token, time_left: work.time_left, stops: Wish::stops_tool };
+        let stops = |wish: Wish| wish.stops_tool(call_id);
+        let stopper = Stopper { token: &token, time_left: work.time_left, stops };
         let (mut invoked, ()) = tokio::join!(
             stopper.watch(effect, &mut self.wishes),
             forward_output(&inner, self.id, work.seq, call_id, pieces),
@@ -267,13 +279,13 @@ impl RunTask {
 }
 
 /// What makes an effect stop before its end.
-struct Stopper<'a> {
+struct Stopper<'a, S> {
     token: &'a CancellationToken,
     time_left: Duration,
-    stops: fn(Wish) -> bool,
+    stops: S,
 }
 
-impl Stopper<'_> {
+impl<S: Fn(Wish) -> bool + Send + Sync> Stopper<'_, S> {
     /// Waits for an effect, and tells it to stop as soon as somebody wishes so or the run's time
     /// is over; it still answers.
     async fn watch<T: Send>(
@@ -282,10 +294,12 @@ impl Stopper<'_> {
         wishes: &mut watch::Receiver<Wish>,
     ) -> T {
         tokio::pin!(effect);
-        // `wait_for` and the timer are cancel-safe; the effect is only polled here.
+        // `wait_for` and the timer are cancel-safe; the effect is only polled here. Wishes first:
+        // what was stopped before it began does not begin.
         tokio::select! {
-            result = &mut effect => return result,
+            biased;
             _ = wishes.wait_for(|wish| (self.stops)(*wish)) => self.token.cancel(),
+            result = &mut effect => return result,
             () = tokio::time::sleep(self.time_left) => self.token.cancel(),
         }
         effect.await

@@ -10,6 +10,10 @@ pub(super) struct Facts {
     pub(super) state: RunState,
     /// An interrupt that was asked for and not yet obeyed.
     pub(super) interrupt: Option<InterruptMode>,
+    /// The daemon is locked down, or was since the run was taken up.
+    pub(super) is_locked: bool,
+    /// What the run was given was taken away.
+    pub(super) is_revoked: bool,
     /// The daemon is stopping.
     pub(super) is_stopping: bool,
     /// The run has worked as long as it may.
@@ -58,6 +62,8 @@ pub(super) enum Finish {
     OutOfSteps,
     /// It used up its tool calls.
     OutOfCalls,
+    /// What it was given was taken away.
+    Revoked,
 }
 
 /// Decides what happens next. Called whenever nothing of the run is in flight.
@@ -75,6 +81,13 @@ pub(super) fn next(facts: &Facts) -> Step {
     }
     if facts.calls.contains(&CallState::Unknown) {
         return Step::Pause(WaitReason::EffectUnknown);
+    }
+    // First: a lockdown takes away what every run was given, and lets it wait.
+    if facts.is_locked {
+        return Step::Pause(WaitReason::Lockdown);
+    }
+    if facts.is_revoked {
+        return Step::Finish(Finish::Revoked);
     }
     if facts.interrupt.is_some() {
         return Step::Pause(WaitReason::Interrupted);

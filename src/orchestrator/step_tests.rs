@@ -32,6 +32,8 @@ enum Command {
     Stop,
     /// Time is up.
     TimeOut,
+    LockDown,
+    Revoke,
 }
 
 /// What the model and the policy do, as given by the test case.
@@ -70,6 +72,8 @@ impl World {
         let facts = Facts {
             state: RunState::Queued,
             interrupt: None,
+            is_locked: false,
+            is_revoked: false,
             is_stopping: false,
             is_out_of_time: false,
             has_steers: false,
@@ -143,9 +147,10 @@ impl World {
                     let input = match how {
                         Finish::Succeeded => RunInput::Succeed,
                         Finish::Cancelled => RunInput::Cancel,
-                        Finish::OutOfTime | Finish::OutOfSteps | Finish::OutOfCalls => {
-                            RunInput::Fail
-                        }
+                        Finish::OutOfTime
+                        | Finish::OutOfSteps
+                        | Finish::OutOfCalls
+                        | Finish::Revoked => RunInput::Fail,
                     };
                     assert!(self.go(input), "{how:?} from {}", self.state);
                     return;
@@ -230,7 +235,9 @@ impl World {
             Command::Cancel => {
                 self.go(RunInput::RequestCancel);
             }
+            // Nothing is resumed before a lockdown is lifted.
             Command::Resume if self.find(CallState::Unknown).is_none() => {
+                self.facts.is_locked = false;
                 self.go(RunInput::Resume);
             }
             Command::Approve | Command::Deny if self.state == RunState::AwaitingApproval => {
@@ -256,6 +263,8 @@ impl World {
             }
             Command::Stop if is_active => self.facts.is_stopping = true,
             Command::TimeOut => self.facts.is_out_of_time = true,
+            Command::LockDown => self.facts.is_locked = true,
+            Command::Revoke => self.facts.is_revoked = true,
             _ => {}
         }
     }
@@ -296,6 +305,8 @@ fn command() -> impl Strategy<Value = Command> {
         2 => Just(Command::Happened),
         1 => Just(Command::Stop),
         1 => Just(Command::TimeOut),
+        1 => Just(Command::LockDown),
+        1 => Just(Command::Revoke),
     ]
 }
 
@@ -362,6 +373,10 @@ fn each_fact_decides_what_it_should() {
     assert_eq!(next(&called), Step::Decide(1));
     let stopping = Facts { is_stopping: true, ..called };
     assert_eq!(next(&stopping), Step::Release);
+    let revoked = Facts { is_revoked: true, ..stopping.clone() };
+    assert_eq!(next(&revoked), Step::Finish(Finish::Revoked));
+    let locked = Facts { is_locked: true, ..revoked };
+    assert_eq!(next(&locked), Step::Pause(WaitReason::Lockdown));
     let cancelled = Facts { state: RunState::Cancelling, ..stopping };
     assert_eq!(next(&cancelled), Step::Finish(Finish::Cancelled));
 }

@@ -15,15 +15,15 @@ use super::{
     verbs::send_on,
 };
 use crate::{
-    domain::{RunId, RunState, Timestamp, ToolCallId, WaitReason, limits},
+    domain::{CapabilityId, RunId, RunState, Timestamp, ToolCallId, WaitReason, limits},
     runtime::{Stop, TaskKind},
     store::{Durability, StoreError},
 };
 
 /// How often timers are looked at, and how long a lost hint can delay a run.
 const TICK: Duration = Duration::from_secs(1);
-/// Batches of old idempotency keys that are forgotten in one go: more than a busy minute makes.
-const KEY_BATCHES_MAX: u32 = 100;
+/// Batches of old rows of one kind that are forgotten in one go: more than a busy minute makes.
+const OLD_BATCHES_MAX: u32 = 100;
 /// Old decisions that are forgotten in one go: a statement of a few milliseconds.
 const DECISION_BATCH: u32 = 500;
 /// How often in a row: more than a busy minute makes.
@@ -38,10 +38,12 @@ pub(super) async fn supervise(inner: Arc<Inner>, stop: Stop) {
     let mut looks_again = true;
     loop {
         while let Some(run_id) = inner.live.take_hint() {
-            looks_again |= !try_start(&inner, run_id);
+            // Locked down: what is ready is looked for again once that is lifted.
+            looks_again |= inner.lockdown.is_on() || !try_start(&inner, run_id);
         }
         looks_again |= inner.live.take_look();
-        if looks_again && inner.live.active_count() < inner.options.active_max {
+        let has_room = inner.live.active_count() < inner.options.active_max;
+        if looks_again && has_room && !inner.lockdown.is_on() {
             match claim(&inner).await {
                 Ok(found_all) => looks_again = !found_all,
                 Err(error) => report("look for runs", &error),
@@ -163,14 +165,16 @@ async fn wake_up(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
         .await
 }
 
-/// Removes what is old, a few rows at a time, so that no run waits behind it.
+/// Removes what is old, a few rows at a time, so that no run waits behind it: idempotency keys,
+/// decisions of policy, capabilities.
 async fn forget_old(inner: &Arc<Inner>) -> Result<(), StoreError> {
     // Once a minute is often enough; the tick counts seconds.
     if inner.clock.now().as_micros() / 1_000_000 % 60 != 0 {
         return Ok(());
     }
     forget_keys(inner).await?;
-    forget_decisions(inner).await
+    forget_decisions(inner).await?;
+    forget_capabilities(inner).await
 }
 
 /// The moment that lies this long back.
@@ -192,9 +196,23 @@ async fn forget_decisions(inner: &Arc<Inner>) -> Result<(), StoreError> {
     Ok(())
 }
 
+async fn forget_capabilities(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let now = inner.clock.now();
+    let first = CapabilityId::first_at(before(inner, limits::CAPABILITIES_KEPT));
+    for _ in 0..OLD_BATCHES_MAX {
+        let forget = inner.store.write(Durability::Normal, move |tx| {
+            Box::pin(async move { tx.capabilities().forget_before(first, now, PAGE).await })
+        });
+        if forget.await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
 async fn forget_keys(inner: &Arc<Inner>) -> Result<(), StoreError> {
     let cutoff = before(inner, limits::IDEMPOTENCY_KEPT);
-    for _ in 0..KEY_BATCHES_MAX {
+    for _ in 0..OLD_BATCHES_MAX {
         let forget = inner.store.write(Durability::Normal, move |tx| {
             Box::pin(async move { tx.idempotency().forget_before(cutoff).await })
         });

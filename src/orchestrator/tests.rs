@@ -93,6 +93,10 @@ async fn start(options: Options) -> Fixture {
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
+        authority: {
+            let keys = crate::auth::Keys::new(&crate::domain::Secret::new("k".repeat(32)));
+            crate::auth::capability::Authority::new(&keys.unwrap())
+        },
         tokens: crate::auth::TokenTable::new(people()),
         hosts: crate::auth::HostPolicies::default(),
         policies: crate::auth::Policies::new(Arc::new(crate::auth::policy::Policy::builtin())),
@@ -416,11 +420,14 @@ async fn run_again(then: &str) -> calls::Decided {
                 tx.approvals().save(&card).await?;
                 call.state = CallState::Approved;
                 inner.hosts.replace([(name, then)].into());
-                let first = calls::decide(tx, &inner, &mut run, &def, &mut call, None).await?;
+                let mut held = capabilities::give(tx, &inner, &run, &def).await?;
+                let at = calls::At { agent: &def, looked: None };
+                let first = calls::decide(tx, &inner, &mut run, at, &mut held, &mut call).await?;
                 let calls::Decided::Look { grant, .. } = first else { panic!("{first:?}") };
                 let bound = Ok(Arc::default());
                 let looked = consent::Looked { call_id: call.id, grant, bound };
-                calls::decide(tx, &inner, &mut run, &def, &mut call, Some(&looked)).await
+                let at = calls::At { looked: Some(&looked), ..at };
+                calls::decide(tx, &inner, &mut run, at, &mut held, &mut call).await
             })
         })
         .await;

@@ -284,6 +284,7 @@ async fn resume(
     if run.state != RunState::Paused {
         return Err(not_in_state(run, "run.not_paused", "only a paused run can be resumed"));
     }
+    inner.check_not_locked()?;
     let reason = run.wait_reason.unwrap_or(WaitReason::Operator);
     match reason {
         WaitReason::EffectUnknown | WaitReason::Budget => {
@@ -300,7 +301,10 @@ async fn resume(
             run.tainted |= cx.principal.id != run.principal;
             answer(tx, run, input, &inner.redactor).await?;
         }
-        WaitReason::Interrupted | WaitReason::Operator | WaitReason::Backoff => {
+        WaitReason::Interrupted
+        | WaitReason::Operator
+        | WaitReason::Backoff
+        | WaitReason::Lockdown => {
             if let Some(input) = input {
                 accept_steer(tx, run, cx, input, IfEnded::StartNewRun).await?;
             }
@@ -434,7 +438,7 @@ async fn retry(
         base_bundle_id: conversation.head_bundle_id,
         tools: tools_of(permit.context()),
     };
-    create::insert(tx, &inner.options, &mut conversation, draft, &actor).await
+    create::insert(tx, inner, &mut conversation, draft, &actor).await
 }
 
 async fn fork(
@@ -481,7 +485,7 @@ async fn fork(
         base_bundle_id: Some(wanted),
         tools: tools_of(permit.context()),
     };
-    create::insert(tx, &inner.options, &mut conversation, draft, &actor).await
+    create::insert(tx, inner, &mut conversation, draft, &actor).await
 }
 
 /// The run's agent, for a new run: whoever starts one must be allowed to start it today.

@@ -55,12 +55,15 @@ pub struct Readiness {
     pub sandbox: Check,
     /// Process tools have no way out but the doors.
     pub egress: Check,
+    /// The daemon is locked down; none while it is not.
+    pub lockdown: Option<Check>,
 }
 
 impl Readiness {
     /// Whether everything works.
     pub const fn is_ready(&self) -> bool {
-        self.store.ok && self.llm.ok && self.sandbox.ok && self.egress.ok
+        let works = self.store.ok && self.llm.ok && self.sandbox.ok && self.egress.ok;
+        works && self.lockdown.is_none()
     }
 }
 
@@ -338,7 +341,8 @@ impl Orchestrator {
         let status = self.inner.tools.sandbox_status();
         let detail = status.reason.unwrap_or_else(|| status.level.as_str().to_owned());
         let sandbox = Check { ok: status.usable, detail };
-        Readiness { store, llm, sandbox, egress: check_network(self.inner.tools.network_status()) }
+        let egress = check_network(self.inner.tools.network_status());
+        Readiness { store, llm, sandbox, egress, lockdown: self.inner.check_lockdown() }
     }
 
     async fn check_store(&self) -> Result<(), StoreError> {

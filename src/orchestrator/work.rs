@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::capabilities::Held;
 use crate::{
     domain::{AgentDef, Bound, Grant, Message, RunId, ToolCall, ToolCallId, UserInput},
     llm::{Completion, LlmError, Request, ToolSchema},
@@ -22,6 +23,10 @@ pub(super) struct Work {
     pub(super) epoch: Option<u64>,
     pub(super) input: UserInput,
     pub(super) agent: Option<Arc<AgentDef>>,
+    /// What the run may do, since it was claimed.
+    pub(super) capability: Option<Held>,
+    /// How often the daemon had been locked down before the run was taken up.
+    pub(super) lockdowns: u64,
     pub(super) schemas: Arc<[ToolSchema]>,
     /// Whether a run whose messages stand in the history has read untrusted content.
     pub(super) is_heir_to_taint: bool,

@@ -16,6 +16,7 @@ use super::{
     backend,
     bundles::{Bundle, Bundles},
     calls::Calls,
+    capabilities::{Capabilities, Revoked},
     cols,
     conversations::{Conversation, Conversations},
     decisions::Decisions,
@@ -24,6 +25,7 @@ use super::{
     idempotency::IdempotencyKeys,
     known::Known,
     links::Links,
+    lockdown::Lockdowns,
     pairings::Pairings,
     patterns::Patterns,
     policies::Policies,
@@ -36,8 +38,9 @@ use super::{
 };
 use crate::{
     domain::{
-        AuditEntry, Author, Clock, ConversationId, Event, EventBody, IdSource, Message, MessageId,
-        Part, PolicyDecision, PrincipalId, RunId, Timestamp, ToolCall,
+        AuditEntry, Author, CapabilityId, CapabilityRecord, Clock, ConversationId, Event,
+        EventBody, IdSource, Message, MessageId, Part, PolicyDecision, PrincipalId, RunId,
+        Timestamp, ToolCall,
     },
     runtime::Redactor,
 };
@@ -55,6 +58,7 @@ pub struct Tx {
     queued: Counter,
     savepoint: Savepoint,
     known: Known,
+    revoked: Revoked,
     /// Calls that this job has inserted; written when it ends, as it leaves them.
     new_calls: Vec<ToolCall>,
 }
@@ -92,6 +96,7 @@ struct Pending {
     steps: Vec<StepRow>,
     bundles: Vec<(Bundle, String)>,
     decisions: Vec<PolicyDecision>,
+    capabilities: Vec<CapabilityRecord>,
     audit: Vec<(Timestamp, AuditEntry)>,
     committed: Vec<Committed>,
 }
@@ -104,6 +109,7 @@ struct Mark {
     steps: usize,
     bundles: usize,
     decisions: usize,
+    capabilities: usize,
     audit: usize,
     queued: i64,
 }
@@ -129,6 +135,7 @@ impl Tx {
         let (pending, mark) = (Pending::default(), Mark::default());
         let savepoint = Savepoint::None;
         let (known, new_calls) = (Known::default(), Vec::new());
+        let revoked = Revoked::default();
         Self {
             conn,
             clock,
@@ -141,6 +148,7 @@ impl Tx {
             queued,
             savepoint,
             known,
+            revoked,
             new_calls,
         }
     }
@@ -233,6 +241,26 @@ impl Tx {
     /// What policy decided; rows of this group are not there yet.
     pub const fn decisions(&mut self) -> Decisions<'_> {
         Decisions { conn: &mut self.conn }
+    }
+
+    /// What runs and their calls may do; rows of this group are not there yet.
+    pub const fn capabilities(&mut self) -> Capabilities<'_> {
+        Capabilities { conn: &mut self.conn, revoked: Some(&mut self.revoked) }
+    }
+
+    /// Stores a new capability.
+    pub fn capability(&mut self, record: CapabilityRecord) {
+        self.pending.capabilities.push(record);
+    }
+
+    /// Whether a capability of a run in progress was revoked.
+    pub fn is_revoked(&self, id: CapabilityId) -> bool {
+        self.revoked.holds(id)
+    }
+
+    /// Whether the daemon is locked down.
+    pub const fn lockdown(&mut self) -> Lockdowns<'_> {
+        Lockdowns { conn: &mut self.conn }
     }
 
     /// Answers that a repeated request gets again.
@@ -356,10 +384,12 @@ impl Tx {
             steps: self.pending.steps.len(),
             bundles: self.pending.bundles.len(),
             decisions: self.pending.decisions.len(),
+            capabilities: self.pending.capabilities.len(),
             audit: self.pending.audit.len(),
             queued: self.queued.added,
         };
         self.known.begin_job();
+        self.revoked.begin_job();
         if can_fail_alone { self.set_savepoint().await } else { Ok(()) }
     }
 
@@ -385,9 +415,11 @@ impl Tx {
         self.pending.steps.truncate(self.mark.steps);
         self.pending.bundles.truncate(self.mark.bundles);
         self.pending.decisions.truncate(self.mark.decisions);
+        self.pending.capabilities.truncate(self.mark.capabilities);
         self.pending.audit.truncate(self.mark.audit);
         self.queued.added = self.mark.queued;
         self.known.abandon_job();
+        self.revoked.abandon_job();
         self.new_calls.clear();
         self.execute(backend::UNDO_JOB).await?;
         self.savepoint = Savepoint::AtEnd;
@@ -399,6 +431,7 @@ impl Tx {
         self.queued.added = 0;
         self.savepoint = Savepoint::None;
         self.known.abandon_group();
+        self.revoked.abandon_group();
         self.new_calls.clear();
         self.chain.abandon();
     }
@@ -418,6 +451,7 @@ impl Tx {
         self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
         self.savepoint = Savepoint::None;
         self.known.committed();
+        self.revoked.committed();
         self.chain.keep();
         Ok(std::mem::take(&mut self.pending.committed))
     }

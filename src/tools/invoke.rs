@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     exec::{self, Process},
     files::{self, FileError, Told},
+    gate::Gate,
     http::{self, HttpRequest},
     network::{self, Network, NetworkStatus, UnderWay},
     parse::Invocation,
@@ -82,6 +83,7 @@ impl From<ToolOutcome> for Invoked {
 pub struct Tools {
     pub(super) sandbox: Sandbox,
     pub(super) sessions: Sessions,
+    pub(super) gate: Gate,
     network: Network,
     redactor: Redactor,
 }
@@ -96,7 +98,8 @@ impl Tools {
         tasks: &Tasks,
     ) -> Self {
         let sessions = Sessions::start(sandbox.clone(), egress, options.session_idle, tasks);
-        Self { sandbox, sessions, network: Network::default(), redactor }
+        let (gate, network) = (Gate::default(), Network::default());
+        Self { sandbox, sessions, gate, network, redactor }
     }
 
     /// Tools that start no process, for tests of those above.
@@ -157,8 +160,30 @@ impl Tools {
     /// Carries out a call that policy has granted. Never an error: what went wrong is the outcome.
     /// Dropping the future kills a process; a file operation that has begun is finished.
     pub async fn invoke(&self, call: &Invocation, grant: Arc<Grant>, cx: CallContext) -> Invoked {
+        let entered = self.gate.enter().filter(|_| !cx.stop.is_cancelled());
+        let Some(entered) = entered else {
+            let text = "not executed: it was stopped before it began";
+            return ToolOutcome::message(ToolStatus::Killed, text).into();
+        };
         let output_bytes = grant.limits.output_bytes;
-        let mut invoked = match call {
+        let stop = cx.stop.clone();
+        let effect = self.carry_out(call, grant, cx);
+        tokio::pin!(effect);
+        // The token is cancel-safe; the effect is only polled here, and answers when it is told to
+        // stop.
+        let mut invoked = tokio::select! {
+            invoked = &mut effect => invoked,
+            () = entered.stop.cancelled() => {
+                stop.cancel();
+                effect.await
+            }
+        };
+        invoked.outcome = self.finish(invoked.outcome, output_bytes);
+        invoked
+    }
+
+    async fn carry_out(&self, call: &Invocation, grant: Arc<Grant>, cx: CallContext) -> Invoked {
+        match call {
             Invocation::Exec(exec) => self.process(exec.into(), grant, &cx).await,
             Invocation::Shell(shell) => self.process(shell.into(), grant, &cx).await,
             Invocation::HttpRequest(request) => self.request(request, grant, &cx).await,
@@ -171,9 +196,7 @@ impl Tools {
             | Invocation::EditFile(_)
             | Invocation::ListFiles(_)
             | Invocation::SearchFiles(_) => on_files(call.clone(), grant, cx.bound).await,
-        };
-        invoked.outcome = self.finish(invoked.outcome, output_bytes);
-        invoked
+        }
     }
 
     /// Ends what a run keeps between its calls: its sandboxes, and with them its `/tmp`, and its

@@ -1,11 +1,15 @@
-//! What operators set and ask of the network and the sandbox of tools, handed on to both.
+//! What operators set and ask of the network and the sandbox of tools, handed on to both, and how
+//! they stop them all.
 
 use std::sync::Arc;
+
+use futures_util::future::join_all;
 
 use super::Tools;
 use crate::{
     domain::{AgentName, HostPolicy},
     egress::{Destination, Explanation, Reason},
+    sandbox::Session,
 };
 
 /// The code of a host whose addresses are refused.
@@ -25,5 +29,43 @@ impl Tools {
     /// Places for kept sandboxes that are free.
     pub fn sessions_free(&self) -> usize {
         self.sandbox.sessions_free()
+    }
+
+    /// From now on no call begins, those under way are told to stop, every connection is cut.
+    /// [`Halting::done`] waits for the end of it.
+    pub fn halt(&self) -> Halting {
+        let calls = self.gate.shut();
+        Halting { calls, idle: self.sessions.end_all() }
+    }
+
+    /// Calls may begin again.
+    pub fn resume(&self) {
+        self.gate.open();
+    }
+
+    /// Waits until no call is under way: of each that ended, no process is left. Cancel-safe.
+    pub async fn is_idle(&self) {
+        self.gate.is_empty().await;
+    }
+}
+
+/// What is being stopped.
+#[derive(Debug, Default)]
+#[must_use = "the sandboxes die when it is dropped; `done` waits until they are gone"]
+pub struct Halting {
+    /// Calls that were under way.
+    pub calls: usize,
+    idle: Vec<Session>,
+}
+
+impl Halting {
+    /// Sandboxes that no call used.
+    pub fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// Waits until the sandboxes that no call used are gone.
+    pub async fn done(self) {
+        join_all(self.idle.into_iter().map(Session::close)).await;
     }
 }

@@ -177,6 +177,18 @@ impl Sessions {
             kept.channel.close();
         }
     }
+
+    /// Ends what every run keeps: cuts all connections at once, and hands out the idle sandboxes to
+    /// be closed. What a call under way still holds dies with the call.
+    pub(super) fn end_all(&self) -> Vec<Session> {
+        let runs = std::mem::take(&mut lock(&self.inner.state).runs);
+        let mut idle = Vec::new();
+        for kept in runs.into_values() {
+            kept.channel.close();
+            idle.extend(kept.idle.into_iter().map(|idle| idle.housed.session));
+        }
+        idle
+    }
 }
 
 impl Inner {

@@ -273,7 +273,10 @@ impl Chat {
                     self.is_paused = true;
                     Ok(Some(Next::Prompt))
                 }
-                WaitReason::EffectUnknown | WaitReason::Budget | WaitReason::Backoff => Ok(None),
+                WaitReason::EffectUnknown
+                | WaitReason::Budget
+                | WaitReason::Backoff
+                | WaitReason::Lockdown => Ok(None),
             },
             EventBody::RunSucceeded { .. } => {
                 renderer.close();

@@ -5,6 +5,7 @@ mod approvals;
 mod args;
 mod ask;
 mod audit;
+mod capabilities;
 mod chat;
 mod configuration;
 mod connect;
@@ -13,6 +14,7 @@ mod egress;
 mod failure;
 mod health;
 mod init;
+mod lockdown;
 pub(crate) mod out;
 mod patterns;
 mod policy_live;
@@ -136,6 +138,8 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Audit(audit) => client(audit::audit(&context, audit)),
         Command::Egress(command) => client(egress::egress(&context, command)),
         Command::Policy(command) => client(policy_live::policy(&context, command)),
+        Command::Capability(command) => client(capabilities::capability(&context, command)),
+        Command::Lockdown(command) => client(lockdown::lockdown(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

@@ -136,6 +136,9 @@ impl Renderer {
                     "the run's {limit} is used up: {needed} needed, {allowed} allowed"
                 )));
             }
+            EventBody::CapabilityRevoked { call_id, reason, .. } => {
+                self.line(paint.warn(revoked(call_id.is_some(), reason.as_deref())));
+            }
             EventBody::RunSucceeded { .. } => self.line(paint.good("✓ done")),
             EventBody::RunFailed { error, .. } | EventBody::RunExpired { error, .. } => {
                 let message = short(&error.message, OUTPUT_CHARS);
@@ -181,6 +184,13 @@ impl Renderer {
             self.line(self.paint.warn(line));
         }
     }
+}
+
+/// That an administrator took away what the run, or one call of it, may do.
+fn revoked(is_call: bool, reason: Option<&str>) -> String {
+    let whose = if is_call { "this call" } else { "this run" };
+    let reason = reason.map_or_else(String::new, |reason| format!(": {}", short(reason, 200)));
+    format!("an administrator took away what {whose} may do{reason}")
 }
 
 /// A refused attempt to reach another machine.

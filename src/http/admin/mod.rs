@@ -4,7 +4,9 @@
 //! Invariants: a request carries the operator that its door has recognised; the role decides as
 //! anywhere else. This part and `http::api` never import each other.
 
+mod capabilities;
 mod egress;
+mod lockdown;
 mod policy;
 mod sandbox;
 pub mod schema;
@@ -59,6 +61,12 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/admin/v1/policy/validate"),
     (Method::GET, "/admin/v1/policy/versions"),
     (Method::GET, "/admin/v1/policy/versions/{id}"),
+    (Method::GET, "/admin/v1/capabilities"),
+    (Method::GET, "/admin/v1/capabilities/{id}"),
+    (Method::POST, "/admin/v1/capabilities/{id}/revoke"),
+    (Method::POST, "/admin/v1/lockdown"),
+    (Method::GET, "/admin/v1/lockdown"),
+    (Method::DELETE, "/admin/v1/lockdown"),
     (Method::GET, "/admin/v1/sandbox"),
 ];
 
@@ -111,6 +119,10 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(policy::validate))
         .routes(routes!(policy::versions))
         .routes(routes!(policy::version))
+        .routes(routes!(capabilities::list))
+        .routes(routes!(capabilities::show))
+        .routes(routes!(capabilities::revoke))
+        .routes(routes!(lockdown::on, lockdown::status, lockdown::off))
         .routes(routes!(sandbox::show))
 }
 

@@ -102,3 +102,76 @@ pub enum NetworkState {
     Refused,
     Leaking,
 }
+
+/// What a run or a call may do.
+#[derive(Debug, ToSchema)]
+pub struct Capability {
+    #[schema(example = "cap_01890a5d-ac96-774b-bcce-b302099a8057")]
+    pub id: String,
+    pub parent: Option<String>,
+    pub run_id: String,
+    pub call_id: Option<String>,
+    pub agent: String,
+    pub state: CapabilityState,
+    #[schema(example = "path read,write /srv/workspaces/default/**")]
+    pub permissions: Vec<String>,
+    pub is_signed: bool,
+    pub delegatable: bool,
+    pub issued_at: String,
+    pub expires_at: String,
+    pub revoked: Option<Revocation>,
+}
+
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CapabilityState {
+    Live,
+    Ended,
+    Expired,
+    Revoked,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct Revocation {
+    pub at: String,
+    pub by: String,
+    pub cause: RevokedFor,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RevokedFor {
+    Person,
+    Lockdown,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct CapabilityList {
+    pub items: Vec<Capability>,
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct Lockdown {
+    pub locked: bool,
+    pub lockdown: Option<LockdownRecord>,
+    pub stopped: Option<Stopped>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct LockdownRecord {
+    pub since: String,
+    pub by: String,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct Stopped {
+    pub runs: usize,
+    pub calls: usize,
+    pub idle_sandboxes: usize,
+    pub capabilities: u64,
+    pub is_done: bool,
+    pub took_ms: u64,
+}

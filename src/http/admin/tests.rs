@@ -4,8 +4,14 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    domain::EgressVerdict,
-    orchestrator::{CheckedAddress, EgressAnswer, EgressLayer, EgressRuleView},
+    domain::{
+        CapabilityId, CapabilityState, EgressVerdict, IdSource, LockdownRecord, ManualClock,
+        Revocation, RevokedFor, RunId, Timestamp,
+    },
+    orchestrator::{
+        CapabilityView, CheckedAddress, EgressAnswer, EgressLayer, EgressRuleView, LockdownView,
+        Stopped,
+    },
 };
 
 #[test]
@@ -71,6 +77,38 @@ fn the_documented_shapes_are_what_is_written() {
         change: String::new(),
     };
     assert_eq!(written(json!(answer)), documented("EgressAnswer"));
+    let ids = IdSource::new(Arc::new(ManualClock::at_secs(1)), |bytes| bytes.fill(1));
+    let at = Timestamp::from_micros(0);
+    let revocation = Revocation { at, by: String::new(), cause: RevokedFor::Person, reason: None };
+    assert_eq!(written(json!(revocation)), documented("Revocation"));
+    let capability = CapabilityView {
+        id: CapabilityId::new(&ids),
+        parent: None,
+        run_id: RunId::new(&ids),
+        call_id: None,
+        agent: String::new(),
+        state: CapabilityState::Live,
+        permissions: Vec::new(),
+        is_signed: true,
+        delegatable: true,
+        issued_at: at,
+        expires_at: at,
+        revoked: Some(revocation),
+    };
+    assert_eq!(written(json!(capability)), documented("Capability"));
+    let record = LockdownRecord { since: at, by: String::new(), reason: None };
+    assert_eq!(written(json!(record)), documented("LockdownRecord"));
+    let stopped = Stopped {
+        runs: 0,
+        calls: 0,
+        idle_sandboxes: 0,
+        capabilities: 0,
+        is_done: true,
+        took_ms: 0,
+    };
+    assert_eq!(written(json!(stopped)), documented("Stopped"));
+    let lockdown = LockdownView { locked: true, lockdown: Some(record), stopped: Some(stopped) };
+    assert_eq!(written(json!(lockdown)), documented("Lockdown"));
 }
 
 #[test]
@@ -137,6 +175,7 @@ fn the_documented_shapes_of_policy_are_what_is_written() {
         quorum: Some(1),
         policy_version: version.to_string(),
         steps: vec![step],
+        other_rules: 0,
         change: String::new(),
     };
     check("PolicyExplanation", json!(explanation));

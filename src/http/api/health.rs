@@ -70,6 +70,7 @@ async fn readiness(State(app): State<App>) -> Response {
         ("sandbox", view(readiness.sandbox)),
         ("egress", view(readiness.egress)),
     ]);
+    checks.extend(readiness.lockdown.map(|check| ("lockdown", view(check))));
     if app.stop().is_soft() {
         checks.insert("lifecycle", CheckView { ok: false, detail: "stopping".to_owned() });
     }

@@ -29,7 +29,7 @@ choice!(RunState {
     Cancelled,
     Expired,
 });
-choice!(WaitReason { Interrupted, EffectUnknown, Budget, Input, Operator, Backoff });
+choice!(WaitReason { Interrupted, EffectUnknown, Budget, Input, Operator, Backoff, Lockdown });
 choice!(OnBusy { Enqueue, Reject, Interrupt, Steer });
 choice!(InterruptMode { Graceful, Hard });
 choice!(ApprovalKind { Tool, UnknownEffect, Budget });

@@ -71,6 +71,8 @@ codes! {
     QUEUE_FULL = "queue.full" TOO_MANY_REQUESTS "The queue is full";
     INTERNAL = "internal.error" INTERNAL_SERVER_ERROR "The request failed inside the daemon";
     UNAVAILABLE = "store.unavailable" SERVICE_UNAVAILABLE "The store is not available";
+    LOCKDOWN = "lockdown" SERVICE_UNAVAILABLE "The daemon is locked down";
+    NO_CAPABILITY = "capability.not_found" NOT_FOUND "There is no such capability";
     STOPPING = "daemon.stopping" SERVICE_UNAVAILABLE "The daemon is stopping";
 }
 
@@ -162,6 +164,7 @@ impl Problem {
             CommandError::Full { retry_after, .. } => {
                 Self::new(&code::QUEUE_FULL, error.to_string()).retry_after(retry_after)
             }
+            CommandError::LockedDown => Self::new(&code::LOCKDOWN, error.to_string()),
             CommandError::Unavailable { retry_after, ref source } => {
                 tracing::warn!(error = chain(source), "the store is not available");
                 Self::new(&code::UNAVAILABLE, error.to_string()).retry_after(retry_after)

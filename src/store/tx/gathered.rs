@@ -21,6 +21,7 @@ impl Tx {
         self.flush_steps().await?;
         self.flush_bundles().await?;
         self.flush_decisions().await?;
+        self.flush_capabilities().await?;
         self.flush_audit().await
     }
 
@@ -134,6 +135,24 @@ impl Tx {
                 .bind(d.rule.clone())
                 .bind(d.layer.clone())
                 .bind(self.redactor.redact(&d.question).into_owned()))
+        })
+        .await
+    }
+
+    async fn flush_capabilities(&mut self) -> Result<(), StoreError> {
+        const INSERT: &str = "INSERT INTO capabilities (id, parent_id, run_id, call_id, agent, \
+            token, issued_at, expires_at) VALUES ";
+        let rows = std::mem::take(&mut self.pending.capabilities);
+        bulk(&mut self.conn, INSERT, 8, &rows, |query, c| {
+            Ok(query
+                .bind(c.id.to_string())
+                .bind(c.parent.map(|id| id.to_string()))
+                .bind(c.run.to_string())
+                .bind(c.call.map(|id| id.to_string()))
+                .bind(c.agent.clone())
+                .bind(c.token.clone())
+                .bind(c.issued_at.as_micros())
+                .bind(c.expires_at.as_micros()))
         })
         .await
     }

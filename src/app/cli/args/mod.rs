@@ -3,9 +3,11 @@
 
 mod approvals;
 mod audit;
+mod capabilities;
 mod config;
 mod daemon;
 mod egress;
+mod lockdown;
 mod policy;
 mod runs;
 
@@ -17,9 +19,11 @@ pub(crate) use approvals::{
     Approval, ApprovalList, Bounds, Decide, Patterns, Preview, RevokePattern, Scope,
 };
 pub(crate) use audit::Audit;
+pub(crate) use capabilities::{Capability, CapabilityList, CapabilityOne, CapabilityRevoke};
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
 pub(crate) use egress::{Egress, EgressAdd, EgressList, EgressRemove, EgressTest};
+pub(crate) use lockdown::Lockdown;
 pub(crate) use policy::{
     Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
 };
@@ -36,8 +40,8 @@ Client commands (chat, run, approval, health) find the daemon by AGENT_RUNTIME_U
 AGENT_RUNTIME_TOKEN or AGENT_RUNTIME_TOKEN_FILE; without them they use the address and the
 generated token in the data directory, so on the daemon's own machine nothing needs copying.
 
-`egress` and `policy` change the daemon itself: they speak to <data_dir>/admin.sock, as the daemon's
-user or root.
+`egress`, `policy`, `capability` and `lockdown` change the daemon itself: they speak to
+<data_dir>/admin.sock, as the daemon's user or root.
 
 Exit codes: 0 done; 1 it failed, or the run did; 2 wrong usage or configuration; 3 no daemon
 answers, or it does not accept the token.";
@@ -82,6 +86,12 @@ pub(super) enum Command {
     /// See, change, explain and replay the policy that decides tool calls
     #[command(subcommand)]
     Policy(Policy),
+    /// See what runs and calls may do, and take it away
+    #[command(subcommand)]
+    Capability(Capability),
+    /// Stop everything that agents do, and let them work again
+    #[command(subcommand)]
+    Lockdown(Lockdown),
     /// Show the settings in force, or check them
     #[command(subcommand)]
     Config(Config),

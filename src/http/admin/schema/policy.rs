@@ -94,6 +94,7 @@ pub struct PolicyExplanation {
     pub quorum: Option<u32>,
     pub policy_version: String,
     pub steps: Vec<PolicyStep>,
+    pub other_rules: u64,
     pub change: String,
 }
 

@@ -1,0 +1,48 @@
+//! Whether the daemon is locked down: one row, or none.
+
+use sqlx::SqliteConnection;
+
+use super::{cols::Cols, error::StoreError};
+use crate::domain::capability::LockdownRecord;
+
+/// Access to the lockdown.
+#[derive(Debug)]
+pub struct Lockdowns<'c> {
+    pub(super) conn: &'c mut SqliteConnection,
+}
+
+impl Lockdowns<'_> {
+    /// The lockdown, while there is one.
+    pub async fn get(&mut self) -> Result<Option<LockdownRecord>, StoreError> {
+        let row = sqlx::query("SELECT at, done_by, reason FROM lockdown WHERE id = 1")
+            .fetch_optional(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read the lockdown"))?;
+        row.map(|row| {
+            let mut c = Cols::new(&row);
+            Ok(LockdownRecord { since: c.time()?, by: c.text()?, reason: c.raw()? })
+        })
+        .transpose()
+    }
+
+    /// Locks down. There must be no lockdown.
+    pub async fn put(&mut self, record: &LockdownRecord) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO lockdown (id, at, done_by, reason) VALUES (1, $1, $2, $3)")
+            .bind(record.since.as_micros())
+            .bind(record.by.clone())
+            .bind(record.reason.clone())
+            .execute(&mut *self.conn)
+            .await
+            .map(drop)
+            .map_err(StoreError::unavailable("store the lockdown"))
+    }
+
+    /// Lifts it.
+    pub async fn remove(&mut self) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM lockdown WHERE id = 1")
+            .execute(&mut *self.conn)
+            .await
+            .map(drop)
+            .map_err(StoreError::unavailable("lift the lockdown"))
+    }
+}
