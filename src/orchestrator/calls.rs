@@ -149,33 +149,59 @@ pub(super) async fn decide(
                     return deny(tx, run, call, reason, &basis).await;
                 }
             };
-            let policy_version = bound_version(agent, &policy);
-            let now = Now { call, bound: &bound, egress: &egress, policy_version: &policy_version };
-            let why = match consent(tx, inner, run, now).await? {
-                Consent::Given(given) => {
-                    let (what, held) = ((&facts, &grant, true), held.as_ref());
-                    if let Err(why) = capabilities::hand_on(tx, inner, run, held, call, what) {
-                        return refuse(tx, run, held, call, &why).await;
-                    }
-                    start(tx, run, call, &basis, Some(&given)).await?;
-                    let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
-                    let bound = Some(bound);
-                    return Ok(Decided::Start { invocation, grant, bound, note: None });
-                }
-                Consent::Missing(why) => why,
-            };
-            let again = why.map(|why| format!("asked again: {why}"));
             let question = Question {
                 kind: ApprovalKind::Tool,
-                reasons: again.into_iter().chain(reasons).collect(),
+                reasons,
                 egress,
                 bound: (*bound).clone(),
-                policy_version,
+                policy_version: bound_version(agent, &policy),
                 required_role,
                 quorum,
-                cwd: invocation.cwd(),
+                cwd: invocation.cwd().to_owned(),
                 basis,
             };
+            let held = held.as_ref();
+            let gated = GatedCall { held, facts, grant, invocation, bound, question };
+            start_or_ask(tx, inner, run, agent, call, gated).await
+        }
+    }
+}
+
+/// A call that runs only with somebody's consent.
+struct GatedCall<'a> {
+    held: Option<&'a Held>,
+    facts: CallFacts,
+    grant: Grant,
+    invocation: Invocation,
+    bound: Arc<Bound>,
+    question: Question,
+}
+
+/// Starts a call to which somebody has said yes, or asks.
+async fn start_or_ask(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    agent: &AgentDef,
+    call: &mut ToolCall,
+    gated: GatedCall<'_>,
+) -> Result<Decided, StoreError> {
+    let GatedCall { held, facts, grant, invocation, bound, mut question } = gated;
+    let Question { egress, policy_version, basis, .. } = &question;
+    let now = Now { call, bound: &bound, egress, policy_version };
+    match consent(tx, inner, run, now).await? {
+        Consent::Given(given) => {
+            let what = (&facts, &grant, true);
+            if let Err(why) = capabilities::hand_on(tx, inner, run, held, call, what) {
+                return refuse(tx, run, held, call, &why).await;
+            }
+            start(tx, run, call, basis, Some(&given)).await?;
+            let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
+            Ok(Decided::Start { invocation, grant, bound: Some(bound), note: None })
+        }
+        Consent::Missing(why) => {
+            let again = why.map(|why| format!("asked again: {why}"));
+            drop(question.reasons.splice(0..0, again));
             gate(tx, inner, run, agent, call, question).await?;
             Ok(Decided::Gated)
         }

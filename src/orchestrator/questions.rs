@@ -25,7 +25,7 @@ use crate::{
 
 /// What the card says about the question.
 #[derive(Debug)]
-pub(super) struct Question<'a> {
+pub(super) struct Question {
     pub(super) kind: ApprovalKind,
     pub(super) reasons: Vec<String>,
     /// Where the call could send something.
@@ -36,7 +36,7 @@ pub(super) struct Question<'a> {
     pub(super) required_role: Role,
     /// How many different people must say yes.
     pub(super) quorum: u32,
-    pub(super) cwd: &'a str,
+    pub(super) cwd: String,
     /// The rule that asks.
     pub(super) basis: Basis,
 }
@@ -48,7 +48,7 @@ pub(super) async fn gate(
     run: &mut RunCore,
     agent: &AgentDef,
     call: &mut ToolCall,
-    question: Question<'_>,
+    question: Question,
 ) -> Result<(), StoreError> {
     advance(call, CallInput::Gate)?;
     tx.calls().save(call).await?;
@@ -84,13 +84,7 @@ pub(super) async fn ask(
     }
 }
 
-fn card(
-    tx: &Tx,
-    run: &RunCore,
-    agent: &AgentDef,
-    call: &ToolCall,
-    question: Question<'_>,
-) -> Approval {
+fn card(tx: &Tx, run: &RunCore, agent: &AgentDef, call: &ToolCall, question: Question) -> Approval {
     let Question {
         kind, reasons, egress, bound, policy_version, required_role, quorum, cwd, ..
     } = question;
@@ -162,7 +156,7 @@ pub(super) async fn ask_unknown(
         egress,
         required_role: policy::required_role(risk),
         quorum,
-        cwd: invocation.as_ref().map_or("", Invocation::cwd),
+        cwd: invocation.as_ref().map_or("", Invocation::cwd).to_owned(),
     };
     let mut approval = Approval {
         risk,

@@ -17,7 +17,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
 
 use crate::{
-    scenes::{approval_of, event, kinds, provider, sh, until, workspace_text},
+    scenes::{approval_of, event, kinds, provider, sh, workspace_text},
     support::{
         daemon::{ADMIN, ALICE, Daemon},
         fake_llm::{FakeLlm, Turn},
@@ -56,6 +56,7 @@ token = "tom-token-0123456789-0123456789-0123456789abc"
 
 async fn start(fake: &FakeLlm) -> Daemon {
     let mut daemon = Daemon::prepare_with(&fake.openai_url(), MORE);
+    daemon.set_env("AGENT_RUNTIME_TOKEN", ADMIN);
     daemon.run().await;
     daemon
 }
@@ -241,14 +242,12 @@ async fn what_changed_after_the_answer_is_told_voided_and_asked_again() {
 }
 
 /// Rewrites the configuration and has the daemon read it again.
-async fn reconfigure(daemon: &Daemon, from: &str, to: &str) {
+fn reconfigure(daemon: &Daemon, from: &str, to: &str) {
     let file = daemon.dir().join("test.toml");
     let config = fs::read_to_string(&file).unwrap();
     assert!(config.contains(from));
     fs::write(&file, config.replacen(from, to, 1)).unwrap();
     daemon.signal(1);
-    let seen = daemon.log().len();
-    until("the configuration is read again", || (daemon.log().len() > seen).then_some(())).await;
 }
 
 #[tokio::test]
@@ -274,10 +273,15 @@ async fn a_yes_counts_only_while_who_gave_it_may_give_it() {
     daemon.wait_for(&id, &["paused"]).await;
     assert_eq!(workspace_text(&daemon, "careful", "ran.log"), "same\n");
     // Ann is an operator from now on: her word about a call of high risk counts no longer.
-    reconfigure(&daemon, "name = \"ann\"\nrole = \"admin\"", "name = \"ann\"\nrole = \"operator\"")
-        .await;
-    let me = daemon.call(Method::GET, "/api/v1/me", ANN, None).await.unwrap().expect(200);
-    assert_eq!(me["role"], "operator", "{me}");
+    let ann = |role: &str| format!("name = \"ann\"\nrole = \"{role}\"");
+    reconfigure(&daemon, &ann("admin"), &ann("operator"));
+    loop {
+        let me = daemon.call(Method::GET, "/api/v1/me", ANN, None).await.unwrap().expect(200);
+        if me["role"] == "operator" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let resume = daemon.post(&format!("/api/v1/runs/{id}/resume"), &json!({"input": "yes"})).await;
     assert_eq!(resume.status.as_u16(), 202);
     let again = approval_of(&daemon, &id).await;
