@@ -2,6 +2,7 @@
 //! that is shipped.
 
 pub use crate::{
+    auth::policy::fuzzing::policy,
     domain::host::fuzzing::host,
     egress::fuzzing::{client_hello, dns, http_head},
     sandbox::fuzzing::{plan, zygote_protocol},
@@ -17,6 +18,7 @@ pub const TARGETS: &[Entry] = &[
     ("host", host),
     ("http_head", http_head),
     ("plan", plan),
+    ("policy", policy),
     ("zygote_protocol", zygote_protocol),
 ];
 

@@ -69,6 +69,12 @@ pub enum Denied {
     /// Who the run works for may not act any more.
     #[error("who started the run may not act any more; an administrator can enable them again")]
     Gone,
+    /// Nobody raises themselves.
+    #[error("nobody changes their own rights; another administrator must")]
+    OwnRights,
+    /// Nobody gives what they do not have.
+    #[error("these scopes reach further than your own; give at most what you have")]
+    WiderScopes,
 }
 
 /// What is missing, and what to ask for.
@@ -110,6 +116,8 @@ impl Denied {
                 ScopeKind::Administration => "scope.administration",
             },
             Self::Gone => "principal.gone",
+            Self::OwnRights => "principal.own",
+            Self::WiderScopes => "scope.wider",
         }
     }
 }

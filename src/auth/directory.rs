@@ -121,6 +121,17 @@ impl Directory {
         self.read().entries.get(&id)?.principal.clone()
     }
 
+    /// Who is called this now; none also where two are, since a name decides nothing.
+    pub fn named(&self, name: &str) -> Option<Principal> {
+        let state = self.read();
+        let mut found =
+            state.entries.values().filter_map(|e| e.principal.as_ref()).filter(|p| p.name == name);
+        match (found.next(), found.next()) {
+            (Some(one), None) => Some(one.clone()),
+            (_, _) => None,
+        }
+    }
+
     /// As [`current`](Self::current), and notes that they were here.
     pub fn arrives(&self, id: PrincipalId, now: Timestamp) -> Option<Principal> {
         let state = self.read();
@@ -142,8 +153,7 @@ impl Directory {
         Some(principal)
     }
 
-    /// Every principal, disabled ones too, as the configuration says; see
-    /// [`stored`](PrincipalRecord) rows for the others.
+    /// Everybody of the configuration as that says, disabled ones and the local operator too.
     pub fn configured(&self) -> Vec<Principal> {
         self.read().configured.values().cloned().collect()
     }

@@ -11,9 +11,11 @@ pub mod context;
 pub mod directory;
 pub mod hosts;
 pub mod keys;
+pub mod pairing;
 pub mod permit;
 pub mod policies;
 pub mod policy;
+mod standing;
 
 use crate::domain::AuditEntry;
 

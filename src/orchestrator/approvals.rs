@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Inner, Orchestrator,
     calls::{self, advance},
-    commands::{Done, Idempotency, exists},
+    commands::{Done, Idempotency, is_visible},
     consent::may_decide,
     ending::{End, finish},
     error::{CommandError, check_reason},
@@ -74,7 +74,7 @@ async fn decide(
     let not_found = || CommandError::NotFound { what: "the approval" };
     let mut approval = tx.approvals().get(id).await?.ok_or_else(not_found)?;
     let mut run = tx.runs().core(approval.run_id).await?.ok_or_else(not_found)?;
-    if !exists(&permit.scope(), &run) {
+    if !is_visible(&permit.scope(), &run) {
         return Err(not_found());
     }
     for requester in requesters(tx, &run).await? {

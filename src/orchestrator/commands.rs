@@ -80,11 +80,11 @@ pub(super) async fn visible_run(
     tx.runs()
         .core(id)
         .await?
-        .filter(|run| exists(&scope, run))
+        .filter(|run| is_visible(&scope, run))
         .ok_or(CommandError::NotFound { what: "the run" })
 }
 
 /// Whether a run exists for this scope.
-pub(super) fn exists(scope: &Scope, run: &RunCore) -> bool {
+pub(super) fn is_visible(scope: &Scope, run: &RunCore) -> bool {
     scope.includes_run(run.principal, &run.agent, run.conversation_id)
 }

@@ -70,6 +70,12 @@ pub enum CommandError {
          `agent-runtime lockdown off`"
     )]
     LockedDown,
+    /// Too many failed attempts of who asks.
+    #[error("too many failed attempts; try again in {} s", retry_after.as_secs())]
+    Locked {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The store did not do it.
     #[error("the store is not available; nothing was changed, try again")]
     Unavailable {

@@ -20,6 +20,7 @@ mod ending;
 mod error;
 mod feed;
 mod hosts;
+mod identities;
 mod live;
 mod lockdown;
 mod model;
@@ -38,7 +39,7 @@ mod views;
 mod work;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -52,6 +53,11 @@ pub use egress::{
 pub use error::{CommandError, StartError};
 pub use feed::{Frame, Subscription};
 pub use hosts::Configured;
+pub use identities::{
+    Approved, LinkView, NewLink, NewPairing, NewPrincipal, NewToken, PairingKey, PairingMade,
+    PairingView, PrincipalPatch, PrincipalSource, PrincipalView, StaleKind, StaleView, TokenMade,
+    TokenView,
+};
 pub use live::Live;
 pub use lockdown::{LockdownView, Stopped};
 pub use patterns::PatternPreview;
@@ -144,6 +150,7 @@ struct Inner {
     authority: Authority,
     lockdown: lockdown::Lockdown,
     tokens: TokenTable,
+    access: identities::Access,
     hosts: HostPolicies,
     layers: hosts::Layers,
     policy: policy::InForce,
@@ -173,6 +180,7 @@ impl Orchestrator {
             authorizer,
             authority,
             tokens,
+            access: identities::Access::default(),
             hosts,
             policy: policy::InForce::new(policies),
             redactor,
@@ -184,7 +192,10 @@ impl Orchestrator {
         inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
         inner.load_lockdown().await?;
+        inner.refresh_access().await?;
         recovery::recover(&inner).await?;
+        let kept = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Helper, |stop| identities::keep(kept, stop));
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));
         Ok(Self { inner })

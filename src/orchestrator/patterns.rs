@@ -6,7 +6,9 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Orchestrator, Page, Paged, commands::exists, error::CommandError, transition::Actor};
+use super::{
+    Orchestrator, Page, Paged, commands::is_visible, error::CommandError, transition::Actor,
+};
 use crate::{
     auth::{CallContext, Decide, Permit, Read},
     domain::{
@@ -137,7 +139,7 @@ impl Orchestrator {
         let mut reader = self.inner.store.read().await?;
         let approval = reader.approvals().get(id).await?.ok_or_else(not_found)?;
         let run = reader.runs().core(approval.run_id).await?.ok_or_else(not_found)?;
-        if !exists(&permit.scope(), &run) {
+        if !is_visible(&permit.scope(), &run) {
             return Err(not_found());
         }
         check_scope(&approval, Decision::Approve, DecisionScope::Pattern, Some(bounds))?;

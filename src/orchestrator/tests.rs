@@ -29,8 +29,9 @@ impl AuditSink for Nowhere {
     fn record(&self, _: AuditEntry) {}
 }
 
-pub(super) struct Fixture {
-    pub(super) orchestrator: Orchestrator,
+/// An orchestrator, and what it needs to stay there.
+pub(crate) struct Fixture {
+    pub(crate) orchestrator: Orchestrator,
     tasks: Tasks,
     redactor: Redactor,
     _dir: TempDir,
@@ -68,7 +69,7 @@ async fn working() -> Fixture {
     start(Options::default()).await
 }
 
-pub(super) async fn idle() -> Fixture {
+pub(crate) async fn idle() -> Fixture {
     start(Options { active_max: 0, ..Options::default() }).await
 }
 
@@ -129,7 +130,7 @@ fn people() -> Vec<crate::auth::TokenEntry> {
     .into()
 }
 
-pub(super) fn ids() -> IdSource {
+pub(crate) fn ids() -> IdSource {
     IdSource::new(Arc::new(SystemClock), |bytes| getrandom::fill(bytes).unwrap())
 }
 
@@ -137,7 +138,7 @@ fn cx() -> CallContext {
     cx_of("alice", Role::Member)
 }
 
-pub(super) fn cx_of(name: &str, role: Role) -> CallContext {
+pub(crate) fn cx_of(name: &str, role: Role) -> CallContext {
     let principal = Principal {
         id: principal_id_of(name),
         name: name.to_owned(),
@@ -151,7 +152,7 @@ fn said(text: &str) -> UserInput {
     UserInput::Text(text.to_owned())
 }
 
-pub(super) fn fresh<T>(done: Done<T>) -> T {
+pub(crate) fn fresh<T>(done: Done<T>) -> T {
     match done {
         Done::Fresh(value) => value,
         Done::Replayed(_) => panic!("it was replayed"),

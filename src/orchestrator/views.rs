@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     Orchestrator,
-    commands::{Done, exists},
+    commands::{Done, is_visible},
     create::visible_conversation,
     error::CommandError,
     feed::{Frame, Subscription},
@@ -108,7 +108,7 @@ impl Orchestrator {
     ) -> Result<Option<EventPage>, StoreError> {
         let mut reader = self.inner.store.read().await?;
         let run = reader.runs().core(id).await?;
-        if !run.is_some_and(|run| exists(&permit.scope(), &run)) {
+        if !run.is_some_and(|run| is_visible(&permit.scope(), &run)) {
             return Ok(None);
         }
         let items = reader.events().of_run(id, after, limit.clamp(1, limits::PAGE_MAX)).await?;
@@ -124,7 +124,7 @@ impl Orchestrator {
         after: u64,
     ) -> Result<Option<Subscription>, StoreError> {
         let run = self.inner.store.read().await?.runs().core(id).await?;
-        let visible = run.filter(|run| exists(&permit.scope(), run));
+        let visible = run.filter(|run| is_visible(&permit.scope(), run));
         let feed = &self.inner.live.feed;
         // Nobody has seen an event that is not stored yet: who claims so would wait for ever.
         let listen = |seq| feed.subscribe(self.inner.store.clone(), id, after.min(seq));
@@ -141,7 +141,7 @@ impl Orchestrator {
     ) -> Result<Option<Run>, StoreError> {
         let events = self.inner.live.feed.subscribe(self.inner.store.clone(), id, 0);
         let found = self.inner.store.read().await?.runs().core(id).await?;
-        let Some(start) = found.filter(|run| exists(&permit.scope(), run)) else {
+        let Some(start) = found.filter(|run| is_visible(&permit.scope(), run)) else {
             return Ok(None);
         };
         let mut events = events.going_on_after(start.seq);
@@ -173,7 +173,7 @@ impl Orchestrator {
     ) -> Result<Option<Vec<Bundle>>, StoreError> {
         let mut reader = self.inner.store.read().await?;
         let run = reader.runs().core(id).await?;
-        if !run.is_some_and(|run| exists(&permit.scope(), &run)) {
+        if !run.is_some_and(|run| is_visible(&permit.scope(), &run)) {
             return Ok(None);
         }
         Ok(Some(reader.bundles().of_run(id).await?))
@@ -198,7 +198,7 @@ impl Orchestrator {
             let mut kept = Vec::new();
             for approval in found.items {
                 let run = reader.runs().core(approval.run_id).await?;
-                if run.is_some_and(|run| exists(scope, &run)) {
+                if run.is_some_and(|run| is_visible(scope, &run)) {
                     kept.push(approval);
                 }
             }
@@ -216,7 +216,7 @@ impl Orchestrator {
         let mut reader = self.inner.store.read().await?;
         let Some(approval) = reader.approvals().get(id).await? else { return Ok(None) };
         let run = reader.runs().core(approval.run_id).await?;
-        let is_visible = run.is_some_and(|run| exists(&permit.scope(), &run));
+        let is_visible = run.is_some_and(|run| is_visible(&permit.scope(), &run));
         Ok(is_visible.then_some(approval))
     }
 
@@ -253,8 +253,8 @@ impl Orchestrator {
         let read = |page: Page| async move {
             let mut reader = inner.store.read().await?;
             let found = reader.conversations().list(scope.owner(), &page).await?;
-            let exists = |c: &Conversation| scope.includes_conversation(c.principal, c.id);
-            let items = found.items.into_iter().filter(exists).map(ConversationView::from);
+            let is_in_scope = |c: &Conversation| scope.includes_conversation(c.principal, c.id);
+            let items = found.items.into_iter().filter(is_in_scope).map(ConversationView::from);
             Ok((items.collect(), found.next_cursor))
         };
         sift(page, read).await

@@ -61,6 +61,15 @@ impl Page {
         i64::from(self.limit) + 1
     }
 
+    /// The page of a list that is in memory, newest first by `key`.
+    pub fn of_memory<T>(&self, mut all: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
+        all.sort_by_cached_key(|item| std::cmp::Reverse(key(item)));
+        let before = self.before();
+        all.retain(|item| key(item) < before);
+        all.truncate(usize::try_from(self.rows()).unwrap_or(usize::MAX));
+        self.cut(all, key)
+    }
+
     pub(super) fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let has_more = items.len() > limit;

@@ -5,6 +5,7 @@
 mod commands;
 mod egress;
 mod life;
+mod policy_offline;
 #[path = "../support/mod.rs"]
 mod support;
 

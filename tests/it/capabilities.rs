@@ -260,14 +260,14 @@ async fn a_host_that_is_allowed_during_a_run_is_in_its_next_calls_capability() {
 async fn no_tool_and_no_helper_ever_holds_a_token_of_the_daemon() {
     let fake = provider();
     let look = "env; cat /proc/self/environ /proc/1/environ 2>/dev/null; ls -l /proc/self/fd; \
-                for f in /proc/self/fd/*; do readlink $f; done; exec sleep 60";
+                for f in /proc/self/fd/*; do readlink $f; done; exec sleep 61.5512";
     let call = json!({"argv": ["/bin/sh", "-c", look, "cap-marker-3"]});
     fake.script("look", [Turn::call("exec", &call), Turn::text("done")]);
     let mut daemon = Daemon::prepare(&fake.openai_url());
     daemon.set_env("CANARY_OF_THE_DAEMON", "canary-5512");
     daemon.run().await;
     let id = daemon.submit("open", "script:look").await;
-    let tool = until("the tool", || pid_of("60")).await;
+    let tool = until("the tool", || pid_of("61.5512")).await;
     let own = the_runs_own(&daemon, &id).await;
     let secret = fs::read_to_string(daemon.data_dir().join("permission-secret")).unwrap();
     let forbidden =

@@ -264,7 +264,7 @@ impl Chat {
             EventBody::ApprovalRequested { approval } => self.decide(approval).await,
             EventBody::RunPaused { reason, .. }
             | EventBody::RunRecovered { paused: Some(reason), .. } => match reason {
-                WaitReason::Interrupted | WaitReason::Operator => {
+                WaitReason::Interrupted | WaitReason::Operator | WaitReason::Lockdown => {
                     self.is_paused = true;
                     out::line("type a message or /resume to go on, /cancel to end it");
                     Ok(Some(Next::Prompt))
@@ -273,10 +273,7 @@ impl Chat {
                     self.is_paused = true;
                     Ok(Some(Next::Prompt))
                 }
-                WaitReason::EffectUnknown
-                | WaitReason::Budget
-                | WaitReason::Backoff
-                | WaitReason::Lockdown => Ok(None),
+                WaitReason::EffectUnknown | WaitReason::Budget | WaitReason::Backoff => Ok(None),
             },
             EventBody::RunSucceeded { .. } => {
                 renderer.close();

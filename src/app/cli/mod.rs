@@ -13,12 +13,17 @@ mod door;
 mod egress;
 mod failure;
 mod health;
+mod identities;
 mod init;
 mod lockdown;
 pub(crate) mod out;
+mod pairing;
 mod patterns;
+mod policy;
 mod policy_live;
 mod policy_words;
+#[cfg(test)]
+mod reach;
 mod render;
 mod runs;
 
@@ -140,6 +145,10 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Policy(command) => client(policy_live::policy(&context, command)),
         Command::Capability(command) => client(capabilities::capability(&context, command)),
         Command::Lockdown(command) => client(lockdown::lockdown(&context, command)),
+        Command::Principal(command) => client(identities::principal(&context, command)),
+        Command::Token(command) => client(identities::token(&context, command)),
+        Command::Pair(command) => client(pairing::pair(&context, command)),
+        Command::Link(command) => client(pairing::link(&context, command)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

@@ -14,7 +14,7 @@ use super::{
     door::{self, Door, read},
     failure::FAULT,
     out::{self, short},
-    policy_words as words,
+    policy, policy_words as words,
     runs::encoded,
 };
 use crate::app::client::{ClientError, Page, Problem};
@@ -68,6 +68,8 @@ struct Replayed {
 
 pub(super) async fn policy(context: &Context, command: args::Policy) -> Result<ExitCode, Failure> {
     match command {
+        args::Policy::Validate(validate) => policy::validate(&validate),
+        args::Policy::Test(test) => policy::test(context, &test),
         args::Policy::Show(show) => self::show(context, show).await,
         args::Policy::Put(put) => self::put(context, put).await,
         args::Policy::Versions(versions) => self::versions(context, versions).await,

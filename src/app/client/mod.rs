@@ -153,19 +153,28 @@ impl Client {
         path: &str,
         body: &Value,
     ) -> Result<T, ClientError> {
-        self.command(reqwest::Method::POST, path, body).await
+        self.act(reqwest::Method::POST, path, body).await
     }
 
-    /// `PUT path`, safe to repeat as well.
+    /// `PUT path`, in the same way.
     pub(crate) async fn put<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &Value,
     ) -> Result<T, ClientError> {
-        self.command(reqwest::Method::PUT, path, body).await
+        self.act(reqwest::Method::PUT, path, body).await
     }
 
-    async fn command<T: DeserializeOwned>(
+    /// `PATCH path`, in the same way.
+    pub(crate) async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
+        self.act(reqwest::Method::PATCH, path, body).await
+    }
+
+    async fn act<T: DeserializeOwned>(
         &self,
         method: reqwest::Method,
         path: &str,

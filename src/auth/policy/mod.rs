@@ -11,6 +11,8 @@ mod builtin;
 mod command;
 mod decide;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod globs;
 mod index;
 mod language;

@@ -7,9 +7,12 @@
 mod capabilities;
 mod egress;
 mod lockdown;
+mod pairings;
 mod policy;
+mod principals;
 mod sandbox;
 pub mod schema;
+mod tokens;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -68,6 +71,24 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/admin/v1/lockdown"),
     (Method::DELETE, "/admin/v1/lockdown"),
     (Method::GET, "/admin/v1/sandbox"),
+    (Method::GET, "/admin/v1/principals"),
+    (Method::POST, "/admin/v1/principals"),
+    (Method::GET, "/admin/v1/principals/stale"),
+    (Method::GET, "/admin/v1/principals/{id}"),
+    (Method::PATCH, "/admin/v1/principals/{id}"),
+    (Method::POST, "/admin/v1/principals/{id}/disable"),
+    (Method::POST, "/admin/v1/principals/{id}/enable"),
+    (Method::GET, "/admin/v1/tokens"),
+    (Method::POST, "/admin/v1/tokens"),
+    (Method::DELETE, "/admin/v1/tokens/{id}"),
+    (Method::GET, "/admin/v1/pairings"),
+    (Method::POST, "/admin/v1/pairings"),
+    (Method::POST, "/admin/v1/pairings/approve"),
+    (Method::POST, "/admin/v1/pairings/{id}/approve"),
+    (Method::POST, "/admin/v1/pairings/{id}/deny"),
+    (Method::GET, "/admin/v1/links"),
+    (Method::GET, "/admin/v1/links/resolve"),
+    (Method::DELETE, "/admin/v1/links/{id}"),
 ];
 
 /// What the admin API is built from.
@@ -124,6 +145,20 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(capabilities::revoke))
         .routes(routes!(lockdown::on, lockdown::status, lockdown::off))
         .routes(routes!(sandbox::show))
+        .routes(routes!(principals::list, principals::create))
+        .routes(routes!(principals::stale))
+        .routes(routes!(principals::get, principals::patch))
+        .routes(routes!(principals::disable))
+        .routes(routes!(principals::enable))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(pairings::list, pairings::request))
+        .routes(routes!(pairings::approve_code))
+        .routes(routes!(pairings::approve))
+        .routes(routes!(pairings::deny))
+        .routes(routes!(pairings::links))
+        .routes(routes!(pairings::resolve))
+        .routes(routes!(pairings::revoke))
 }
 
 /// The API's description, generated from the handlers.

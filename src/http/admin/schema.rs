@@ -6,7 +6,10 @@ pub mod policy;
 
 use utoipa::ToSchema;
 
+mod identities;
+
 pub use crate::http::kit::schema::Problem;
+pub use identities::*;
 
 #[derive(Debug, serde::Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

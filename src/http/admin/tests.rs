@@ -235,3 +235,6 @@ fn the_documented_shapes_of_policy_are_what_is_written() {
     };
     check("ReplayPage", json!(page));
 }
+
+mod identities;
+mod roles;

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{App, schema};
 use crate::{
-    domain::{Confinement, Effect, Principal, Risk, Role, RunLimits, ToolName},
+    domain::{Confinement, Effect, Principal, Risk, Role, RunLimits, Scopes, ToolName},
     http::kit::Caller,
 };
 
@@ -77,8 +77,9 @@ pub struct Me {
     /// The role again, for programs that ask only for that.
     #[schema(value_type = schema::Role)]
     pub role: Role,
-    /// What narrows the role; empty: nothing does.
-    pub scopes: Vec<String>,
+    /// What narrows the role. An absent list narrows nothing, an empty one leaves nothing.
+    #[schema(value_type = ScopesView)]
+    pub scopes: Scopes,
 }
 
 /// A person or program that may act.
@@ -89,6 +90,18 @@ pub struct PrincipalView {
     pub id: String,
     pub name: String,
     pub role: schema::Role,
+    pub scopes: Option<ScopesView>,
+}
+
+/// What narrows a role.
+#[derive(Debug, ToSchema)]
+#[schema(as = Scopes)]
+#[expect(missing_docs, reason = "the shape of domain::Scopes")]
+pub struct ScopesView {
+    pub agents: Option<Vec<String>>,
+    pub tools: Option<Vec<String>>,
+    pub surfaces: Option<Vec<String>>,
+    pub conversations: Option<Vec<String>>,
 }
 
 /// What the operator chose for this daemon.
@@ -150,7 +163,8 @@ pub async fn tools(State(app): State<App>, caller: Caller) -> Json<ToolList> {
     responses((status = 200, body = Me), (status = "default", body = schema::Problem)))]
 pub async fn me(caller: Caller) -> Json<Me> {
     let principal = caller.cx.principal;
-    Json(Me { role: principal.role, principal, scopes: Vec::new() })
+    let scopes = principal.scopes.clone();
+    Json(Me { role: principal.role, principal, scopes })
 }
 
 /// Says what this daemon is.

@@ -49,6 +49,7 @@ use crate::{
 };
 
 pub use agents::{Info, ToolView};
+pub use ws::COMMANDS;
 
 /// Every route of the API, held to the OpenAPI document by a test, so that other tests can go
 /// through all of them.

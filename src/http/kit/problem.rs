@@ -53,6 +53,10 @@ codes! {
     NO_CONVERSATION = "conversation.not_found" NOT_FOUND "There is no such conversation";
     NO_EGRESS_RULE = "egress.not_found" NOT_FOUND "There is no such egress rule";
     NO_POLICY = "policy.not_found" NOT_FOUND "There is no such policy version, or no such decision";
+    NO_PRINCIPAL = "principal.not_found" NOT_FOUND "There is no such principal";
+    NO_TOKEN = "token.not_found" NOT_FOUND "There is no such token";
+    NO_PAIRING = "pairing.not_found" NOT_FOUND "No request to link an account waits with this code or id";
+    NO_LINK = "link.not_found" NOT_FOUND "There is no such link";
     NOT_FOUND = "resource.not_found" NOT_FOUND "It does not exist";
     METHOD = "route.method_not_allowed" METHOD_NOT_ALLOWED "This path does not have that method";
     SLOW = "request.too_slow" REQUEST_TIMEOUT "The request took too long to arrive";
@@ -165,6 +169,9 @@ impl Problem {
                 Self::new(&code::QUEUE_FULL, error.to_string()).retry_after(retry_after)
             }
             CommandError::LockedDown => Self::new(&code::LOCKDOWN, error.to_string()),
+            CommandError::Locked { retry_after } => {
+                Self::new(&code::LOCKED, error.to_string()).retry_after(retry_after)
+            }
             CommandError::Unavailable { retry_after, ref source } => {
                 tracing::warn!(error = chain(source), "the store is not available");
                 Self::new(&code::UNAVAILABLE, error.to_string()).retry_after(retry_after)
@@ -240,7 +247,9 @@ impl From<Denied> for Problem {
             | Denied::ApprovalRole { .. }
             | Denied::OwnRequest
             | Denied::Scope { .. }
-            | Denied::Gone => Self::new(&code::FORBIDDEN, detail),
+            | Denied::Gone
+            | Denied::OwnRights
+            | Denied::WiderScopes => Self::new(&code::FORBIDDEN, detail),
         }
     }
 }

@@ -7,8 +7,10 @@ mod capabilities;
 mod config;
 mod daemon;
 mod egress;
+mod identities;
 mod lockdown;
 mod policy;
+mod policy_offline;
 mod runs;
 
 use std::path::PathBuf;
@@ -23,10 +25,16 @@ pub(crate) use capabilities::{Capability, CapabilityList, CapabilityOne, Capabil
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
 pub(crate) use egress::{Egress, EgressAdd, EgressList, EgressRemove, EgressTest};
+pub(crate) use identities::{
+    ApprovePairing, CreatePrincipal, CreateToken, DenyPairing, Link, ListPairings, ListTokens,
+    Narrow, OnePrincipal, Pair, Principal, RequestPairing, ResolveLink, RevokeLink, RevokeToken,
+    Stale, Token, UpdatePrincipal,
+};
 pub(crate) use lockdown::Lockdown;
 pub(crate) use policy::{
     Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
 };
+pub(crate) use policy_offline::{PolicyTest, PolicyValidate};
 pub(crate) use runs::{List, Run, Submit};
 
 const EXAMPLES: &str = "\
@@ -40,8 +48,8 @@ Client commands (chat, run, approval, health) find the daemon by AGENT_RUNTIME_U
 AGENT_RUNTIME_TOKEN or AGENT_RUNTIME_TOKEN_FILE; without them they use the address and the
 generated token in the data directory, so on the daemon's own machine nothing needs copying.
 
-`egress`, `policy`, `capability` and `lockdown` change the daemon itself: they speak to
-<data_dir>/admin.sock, as the daemon's user or root.
+`egress`, `policy`, `capability`, `lockdown`, `principal`, `token`, `pair` and `link` change the daemon
+itself: they speak to <data_dir>/admin.sock, as the daemon's user or root.
 
 Exit codes: 0 done; 1 it failed, or the run did; 2 wrong usage or configuration; 3 no daemon
 answers, or it does not accept the token.";
@@ -92,6 +100,18 @@ pub(super) enum Command {
     /// Stop everything that agents do, and let them work again
     #[command(subcommand)]
     Lockdown(Lockdown),
+    /// See and change who may act, and with which rights
+    #[command(subcommand)]
+    Principal(Principal),
+    /// Make, list and revoke bearer tokens
+    #[command(subcommand)]
+    Token(Token),
+    /// Link accounts of chat platforms to principals
+    #[command(subcommand)]
+    Pair(Pair),
+    /// See and revoke linked accounts
+    #[command(subcommand)]
+    Link(Link),
     /// Show the settings in force, or check them
     #[command(subcommand)]
     Config(Config),

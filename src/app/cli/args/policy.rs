@@ -4,12 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Output;
+use super::{Output, PolicyTest, PolicyValidate};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 The policy decides each tool call: it runs, a person is asked, or it is denied. Deny wins over ask, ask
 over allow, and no rule gives an agent what its definition does not. The language: docs/POLICY.md.
+
+Without a daemon:
+  agent-runtime policy validate policy.toml               every problem at once, each with its line
+  agent-runtime policy test policy.toml -- git push       what would become of a call, and why
 
 A changed policy is tried on what has happened before it is put in force:
   agent-runtime policy show > policy.toml                 begin with what is in force
@@ -22,9 +26,13 @@ Why a call was decided as it was, and what would change it:
   agent-runtime policy explain call_01…
   agent-runtime policy explain --agent default -- rm -rf build
 
-These speak to the daemon over <data_dir>/admin.sock: run them as the daemon's user or as root, and name
+The others speak to the daemon over <data_dir>/admin.sock: run them as the daemon's user or as root, and name
 the data directory with --data-dir or --config where it is not ./data.")]
 pub(crate) enum Policy {
+    /// Say what is wrong with a policy's file, if anything; needs no daemon
+    Validate(PolicyValidate),
+    /// Say what a policy would do with a call, why, and what would change it; needs no daemon
+    Test(Box<PolicyTest>),
     /// Print the policy in force, or a stored version of it
     Show(PolicyShow),
     /// Store a policy and put it in force

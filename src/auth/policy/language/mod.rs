@@ -63,6 +63,12 @@ pub(super) fn read(text: &str) -> Result<(Vec<Rule>, Patterns), PolicyError> {
     Err(problems.into_error())
 }
 
+/// Every key that a policy may hold: what the document is held against.
+#[cfg(test)]
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().chain(rule::KEYS).chain(PATTERN_KEYS).copied().filter(|key| *key != "rule")
+}
+
 /// Reads one text.
 struct Reader<'p, 't> {
     problems: &'p mut Problems<'t>,

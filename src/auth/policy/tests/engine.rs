@@ -177,14 +177,14 @@ fn rules_that_ask_raise_risk_role_and_number_and_never_lower_them() {
         }
         other => panic!("{other:?}"),
     };
-    let (risk, role, quorum, reasons, rule) = ask(&file(ToolName::WriteFile, "a"), true);
-    assert_eq!((risk, role, quorum, rule.as_str()), (Risk::Medium, Role::Overlord, 2, "risky"));
+    let (risk, role, quorum, reasons, by) = ask(&file(ToolName::WriteFile, "a"), true);
+    assert_eq!((risk, role, quorum, by.as_str()), (Risk::Medium, Role::Overlord, 2, "risky"));
     assert_eq!(reasons.len(), 3, "{reasons:?}");
     assert!(reasons[0].contains("untrusted") && reasons[1].contains("`risky`"), "{reasons:?}");
     assert_eq!(reasons[2], "first");
     // A script is of high risk and an admin's, whatever a rule says.
-    let (risk, role, quorum, reasons, rule) = ask(&script("true"), false);
-    assert_eq!((risk, role, quorum, rule.as_str()), (Risk::High, Role::Admin, 2, "shell.ask"));
+    let (risk, role, quorum, reasons, by) = ask(&script("true"), false);
+    assert_eq!((risk, role, quorum, by.as_str()), (Risk::High, Role::Admin, 2, "shell.ask"));
     assert_eq!(reasons.len(), 2);
 }
 

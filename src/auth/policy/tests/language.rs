@@ -157,7 +157,8 @@ fn every_bound_is_held_and_named() {
     let found = problems(&format!("version = 1\n{all}"));
     assert!(found[0].contains("go beyond 10000 patterns"), "{found:#?}");
     // More problems than anybody reads are counted.
-    let wrong: String = (0..150).map(|n| format!("wrong{n} = 1\n")).collect();
+    let wrong: Vec<String> = (0..150).map(|n| format!("wrong{n} = 1\n")).collect();
+    let wrong = wrong.concat();
     let found = problems(&format!("version = 1\n{wrong}"));
     assert_eq!(found.len(), 101);
     assert!(found[100].ends_with("and 50 more problems"), "{}", found[100]);

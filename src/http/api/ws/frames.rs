@@ -81,6 +81,21 @@ pub(super) enum Kind {
     Ping,
 }
 
+/// Every command by its name, so that tests can go through all of them.
+pub static COMMANDS: &[&str] = &[
+    Kind::Subscribe.as_str(),
+    Kind::Unsubscribe.as_str(),
+    Kind::RunCreate.as_str(),
+    Kind::RunInterrupt.as_str(),
+    Kind::RunSteer.as_str(),
+    Kind::RunResume.as_str(),
+    Kind::RunCancel.as_str(),
+    Kind::RunRetry.as_str(),
+    Kind::RunFork.as_str(),
+    Kind::ApprovalDecide.as_str(),
+    Kind::Ping.as_str(),
+];
+
 impl Kind {
     /// The name on the wire, which is also the path that a fingerprint covers.
     pub(super) const fn as_str(self) -> &'static str {

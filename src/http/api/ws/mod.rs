@@ -25,6 +25,7 @@ use crate::{
     },
     runtime::TaskKind,
 };
+pub use frames::COMMANDS;
 use session::{Goodbye, Session, close};
 
 /// The subprotocol that we speak.

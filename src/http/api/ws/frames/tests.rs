@@ -110,3 +110,26 @@ fn events_keep_every_field_and_their_type_under_another_name() {
     assert_eq!(written.get("event"), Some(&json!("message.delta")));
     assert_eq!(written.get("after_seq"), Some(&json!(2)));
 }
+
+#[test]
+fn every_command_is_listed() {
+    // A new command does not compile here before it has a place.
+    let place = |kind: Kind| match kind {
+        Kind::Subscribe => 0,
+        Kind::Unsubscribe => 1,
+        Kind::RunCreate => 2,
+        Kind::RunInterrupt => 3,
+        Kind::RunSteer => 4,
+        Kind::RunResume => 5,
+        Kind::RunCancel => 6,
+        Kind::RunRetry => 7,
+        Kind::RunFork => 8,
+        Kind::ApprovalDecide => 9,
+        Kind::Ping => 10,
+    };
+    assert_eq!(COMMANDS.len(), 11);
+    for (n, name) in COMMANDS.iter().enumerate() {
+        let kind: Kind = serde_json::from_value(json!(name)).unwrap();
+        assert_eq!((place(kind), kind.as_str()), (n, *name));
+    }
+}
