@@ -88,7 +88,7 @@ pub(super) enum Kind {
 
 /// What a process call would touch.
 pub(super) fn look(grant: &Grant, program: &str, cwd: &str) -> Result<Bound, BindError> {
-    let full = grant.workspace.join(plain(cwd));
+    let full = place_of(grant, cwd);
     let cwd = directory(grant, &full)?;
     let executable = Some(executable(grant, program, &full)?);
     Ok(Bound { cwd: Some(cwd), executable, ..Bound::default() })
@@ -96,13 +96,14 @@ pub(super) fn look(grant: &Grant, program: &str, cwd: &str) -> Result<Bound, Bin
 
 /// The working directory alone, for backends that bring their own programs.
 pub(super) fn look_at_directory(grant: &Grant, cwd: &str) -> Result<Bound, BindError> {
-    let cwd = directory(grant, &grant.workspace.join(plain(cwd)))?;
+    let cwd = directory(grant, &place_of(grant, cwd))?;
     Ok(Bound { cwd: Some(cwd), ..Bound::default() })
 }
 
-/// Without dots that stand for the place itself.
-fn plain(cwd: &str) -> PathBuf {
-    Path::new(cwd).components().filter(|c| !matches!(c, Component::CurDir)).collect()
+/// Where a call works, without dots and slashes that mean nothing.
+fn place_of(grant: &Grant, cwd: &str) -> PathBuf {
+    let full = grant.workspace.join(cwd);
+    full.components().filter(|c| !matches!(c, Component::CurDir)).collect()
 }
 
 /// The innermost tree of the grant that holds a path, and the rest.
