@@ -173,6 +173,32 @@ CREATE TABLE budgets (
     PRIMARY KEY (scope, subject)
 );
 
+-- What was used on each day, added up as it happens.
+CREATE TABLE usage (
+    day           BIGINT NOT NULL,
+    principal     TEXT   NOT NULL,
+    agent         TEXT   NOT NULL,
+    model         TEXT   NOT NULL,
+    runs          BIGINT NOT NULL,
+    calls         BIGINT NOT NULL,
+    input_tokens  BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    cost_nanos    BIGINT NOT NULL,
+    PRIMARY KEY (day, principal, agent, model)
+);
+INSERT INTO usage
+    SELECT s.at / 86400000000, r.principal, r.agent, s.model,
+        SUM(CASE WHEN s.n = 1 THEN 1 ELSE 0 END), COUNT(*), SUM(s.input_tokens),
+        SUM(s.output_tokens), SUM(s.cost_nanos)
+    FROM steps s JOIN runs r ON r.id = s.run_id
+    GROUP BY s.at / 86400000000, r.principal, r.agent, s.model;
+-- The day whose budgets hold what a run's model call in flight may use.
+ALTER TABLE runs ADD COLUMN held_day BIGINT NOT NULL DEFAULT 0;
+-- Claims go from principal to principal: the one with many runs waits like the others. State and
+-- ready lead, though they are the same in every row: without them SQLite prefers runs_in_state.
+DROP INDEX runs_claimable;
+CREATE INDEX runs_claimable ON runs (state, ready, principal, id) WHERE state = 'queued' AND ready = 1;
+
 -- Secrets that the daemon keeps itself, sealed; `key_id` says under which key.
 CREATE TABLE sealed_secrets (
     name       TEXT PRIMARY KEY,
@@ -182,11 +208,14 @@ CREATE TABLE sealed_secrets (
     changed_at BIGINT NOT NULL,
     changed_by TEXT   NOT NULL
 );
--- When each secret of the configuration was first seen with its present value; a keyed fingerprint.
+-- When each secret, of the configuration or stored, was first seen with its present value, which only
+-- a keyed fingerprint stands for.
 CREATE TABLE secret_ages (
-    name        TEXT PRIMARY KEY,
-    fingerprint TEXT   NOT NULL,
-    since       BIGINT NOT NULL
+    name         TEXT PRIMARY KEY,
+    source       TEXT   NOT NULL,
+    fingerprint  TEXT   NOT NULL,
+    since        BIGINT NOT NULL,
+    last_used_at BIGINT
 );
 
 -- Signed ends of the audit trail.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the benchmarks compare with, then runs them and prints their tables.
 #
-#   ops/bench.sh [--quick]     sandbox and load
+#   ops/bench.sh [--quick]     sandbox, load and policy
 set -euo pipefail
 cd "$(dirname "$0")/.."
 missing=()
@@ -17,3 +17,4 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 cargo bench --locked --bench sandbox -- "$@"
 cargo bench --locked --bench load -- "$@"
+cargo bench --locked --bench policy -- "$@"

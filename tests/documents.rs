@@ -21,6 +21,8 @@ fn files(dir: &Path, ending: &str, found: &mut Vec<PathBuf>) {
 fn test_names(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
         .filter(|word| word.matches('_').count() >= 4 && !word.starts_with('_'))
+        // Metrics have names of that form too.
+        .filter(|word| !word.starts_with("agent_runtime_"))
 }
 
 #[test]
@@ -41,4 +43,32 @@ fn every_test_that_a_document_names_exists() {
         }
     }
     assert!(checked > 20, "only {checked} names were found: the check looks at nothing");
+}
+
+#[test]
+fn every_kind_of_audit_row_is_written_by_somebody_and_explained() {
+    use agent_runtime::domain::audit::AuditKind;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = Vec::new();
+    files(&root.join("src"), "rs", &mut sources);
+    let is_program = |path: &&PathBuf| {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        !name.ends_with("tests.rs") && !path.ends_with("domain/audit.rs")
+    };
+    // What stands behind the tests of a file is none of the program.
+    let program = |path: &PathBuf| {
+        let text = fs::read_to_string(path).expect("a source");
+        text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
+    };
+    let code: String = sources.iter().filter(is_program).map(program).collect();
+    let document = fs::read_to_string(root.join("docs/AUDIT.md")).expect("a document");
+    for kind in AuditKind::ALL {
+        let variant = format!("{kind:?}");
+        let is_word = |end: &str| !end.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let named = format!("AuditKind::{variant}");
+        let is_written =
+            code.match_indices(&named).any(|(at, _)| is_word(&code[at + named.len()..]));
+        assert!(is_written, "nobody writes {variant}");
+        assert!(document.contains(&format!("`{}`", kind.as_str())), "{variant} is not explained");
+    }
 }

@@ -23,6 +23,16 @@ use crate::{
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// What the daemon's clients present.
 pub(crate) const TOKEN: &str = "bench-token-0123456789-0123456789-0123456789";
+/// One token at one address stands for all clients of a measurement: its share is all there is.
+const SHARES: [(&str, &str); 7] = [
+    ("AGENT_RUNTIME_LIMITS_QUEUED_RUNS_PER_PRINCIPAL", "10000"),
+    ("AGENT_RUNTIME_LIMITS_REQUESTS_PER_MINUTE_PER_PRINCIPAL", "0"),
+    ("AGENT_RUNTIME_LIMITS_REQUESTS_PER_MINUTE_PER_ADDRESS", "0"),
+    ("AGENT_RUNTIME_LIMITS_CONNECTIONS_PER_ADDRESS", "4096"),
+    ("AGENT_RUNTIME_LIMITS_WEBSOCKETS_PER_PRINCIPAL", "500"),
+    ("AGENT_RUNTIME_LIMITS_STREAMS_PER_PRINCIPAL", "2048"),
+    ("AGENT_RUNTIME_LIMITS_MODEL_REQUESTS_PER_MINUTE_PER_PRINCIPAL", "0"),
+];
 /// How often a start is looked at.
 const LOOK: Duration = Duration::from_micros(200);
 
@@ -109,6 +119,7 @@ impl Daemon {
             .args(["serve", "--http-addr", "127.0.0.1:0", "--allow-root"])
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .envs(SHARES)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(log)

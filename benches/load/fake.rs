@@ -146,7 +146,7 @@ fn answer(request: &[u8]) -> Answer {
         "exec" if results == 0 => Answer::Now(call("exec", r#"{\"argv\":[\"/bin/true\"]}"#)),
         "write" if results == 0 => {
             let name = words.next().unwrap_or_default();
-            let script = format!("while :; do echo . >> mark-{name}; sleep 0.005; done");
+            let script = format!("while :; do echo . >> mark-{name}; sleep 0.05; done");
             let args = format!(r#"{{\"argv\":[\"/bin/sh\",\"-c\",\"{script}\"]}}"#);
             Answer::Now(call("exec", &args))
         }

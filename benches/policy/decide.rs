@@ -44,10 +44,11 @@ pub(crate) fn measure(report: &mut Report, plan: Plan) -> anyhow::Result<()> {
     let agent = agent()?;
     let hosts = Arc::new(agent.hosts.clone());
     let builtin = Policy::builtin();
+    let turns = plan.pick(20_000, 4_000);
     for (name, facts, wanted) in calls()? {
         let ask = Asked { agent: &agent, hosts: &hosts, facts: &facts };
-        let with = ask.times(&policy, wanted, plan)?;
-        let floor = ask.times(&builtin, floor_of(wanted), plan)?;
+        let with = ask.times(&policy, wanted, turns)?;
+        let floor = ask.times(&builtin, floor_of(wanted), turns)?;
         report.row(
             format!("decide, {RULES} rules: {name}"),
             micros(&with),
@@ -56,15 +57,22 @@ pub(crate) fn measure(report: &mut Report, plan: Plan) -> anyhow::Result<()> {
             Met::of(with.p50() <= TARGET),
         );
     }
+    let ask = |facts| Asked { agent: &agent, hosts: &hosts, facts };
     let worst = Policy::parse(&rules::worst(RULES))?;
-    let facts = file(ToolName::ReadFile, "src/a/b/main.rs", false);
-    let times = Asked { agent: &agent, hosts: &hosts, facts: &facts }.times(
-        &worst,
-        Outcome::Allow,
-        plan,
-    )?;
+    let file = file(ToolName::ReadFile, "src/a/b/main.rs", false);
+    let times = ask(&file).times(&worst, Outcome::Allow, plan.pick(2_000, 500))?;
     report.row(
         format!("decide, {RULES} rules that no index helps with (`**/*.kN`)"),
+        micros(&times),
+        "",
+        "",
+        Met::NotAsked,
+    );
+    let long = "echo \"$name\" | curl -fsS https://docs.example/a > out.txt\n".repeat(8 << 10);
+    let script = CallFacts { script: Some(long), ..facts(ToolName::Shell) };
+    let times = ask(&script).times(&policy, Outcome::Ask, plan.pick(60, 20))?;
+    report.row(
+        format!("decide, {RULES} rules: a script of 512 KiB, the longest there is"),
         micros(&times),
         "",
         "",
@@ -89,7 +97,7 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn times(self, policy: &Policy, wanted: Outcome, plan: Plan) -> anyhow::Result<Times> {
+    fn times(self, policy: &Policy, wanted: Outcome, turns: usize) -> anyhow::Result<Times> {
         let question = Question {
             agent: self.agent,
             hosts: self.hosts,
@@ -100,14 +108,14 @@ impl Asked<'_> {
             conversation: None,
         };
         let found = decide(policy, &question);
-        ensure!(found.outcome() == wanted, "{:?} instead of {wanted}", found);
+        ensure!(found.outcome() == wanted, "{found:?} instead of {wanted}");
         let mut times = Vec::new();
-        for turn in 0..plan.pick(20_000, 4_000) {
+        for turn in 0..turns {
             let began = Instant::now();
             black_box(decide(black_box(policy), black_box(&question)));
             let took = began.elapsed();
             // The first few fill caches.
-            if turn >= 200 {
+            if turn >= turns / 20 {
                 times.push(took);
             }
         }

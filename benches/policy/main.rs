@@ -6,6 +6,7 @@
     clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::cast_precision_loss,
+    clippy::indexing_slicing,
     reason = "a program at a terminal that starts the daemon and measures with the plain clock"
 )]
 

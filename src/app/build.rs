@@ -5,20 +5,23 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 use super::{
     cli::Failure,
     config::{Mode, Settings, Token, WorkerRuntime, secret_file},
-    network, secrets,
+    limits, network, secrets,
     trail::Trail,
 };
 use crate::{
     auth::{
-        self, Authenticator, Authorizer, HostPolicies, Policies, TokenEntry, TokenTable, authn,
-        policy::Policy,
+        self, AuditSink, Authenticator, Authorizer, Gate, HostPolicies, Policies, TokenEntry,
+        TokenTable, authn, policy::Policy,
     },
     domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
     llm::{self, Llm},
-    orchestrator::{self, Live, Orchestrator},
-    runtime::{Redactor, Tasks},
+    orchestrator::{self, Alerts, Live, Orchestrator},
+    runtime::{
+        Redactor, Tasks,
+        reload::{Reloader, Reloads, reloads},
+    },
     sandbox::{self, Sandbox},
     store::{self, Store},
     tools::{self, NetworkStatus, Tools},
@@ -30,13 +33,17 @@ pub(super) struct Daemon {
     pub(super) address: SocketAddr,
     pub(super) store: Store,
     pub(super) llm: Llm,
+    pub(super) egress: Egress,
     pub(super) orchestrator: Orchestrator,
     pub(super) tokens: TokenTable,
     pub(super) trail: Trail,
     pub(super) redactor: Redactor,
     /// What the daemon signs and seals with.
-    #[expect(dead_code, reason = "sealing and checkpoints take it in the next commits of 3/7")]
     pub(super) keyring: secrets::Keyring,
+    /// What its keys are made from, as configured.
+    pub(super) permission_secret: Option<Secret<String>>,
+    /// Asks for a reload.
+    pub(super) reloader: Reloader,
     /// A token that was made here, and lives in the data directory.
     pub(super) generated: Option<Token>,
 }
@@ -46,7 +53,7 @@ pub(super) async fn daemon(
     settings: &Settings,
     redactor: Redactor,
     tasks: &Tasks,
-) -> Result<Daemon, Failure> {
+) -> Result<(Daemon, Reloads), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids = IdSource::new(Arc::clone(&clock), random);
     let live = Arc::new(Live::default());
@@ -62,30 +69,27 @@ pub(super) async fn daemon(
     let store = Store::open(options, tasks).await.map_err(fault)?;
     let keyring = secrets::keyring(settings, &redactor)?;
     let generated = bootstrap_token(settings, &redactor)?;
+    let (settings, uses) = &secrets::at_start(settings, &store, &keyring, &redactor, tasks).await?;
+    let (reloader, reloads) = reloads();
     let trail = Trail::start(store.clone(), tasks);
+    let alerts = Alerts::new(Arc::clone(&clock), trail.sink());
     // Ends what an older daemon left running: recovery must not begin before.
-    let options = sandbox::Options {
-        enabled: settings.sandbox_enabled,
-        min_level: settings.sandbox_min_level,
-        data_dir: settings.data_dir.clone(),
-        processes_max: settings.tool_processes,
-        sessions_max: settings.sessions_max,
-        backend: backend(settings),
-    };
-    let sandbox = Sandbox::start(options, tasks).await.map_err(fault)?;
+    let sandbox = Sandbox::start(sandbox_options(settings), tasks).await.map_err(fault)?;
     for agent in &settings.agents {
         sandbox::prepare_workspace(&agent.workspace).map_err(fault)?;
     }
-    let egress = network::options(settings, trail.sink());
+    let egress = network::options(settings, trail.sink(), uses);
     let egress = Egress::new(egress, tasks).map_err(fault)?;
     let hosts = host_policies(settings, &egress);
     let options = tools::Options { session_idle: settings.session_idle };
-    let tools = Tools::new(sandbox, egress, redactor.clone(), options, tasks);
+    let tools = Tools::new(sandbox, egress.clone(), redactor.clone(), options, tasks);
     check_network(settings, &tools, &ids).await?;
-    let llm = Llm::new(llm_options(settings)).map_err(fault)?;
-    let authorizer = authorizer(settings, &trail);
+    let llm =
+        llm::Options { watcher: Some(limits::watch_models(&alerts)), ..llm_options(settings) };
+    let llm = Llm::new(llm).map_err(fault)?;
+    let authorizer = authorizer(settings, alerts.watching());
     let tokens = TokenTable::new(token_entries(settings, generated.as_ref()));
-    let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), trail.sink());
+    let authenticator = Authenticator::new(tokens.clone(), Arc::clone(&clock), alerts.watching());
     let parts = orchestrator::Parts {
         store: store.clone(),
         llm: llm.clone(),
@@ -98,11 +102,17 @@ pub(super) async fn daemon(
         policies: Policies::new(Arc::new(Policy::builtin())),
         policy_file: settings.policy.clone(),
         redactor: redactor.clone(),
+        alerts,
+        gate: Gate::new(settings.bounds.gate),
+        budgets: settings.bounds.budgets.clone(),
         clock: Arc::clone(&clock),
         live,
+        audit: secrets::audit_options(settings, &keyring),
+        secrets: secrets::secret_options(&keyring, &reloader),
         tasks: tasks.clone(),
     };
-    let orchestrator = Orchestrator::start(parts, run_options(settings)).await.map_err(fault)?;
+    let options = limits::of_runs(settings);
+    let orchestrator = Orchestrator::start(parts, options).await.map_err(fault)?;
     if settings.admin_socket {
         let parts = http::admin::Parts {
             orchestrator: orchestrator.clone(),
@@ -115,33 +125,44 @@ pub(super) async fn daemon(
         let path = http::admin::start(&settings.data_dir, uid, parts, tasks).map_err(fault)?;
         tracing::info!(path = %path.display(), "admin socket");
     }
-    let options = http::Options {
-        hosts: settings.hosts.clone(),
-        cors_origins: settings.cors_origins.clone(),
-        trusted_proxies: settings.trusted_proxies.clone(),
-        ..http::Options::on(settings.http_addr)
-    };
     let info = Info { environment: settings.mode.as_str().to_owned(), store: "sqlite" };
     let parts = http::Parts {
         orchestrator: orchestrator.clone(),
         authenticator,
         authorizer,
+        rates: limits::of_requests(settings, trail.sink()),
         ids,
         clock,
         tools: tool_views(),
         info,
     };
-    let address = http::start(options, parts, tasks).await.map_err(fault)?;
-    Ok(Daemon { address, store, llm, orchestrator, tokens, trail, redactor, keyring, generated })
+    let address = http::start(limits::of_listener(settings), parts, tasks).await.map_err(fault)?;
+    let permission_secret = settings.permission_secret.clone();
+    let daemon = Daemon {
+        address,
+        store,
+        llm,
+        egress,
+        orchestrator,
+        tokens,
+        trail,
+        redactor,
+        keyring,
+        permission_secret,
+        reloader,
+        generated,
+    };
+    Ok((daemon, reloads))
 }
 
-/// The bounds of runs.
-const fn run_options(settings: &Settings) -> orchestrator::Options {
-    orchestrator::Options {
-        queued_max: settings.queued_runs,
-        active_max: settings.active_runs,
-        approval_ttl: settings.approval_ttl,
-        wait_max: settings.wait_for_person,
+fn sandbox_options(settings: &Settings) -> sandbox::Options {
+    sandbox::Options {
+        enabled: settings.sandbox_enabled,
+        min_level: settings.sandbox_min_level,
+        data_dir: settings.data_dir.clone(),
+        processes_max: settings.tool_processes,
+        sessions_max: settings.sessions_max,
+        backend: backend(settings),
     }
 }
 
@@ -154,11 +175,11 @@ fn random(bytes: &mut [u8; 10]) {
 }
 
 /// Who may do what, over the agents of the configuration.
-fn authorizer(settings: &Settings, trail: &Trail) -> Authorizer {
+fn authorizer(settings: &Settings, audit: Arc<dyn AuditSink>) -> Authorizer {
     let rules =
         auth::authorize::Options { requester_may_approve: settings.mode != Mode::Production };
     let agents = settings.agents.iter().map(|a| (a.name.clone(), Arc::new(a.clone()))).collect();
-    Authorizer::new(rules, agents, trail.sink())
+    Authorizer::new(rules, agents, audit)
 }
 
 /// What the configuration says about models.
@@ -264,20 +285,19 @@ fn generated_token(settings: &Settings) -> Result<Option<Token>, Failure> {
 
 /// Everything secret that this process knows is masked at every sink.
 pub(super) fn register(settings: &Settings, generated: Option<&Token>, redactor: &Redactor) {
-    let tokens = settings.tokens.iter().chain(generated).map(|t| &t.secret);
-    let keys = settings.models.values().filter_map(|m| m.api_key.as_ref());
-    let bound = settings.egress.secrets.iter().map(|s| &s.value);
-    let proxy = settings.egress.proxy_url.as_ref();
-    tokens
-        .chain(keys)
-        .chain(bound)
-        .chain(proxy)
-        .for_each(|secret: &Secret<String>| redactor.register(secret.expose()));
-    // Errors may name the proxy without its scheme, or its password alone.
-    let url = proxy.and_then(|secret| secret.expose().parse::<url::Url>().ok());
-    if let Some(password) = url.as_ref().and_then(url::Url::password) {
-        redactor.register(password);
-    }
+    let configured = settings.secrets.iter().map(|s| &s.value);
+    let all = configured.chain(generated.map(|token| &token.secret));
+    all.for_each(|secret: &Secret<String>| {
+        redactor.register(secret.expose());
+        // Errors may name a proxy without its scheme, or its password alone.
+        let url = secret.expose().parse::<url::Url>().ok();
+        if let Some(password) = url.as_ref().and_then(url::Url::password) {
+            redactor.register(password);
+            // As it is written, and as it is meant.
+            let parts = url::form_urlencoded::parse(password.as_bytes());
+            parts.for_each(|(plain, _)| redactor.register(&plain));
+        }
+    });
 }
 
 /// The tokens that are in force.

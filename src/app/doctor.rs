@@ -3,6 +3,9 @@
 //! Invariant: it changes nothing. The sandbox is tried in a directory of its own, never in the
 //! data directory of a daemon that may be running.
 
+mod secrets;
+mod trail;
+
 use std::{
     fs,
     net::TcpListener,
@@ -89,7 +92,10 @@ async fn examine(settings: &Settings, items: &mut Vec<Item>) {
     items.push(user());
     items.push(data_dir(settings));
     items.push(store(settings, running.is_some()).await);
-    items.push(secrets(settings));
+    items.push(secrets::files(settings));
+    items.push(secrets::permission(settings));
+    items.push(secrets::ages(settings).await);
+    items.push(trail::signed(settings).await);
     items.push(models(settings));
     items.push(commands(settings));
     items.push(port(settings, running.as_deref()));
@@ -181,34 +187,6 @@ async fn store(settings: &Settings, is_running: bool) -> Item {
         }
         Err(why) => Item::fail("store", why, fix),
     }
-}
-
-fn secrets(settings: &Settings) -> Item {
-    let token = settings.bootstrap_token_file();
-    // Files named in the configuration were checked when it was read.
-    if settings.tokens.is_empty() && token.exists() {
-        if let Err(error) = secret_file::check(&token) {
-            return Item::fail(
-                "secrets",
-                error.to_string(),
-                format!("chmod 600 {}", token.display()),
-            );
-        }
-        return Item::pass(
-            "secrets",
-            format!("the generated token in {} is yours alone", token.display()),
-        );
-    }
-    if settings.tokens.is_empty() {
-        return Item::pass(
-            "secrets",
-            "no token is configured: one is generated at the first start",
-        );
-    }
-    Item::pass(
-        "secrets",
-        format!("{} configured, each readable by you alone", settings.tokens.len()),
-    )
 }
 
 fn models(settings: &Settings) -> Item {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::config::Settings;
+use super::{config::Settings, secrets::ages::Uses};
 use crate::{
     auth::AuditSink,
     domain::{AgentName, AuditEntry, AuditKind, EgressRecord, Surface},
@@ -12,25 +12,43 @@ use crate::{
 };
 
 /// What the configuration says about the network.
-pub(super) fn options(settings: &Settings, sink: Arc<dyn AuditSink>) -> egress::Options {
+pub(super) fn options(
+    settings: &Settings,
+    sink: Arc<dyn AuditSink>,
+    uses: &Uses,
+) -> egress::Options {
     egress::Options {
         upstream: settings.egress.upstream.clone(),
         connect_to: settings.egress.connect_to.clone(),
         secrets: settings.egress.secrets.clone(),
         extra_roots: settings.egress.extra_roots.clone(),
-        on_record: recorder(sink),
+        on_record: recorder(sink, uses.clone()),
         ..egress::Options::default()
     }
 }
 
 /// Puts every decision into the audit trail at once, also while the call runs.
-fn recorder(sink: Arc<dyn AuditSink>) -> OnRecord {
+fn recorder(sink: Arc<dyn AuditSink>, uses: Uses) -> OnRecord {
     Arc::new(move |agent: &AgentName, run: &str, record: &EgressRecord| {
         let decision = if record.allowed { "allowed" } else { "denied" };
         metrics::counter!("agent_runtime_egress_total", "decision" => decision).increment(1);
         let mut data = serde_json::to_value(record).unwrap_or_else(|_| json!({}));
         if let Some(members) = data.as_object_mut() {
             members.insert("agent".to_owned(), Value::from(agent.as_str()));
+        }
+        for name in record.secrets.iter().filter(|_| record.allowed) {
+            uses.used(name);
+            sink.record(AuditEntry {
+                kind: AuditKind::SecretUsed,
+                actor: "system".to_owned(),
+                surface: Surface::System,
+                run_id: run.parse().ok(),
+                request_id: None,
+                data: json!({
+                    "name": name, "host": record.host, "port": record.port,
+                    "agent": agent.as_str(), "call_id": record.call_id,
+                }),
+            });
         }
         sink.record(AuditEntry {
             kind: AuditKind::Egress,
@@ -80,10 +98,16 @@ mod tests {
             bytes_up: 0,
             bytes_down: 0,
             duration_ms: 1,
-            secrets: Vec::new(),
+            secrets: vec!["KEY".to_owned()],
         };
-        recorder(sink)(&"a".parse().unwrap(), &run.to_string(), &record);
+        let record_it = recorder(sink, Uses::default());
+        record_it(&"a".parse().unwrap(), &run.to_string(), &record);
+        assert_eq!(lock(&kept.0).len(), 1, "a refused request uses no secret");
+        let used = EgressRecord { allowed: true, ..record };
+        record_it(&"a".parse().unwrap(), &run.to_string(), &used);
         let entries = lock(&kept.0);
+        let use_of = &entries[1];
+        assert_eq!((use_of.kind, &use_of.data["name"]), (AuditKind::SecretUsed, &json!("KEY")));
         let entry = entries.first().unwrap();
         assert_eq!((entry.kind, entry.run_id), (AuditKind::Egress, Some(run)));
         assert_eq!(entry.data["agent"], "a");

@@ -7,13 +7,14 @@ use serde_json::json;
 use super::{
     build::{self, Daemon},
     cli::{Context, Failure},
-    config::{self, Environment, LogStyle, Problems, Request, Settings, Starter, secret_file},
+    config::{self, LogStyle, Problems, Settings, Starter, secret_file},
+    reload, trail,
 };
 use crate::{
-    domain::{AuditEntry, AuditKind, Surface},
+    domain::{AuditEntry, AuditKind},
     http,
     runtime::{
-        Redactor, Stop, TaskKind, Tasks,
+        Redactor, Stop, Tasks,
         lifecycle::{self, Signals, StopCause, watch_signals},
         telemetry::{self, LogFormat, Telemetry},
     },
@@ -62,8 +63,8 @@ async fn run(
     let stop = Stop::default();
     let tasks = Tasks::new(stop.clone());
     let built = Box::pin(build::daemon(settings, redactor, &tasks)).await;
-    let daemon = match built {
-        Ok(daemon) => daemon,
+    let (daemon, reloads) = match built {
+        Ok(built) => built,
         Err(failure) => {
             stop.hard();
             return Err(failure);
@@ -85,11 +86,16 @@ async fn run(
         tasks.wait_work().await;
         daemon.trail.flush().await;
         record(&daemon, "stopped").await;
+        // So that a clean stop leaves no row unsigned. What fails is told where it does.
+        daemon.orchestrator.sign_trail().await.map(drop).unwrap_or_default();
     };
-    let cause = watch_signals(signals, &stop, settings.stop_grace, finished, || {
-        reload(context, &daemon, &telemetry, &tasks);
-    })
-    .await;
+    let reloader = daemon.reloader.clone();
+    let signals = watch_signals(signals, &stop, settings.stop_grace, finished, || reloader.ask());
+    // A reload under way may be dropped when the daemon ends.
+    let cause = tokio::select! {
+        cause = signals => cause,
+        () = reload::answer(context, &daemon, reloads, &telemetry) => StopCause::Fault,
+    };
     if tokio::time::timeout(LAST_MOMENT, tasks.wait()).await.is_err() {
         tracing::warn!("some tasks did not end in time");
     }
@@ -99,62 +105,6 @@ async fn run(
     Ok(if is_asked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Reads the configuration again and takes over the log level, the secrets, the policy and which machines
-/// agents may reach; the rest needs a restart. A configuration that is wrong changes nothing.
-fn reload(context: &Context, daemon: &Daemon, telemetry: &Telemetry, tasks: &Tasks) {
-    lifecycle::notify("RELOADING=1");
-    let request = Request {
-        file: context.file.clone(),
-        environment: Environment::of_process(),
-        dotenv: Some(PathBuf::from(".")),
-        overrides: context.overrides.clone(),
-    };
-    match config::load(&request) {
-        Err(problems) => tracing::error!(%problems, "the configuration was not reloaded"),
-        Ok(loaded) => take_over(&loaded.settings, daemon, telemetry, tasks),
-    }
-    lifecycle::notify("READY=1");
-}
-
-fn take_over(settings: &Settings, daemon: &Daemon, telemetry: &Telemetry, tasks: &Tasks) {
-    if let Err(error) = telemetry.set_level(&settings.log_level) {
-        tracing::error!(%error, "the log level was not changed");
-    }
-    // A token that was generated stays only while none is configured.
-    let generated = daemon.generated.as_ref().filter(|_| settings.tokens.is_empty());
-    let entries = build::token_entries(settings, generated);
-    if entries.is_empty() {
-        tracing::error!("no token is configured any more: the tokens were not changed");
-    } else {
-        build::register(settings, generated, &daemon.redactor);
-        daemon.tokens.replace(entries);
-    }
-    for (name, model) in &settings.models {
-        if !daemon.llm.set_key(name, model.api_key.clone()) {
-            tracing::warn!(model = name.as_str(), "a new model needs a restart");
-        }
-    }
-    tracing::info!(
-        level = settings.log_level.as_str(),
-        "reloaded the log level, the secrets, the policy and the hosts that agents may reach"
-    );
-    let store = daemon.store.clone();
-    let hosts = settings.agents.iter().map(|a| (a.name.clone(), a.hosts.clone())).collect();
-    let hosts_recorded = daemon.orchestrator.reconfigure_egress(hosts);
-    let policy = daemon.orchestrator.reload_policy(settings.policy.clone());
-    tasks.spawn(TaskKind::Helper, |_| async move {
-        let entry = entry(AuditKind::Config, "reloaded");
-        if let Err(error) = policy.await {
-            let error = build::fault(error).to_string();
-            tracing::error!(error, "the policy was not reloaded: the one before stays in force");
-        }
-        let hosts = hosts_recorded.await;
-        if let Err(error) = hosts.and(store.audit(entry).await) {
-            tracing::error!(%error, "the reload could not be recorded");
-        }
-    });
-}
-
 async fn record(daemon: &Daemon, what: &str) {
     if let Err(error) = daemon.store.audit(entry(AuditKind::Daemon, what)).await {
         tracing::error!(%error, what, "could not be recorded");
@@ -162,14 +112,7 @@ async fn record(daemon: &Daemon, what: &str) {
 }
 
 fn entry(kind: AuditKind, what: &str) -> AuditEntry {
-    AuditEntry {
-        kind,
-        actor: "system".to_owned(),
-        surface: Surface::System,
-        run_id: None,
-        request_id: None,
-        data: json!({ "what": what, "version": env!("CARGO_PKG_VERSION") }),
-    }
+    trail::entry(kind, json!({ "what": what, "version": env!("CARGO_PKG_VERSION") }))
 }
 
 fn log_format(style: LogStyle) -> LogFormat {

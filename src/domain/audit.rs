@@ -1,5 +1,7 @@
 //! What the audit trail records, and how its rows are chained.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -74,6 +76,39 @@ pub enum AuditKind {
 }
 
 impl AuditKind {
+    /// Every kind, for queries and for the test that finds who writes each.
+    pub const ALL: [Self; 29] = [
+        Self::Daemon,
+        Self::RunState,
+        Self::Control,
+        Self::ToolStarted,
+        Self::ToolCompleted,
+        Self::ToolDenied,
+        Self::ApprovalRequested,
+        Self::ApprovalDecided,
+        Self::AuthFailed,
+        Self::AccessDenied,
+        Self::SecretBlocked,
+        Self::ConversationDeleted,
+        Self::Config,
+        Self::Egress,
+        Self::EgressList,
+        Self::Rbac,
+        Self::Pairing,
+        Self::PairingFailed,
+        Self::Policy,
+        Self::CapabilityGranted,
+        Self::CapabilityDenied,
+        Self::CapabilityRevoked,
+        Self::Budget,
+        Self::RateLimited,
+        Self::Lockdown,
+        Self::SecretUsed,
+        Self::SecretChanged,
+        Self::Checkpoint,
+        Self::Alert,
+    ];
+
     /// The name in the store, in exports and in queries.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -110,6 +145,19 @@ impl AuditKind {
     }
 }
 
+impl FromStr for AuditKind {
+    type Err = AuditKindError;
+
+    fn from_str(text: &str) -> Result<Self, AuditKindError> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(AuditKindError)
+    }
+}
+
+/// The text names no kind of row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a kind of audit row, such as tool_denied; docs/AUDIT.md lists them")]
+pub struct AuditKindError;
+
 /// What is to be recorded; the store adds number, time and chain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditEntry {
@@ -129,6 +177,7 @@ pub struct AuditEntry {
 
 /// A row of the audit trail, as stored, queried and exported.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AuditRow {
     /// Position in the chain, from 1.
     pub n: u64,
@@ -152,4 +201,20 @@ pub struct AuditRow {
     pub prev_hash: String,
     /// SHA-256 (hex) over `prev_hash` and every field above.
     pub hash: String,
+}
+
+/// A signed statement that the trail had this row as its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// The row.
+    pub n: u64,
+    /// Its hash, which covers every row before it.
+    pub hash: String,
+    /// When it was signed.
+    pub at: Timestamp,
+    /// Which key signed it.
+    pub key_id: String,
+    /// HMAC-SHA256 (hex) over the fields above.
+    pub mac: String,
 }

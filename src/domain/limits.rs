@@ -16,6 +16,10 @@ pub const METADATA_BYTES_MAX: usize = 512;
 pub const REASON_BYTES_MAX: usize = 1_000;
 /// Rules of the run-time list of hosts: every decision looks at all of them.
 pub const EGRESS_RULES_MAX: usize = 1_000;
+/// Days that a question about use reaches back when it does not say.
+pub const USAGE_DAYS: u32 = 30;
+/// Budgets that administrators set at run time: all of them are in memory.
+pub const BUDGETS_MAX: usize = 1_000;
 /// Entries of one list of a scope: a request looks through them.
 pub const SCOPE_ENTRIES_MAX: usize = 200;
 /// Principals that are stored: all of them are in memory.
@@ -68,6 +72,8 @@ pub const PAGE_DEFAULT: u32 = 50;
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Runs that wait in the queue before new ones get 429.
 pub const QUEUED_RUNS_MAX: u64 = 10_000;
+/// Runs that wait before those who run the daemon are told (SECURITY.md).
+pub const QUEUE_ALERT: u64 = 100;
 /// Runs in progress at once; each is one small task.
 pub const ACTIVE_RUNS_MAX: usize = 1_024;
 /// Events that one live subscriber may lag behind (API.md).
@@ -125,3 +131,8 @@ pub const WEBSOCKET_MESSAGES_PER_MINUTE: u32 = 600;
 pub const WEBSOCKET_SUBSCRIPTIONS_MAX: usize = 256;
 /// Time given to running work after the first stop signal.
 pub const SOFT_STOP_GRACE: Duration = Duration::from_secs(15);
+
+/// Secrets that the daemon keeps.
+pub const SECRETS_MAX: usize = 1_000;
+/// Bytes of one.
+pub const SECRET_BYTES_MAX: usize = 64 << 10;

@@ -132,6 +132,20 @@ impl UserInput {
         }
     }
 
+    /// The same with every text changed.
+    #[must_use]
+    pub fn map(self, change: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Text(text) => Self::Text(change(&text)),
+            Self::Parts(parts) => Self::Parts(
+                parts
+                    .into_iter()
+                    .map(|InputPart::Text { text }| InputPart::Text { text: change(&text) })
+                    .collect(),
+            ),
+        }
+    }
+
     /// The parts as a message holds them.
     pub fn parts(&self) -> Vec<Part> {
         match self {

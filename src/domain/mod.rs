@@ -7,6 +7,7 @@ pub mod agent;
 pub mod approval;
 pub mod audit;
 pub mod binding;
+pub mod budget;
 pub mod capability;
 pub mod egress;
 pub mod egress_rule;
@@ -33,6 +34,7 @@ pub use approval::{
 };
 pub use audit::{AuditEntry, AuditKind};
 pub use binding::{Binding, Bound, BoundDirectory, BoundExecutable, BoundFile, BoundTarget};
+pub use budget::{BudgetLimit, BudgetScope, BudgetScopeError, BudgetSubject, Day, DayError};
 pub use capability::{CapabilityRecord, CapabilityState, LockdownRecord, Revocation, RevokedFor};
 pub use egress::{EgressRecord, EgressVia};
 pub use egress_rule::{EgressRule, EgressVerdict};
@@ -60,7 +62,7 @@ pub use run::{
     WaitReason,
 };
 pub use scopes::{ScopeKind, Scopes};
-pub use secret::Secret;
+pub use secret::{SealedSecret, Secret, SecretAge, SecretName, SecretSource};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use tool::{
     CallFacts, CallInput, CallState, Effect, Risk, ToolCall, ToolName, ToolOutcome, ToolStatus,

@@ -38,6 +38,13 @@ impl Usd {
         Self(i64::try_from(rounded).unwrap_or(i64::MAX))
     }
 
+    /// The difference, zero where it would be less.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        let left = self.0.saturating_sub(other.0);
+        Self(if left < 0 { 0 } else { left })
+    }
+
     /// The sum, saturating.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {

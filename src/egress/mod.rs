@@ -116,6 +116,14 @@ impl Egress {
         });
     }
 
+    /// Puts other secrets in the place of those that placeholders stood for.
+    ///
+    /// # Errors
+    /// When one cannot stand in a header; then nothing changes.
+    pub fn set_secrets(&self, secrets: Vec<BoundSecret>) -> Result<(), EgressError> {
+        self.shared.secrets.replace(secrets)
+    }
+
     /// A run's channel. Quotas count over its life. It closes with its last clone.
     pub fn open(&self, agent: AgentName, run: String, limits: EgressLimits) -> Channel {
         let live = self.shared.live(&agent, watch::Sender::subscribe);

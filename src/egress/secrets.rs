@@ -1,5 +1,7 @@
 //! Secrets in headers: put in only for the one place that each is bound to.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use super::{
     options::{BoundSecret, EgressError},
     record::Attempt,
@@ -7,8 +9,8 @@ use super::{
 };
 use crate::domain::{HostName, host::canonical_path};
 
-/// The secrets that placeholders may stand for.
-pub(super) struct Secrets(Vec<BoundSecret>);
+/// The secrets that placeholders may stand for now.
+pub(super) struct Secrets(RwLock<Arc<Vec<BoundSecret>>>);
 
 /// A placeholder that stands for nothing here. The attempt knows its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,18 +31,22 @@ impl Secrets {
     /// # Errors
     /// When one cannot stand in a header.
     pub(super) fn checked(secrets: Vec<BoundSecret>) -> Result<Self, EgressError> {
-        for secret in &secrets {
-            let placeholder = format!("{{{{secret:{}}}}}", secret.name);
-            let is_name = template::placeholders(&placeholder).is_ok_and(|found| found.len() == 1);
-            let value = secret.value.expose();
-            let is_value =
-                !value.is_empty() && value.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e));
-            let is_path = canonical_path(&secret.path_prefix).is_ok();
-            if !is_name || !is_value || !is_path {
-                return Err(EgressError::Secret { name: secret.name.clone() });
-            }
-        }
-        Ok(Self(secrets))
+        check(&secrets)?;
+        Ok(Self(RwLock::new(Arc::new(secrets))))
+    }
+
+    /// Puts others in their place; requests under way keep what they were filled with.
+    ///
+    /// # Errors
+    /// When one cannot stand in a header; then nothing changes.
+    pub(super) fn replace(&self, secrets: Vec<BoundSecret>) -> Result<(), EgressError> {
+        check(&secrets)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(secrets);
+        Ok(())
+    }
+
+    fn now(&self) -> Arc<Vec<BoundSecret>> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Puts values in the place of placeholders. The attempt learns each name, also of a misuse.
@@ -55,6 +61,7 @@ impl Secrets {
         attempt: &Attempt,
     ) -> Result<Vec<(String, String)>, Misused> {
         template::refuse_in(place.path.as_bytes()).map_err(|_misplaced| Misused)?;
+        let secrets = self.now();
         let fill = |(name, value): &(String, String)| {
             template::refuse_in(name.as_bytes()).map_err(|_misplaced| Misused)?;
             let found = template::placeholders(value).map_err(|_malformed| Misused)?;
@@ -64,26 +71,40 @@ impl Secrets {
             for placeholder in &found {
                 attempt.secret(placeholder.name);
             }
-            let value_of = |name: &str| self.bound(name, place);
+            let value_of = |name: &str| bound(&secrets, name, place);
             let filled = template::filled(value, &found, value_of).ok_or(Misused)?;
             Ok((name.clone(), filled))
         };
         headers.iter().map(fill).collect()
     }
+}
 
-    /// The value of a secret, if it is bound to this place.
-    fn bound(&self, name: &str, place: Place<'_>) -> Option<&str> {
-        // What servers could read in two ways lies below no prefix.
-        let path = canonical_path(place.path).ok()?;
-        let is_bound = |secret: &&BoundSecret| {
-            secret.name == name
-                && secret.host == *place.host
-                && secret.port == place.port
-                && (place.is_tls || secret.plain_http || secret.port == 80)
-                && is_below(&path, &secret.path_prefix)
-        };
-        self.0.iter().find(is_bound).map(|secret| secret.value.expose().as_str())
+/// The value of a secret, if it is bound to this place.
+fn bound<'s>(secrets: &'s [BoundSecret], name: &str, place: Place<'_>) -> Option<&'s str> {
+    // What servers could read in two ways lies below no prefix.
+    let path = canonical_path(place.path).ok()?;
+    let is_bound = |secret: &&BoundSecret| {
+        secret.name == name
+            && secret.host == *place.host
+            && secret.port == place.port
+            && (place.is_tls || secret.plain_http || secret.port == 80)
+            && is_below(&path, &secret.path_prefix)
+    };
+    secrets.iter().find(is_bound).map(|secret| secret.value.expose().as_str())
+}
+
+fn check(secrets: &[BoundSecret]) -> Result<(), EgressError> {
+    for secret in secrets {
+        let placeholder = format!("{{{{secret:{}}}}}", secret.name);
+        let is_name = template::placeholders(&placeholder).is_ok_and(|found| found.len() == 1);
+        let value = secret.value.expose();
+        let is_value = !value.is_empty() && value.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e));
+        let is_path = canonical_path(&secret.path_prefix).is_ok();
+        if !is_name || !is_value || !is_path {
+            return Err(EgressError::Secret { name: secret.name.clone() });
+        }
     }
+    Ok(())
 }
 
 fn is_below(path: &str, prefix: &str) -> bool {
@@ -166,7 +187,7 @@ mod tests {
         ] {
             let secret = BoundSecret { port, plain_http, ..bound("TOKEN", "s3cret", "/") };
             let place = Place { host: &host, port, is_tls, path: "/" };
-            let is_bound = Secrets(vec![secret]).bound("TOKEN", place).is_some();
+            let is_bound = super::bound(&[secret], "TOKEN", place).is_some();
             assert_eq!(is_bound, wanted, "{port} {plain_http} {is_tls}");
         }
     }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, http::header, routing::get};
 
-use super::kit::serve::{ListenError, listen, serve};
+use super::kit::serve::{Caps, ListenError, listen, serve};
 use crate::runtime::Tasks;
 
 /// A scraper or two; more is a mistake.
@@ -31,6 +31,6 @@ pub async fn start(
         let text = render();
         async move { ([(header::CONTENT_TYPE, TEXT_FORMAT)], text) }
     };
-    serve(listener, Router::new().route("/metrics", get(page)), CONNECTIONS_MAX, tasks);
+    serve(listener, Router::new().route("/metrics", get(page)), Caps::of(CONNECTIONS_MAX), tasks);
     Ok(bound)
 }

@@ -15,13 +15,14 @@ use std::{
 };
 
 use crate::{
-    auth::{Authenticator, Authorizer},
-    domain::{Clock, IdSource},
+    auth::{Authenticator, Authorizer, RequestRates},
+    domain::{Clock, IdSource, limits},
     orchestrator::Orchestrator,
     runtime::Tasks,
 };
 
 pub use api::{Info, ROUTES, ToolView};
+use kit::serve::Caps;
 pub use kit::serve::ListenError;
 
 /// Where and for whom to listen.
@@ -38,6 +39,12 @@ pub struct Options {
     pub trusted_proxies: Vec<IpAddr>,
     /// Open connections.
     pub connections_max: usize,
+    /// Of them from one address that is no trusted proxy.
+    pub connections_per_address: usize,
+    /// WebSockets of one principal.
+    pub websockets_per_principal: usize,
+    /// Event streams of one principal.
+    pub streams_per_principal: usize,
     /// Requests in progress at once.
     pub requests_max: usize,
 }
@@ -51,6 +58,9 @@ impl Options {
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             connections_max: kit::limit::CONNECTIONS_MAX,
+            connections_per_address: kit::limit::CONNECTIONS_MAX / 2,
+            websockets_per_principal: limits::WEBSOCKETS_MAX / 2,
+            streams_per_principal: kit::limit::CONNECTIONS_MAX / 4,
             requests_max: kit::limit::REQUESTS_MAX,
         }
     }
@@ -65,6 +75,8 @@ pub struct Parts {
     pub authenticator: Authenticator,
     /// May they?
     pub authorizer: Authorizer,
+    /// How often may they ask?
+    pub rates: RequestRates,
     /// Ids of requests.
     pub ids: IdSource,
     /// Time.
@@ -86,8 +98,12 @@ pub async fn start(
     tasks: &Tasks,
 ) -> Result<SocketAddr, ListenError> {
     let (listener, bound) = kit::serve::listen(options.addr).await?;
-    let connections_max = options.connections_max;
+    let caps = Caps {
+        connections: options.connections_max,
+        per_address: options.connections_per_address,
+        exempt: options.trusted_proxies.clone(),
+    };
     let app = api::router(options, parts, tasks);
-    kit::serve::serve(listener, app, connections_max, tasks);
+    kit::serve::serve(listener, app, caps, tasks);
     Ok(bound)
 }

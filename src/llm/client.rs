@@ -61,7 +61,7 @@ impl Client {
             .user_agent(concat!("agent-runtime/", env!("CARGO_PKG_VERSION")))
             .no_proxy();
         if let Some(proxy) = &options.proxy {
-            let proxy = reqwest::Proxy::all(proxy)
+            let proxy = reqwest::Proxy::all(proxy.expose().as_str())
                 .map_err(|e| format!("the proxy address is not valid: {}", chain(&e)))?;
             builder = builder.proxy(proxy);
         }

@@ -84,6 +84,8 @@ pub struct Failure {
     pub retryable: bool,
     /// The transport's own words, for the log only.
     pub cause: Option<String>,
+    /// The model was not asked: it rests after failures of this class.
+    pub is_resting: bool,
 }
 
 impl Failure {
@@ -96,7 +98,16 @@ impl Failure {
             retry_after: None,
             retryable: class.is_retryable(),
             cause: None,
+            is_resting: false,
         }
+    }
+
+    /// The model was not asked.
+    pub(super) const fn resting(class: ErrorClass, rests: Duration) -> Self {
+        let mut failure = Self::lasting(class, "it rests after failures and was not asked");
+        failure.retry_after = Some(rests);
+        failure.is_resting = true;
+        failure
     }
 
     /// A failure that another attempt would only repeat.
@@ -115,6 +126,9 @@ impl fmt::Display for Failure {
         }
         if let Some(code) = &self.code {
             write!(f, ", code {code}")?;
+        }
+        if let Some(rests) = self.retry_after.filter(|_| self.is_resting) {
+            write!(f, ", try again in {} s", rests.as_secs().max(1))?;
         }
         f.write_str("]")
     }

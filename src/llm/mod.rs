@@ -5,12 +5,13 @@
 //! it is handed on as data, never acted on.
 //!
 //! ```text
-//! Llm ─ router (retries, fallbacks) ─ client (one attempt) ─ sse ─ openai | anthropic ─ answer
+//! Llm ─ router (retries, fallbacks, breakers) ─ client (one attempt) ─ sse ─ openai | anthropic ─ answer
 //!                    └─ builtin (a stand-in without a network)
 //! ```
 
 mod answer;
 mod anthropic;
+mod breaker;
 mod builtin;
 mod client;
 mod error;
@@ -31,8 +32,10 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use breaker::{BreakerOptions, BreakerState};
 pub use error::{ErrorClass, Failure, LlmError};
-pub use options::{ModelOptions, Options, Provider, ProviderError};
+pub use options::{BreakerChange, ModelOptions, Options, Provider, ProviderError, Watcher};
+pub use router::ModelHealth;
 
 use crate::domain::{Message, Secret, Usd};
 
@@ -153,7 +156,18 @@ impl Llm {
         self.router.price(model, input, output)
     }
 
-    /// Whether every model can be asked.
+    /// The most that so many tokens can cost, whichever of the model's fallbacks answers: what a
+    /// budget should hold before the call.
+    pub fn price_at_most(&self, model: &str, input: u64, output: u64) -> Usd {
+        self.router.price_at_most(model, input, output)
+    }
+
+    /// Each model, and whether it rests after failures.
+    pub fn health(&self) -> Vec<ModelHealth> {
+        self.router.health()
+    }
+
+    /// Whether every model can be asked, and not all of them rest.
     ///
     /// # Errors
     /// A sentence that says what is missing.
@@ -161,7 +175,8 @@ impl Llm {
         self.router.ready()
     }
 
-    /// Replaces a model's key; calls that begin later use it. `false`: no such model.
+    /// Replaces a model's key; calls that begin later use it, and a model that rested because of
+    /// the old one is asked again. `false`: no such model.
     pub fn set_key(&self, model: &str, key: Option<Secret<String>>) -> bool {
         self.router.set_key(model, key)
     }

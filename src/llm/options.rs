@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::breaker::{BreakerOptions, BreakerState};
 use crate::{
     domain::{Clock, Secret, SystemClock, Usd},
     runtime::RetryPolicy,
@@ -85,6 +86,25 @@ pub struct ModelOptions {
     pub context_tokens: Option<u64>,
 }
 
+/// A model rests after failures, or is asked again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerChange {
+    /// The entry of the model list.
+    pub model: String,
+    /// Where it stands now.
+    pub state: BreakerState,
+}
+
+/// Who is told when a model begins to rest or is asked again. It must not block.
+#[derive(Clone)]
+pub struct Watcher(pub Arc<dyn Fn(BreakerChange) + Send + Sync>);
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watcher")
+    }
+}
+
 /// The models, and how patient to be with them.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -103,7 +123,11 @@ pub struct Options {
     pub retry_after_max: Duration,
     /// A proxy for requests to models, such as `http://127.0.0.1:3128`. The environment's proxy
     /// variables are not read: where prompts go is the configuration's decision.
-    pub proxy: Option<String>,
+    pub proxy: Option<Secret<String>>,
+    /// When a model that fails is left alone, and for how long.
+    pub breaker: BreakerOptions,
+    /// Who is told of models that rest.
+    pub watcher: Option<Watcher>,
     /// For dates in `Retry-After`.
     pub clock: Arc<dyn Clock>,
     /// Randomness for jitter, uniformly distributed.
@@ -124,6 +148,8 @@ impl Default for Options {
             },
             retry_after_max: Duration::from_secs(30),
             proxy: None,
+            breaker: BreakerOptions::default(),
+            watcher: None,
             clock: Arc::new(SystemClock),
             // Without randomness the jitter is lost, not the retry.
             random: || getrandom::u32().unwrap_or(u32::MAX / 2),

@@ -1,10 +1,11 @@
-//! Which model is tried when: retries with the same one, then its fallbacks, until one answers.
+//! Which model is tried when: retries with the same one, then those of its fallbacks that can help,
+//! until one answers. A model that rests after failures is passed over.
 //!
 //! Invariant: everything ends at once when the caller's token is cancelled.
 
 use std::{
     collections::BTreeMap,
-    sync::{PoisonError, RwLock},
+    sync::{Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -16,16 +17,18 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Completion, Finish, Request,
     answer::Answer,
-    anthropic, builtin,
+    anthropic,
+    breaker::{Admission, Breaker, BreakerState, Change},
+    builtin,
     client::{Client, Outgoing},
     error::{ErrorClass, Failure, LlmError},
     openai,
-    options::{ModelOptions, Options, Provider},
+    options::{BreakerChange, ModelOptions, Options, Provider, Watcher},
     price,
 };
 use crate::{
     domain::{Secret, Usd},
-    runtime::RetryPolicy,
+    runtime::{RetryPolicy, tasks::lock},
 };
 
 /// Bytes of a token at the very most, in any text that people write: with fewer tokens than this
@@ -39,6 +42,18 @@ struct Entry {
     /// Where requests go; none for the stand-in.
     url: Option<Url>,
     key: RwLock<Option<Secret<String>>>,
+    breaker: Mutex<Breaker>,
+}
+
+/// A model and whether it rests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelHealth {
+    /// The entry of the model list.
+    pub model: String,
+    /// Which protocol it speaks.
+    pub provider: Provider,
+    /// Whether it can be asked.
+    pub state: BreakerState,
 }
 
 /// The models.
@@ -49,6 +64,7 @@ pub(super) struct Router {
     client: Option<Client>,
     retry: RetryPolicy,
     retry_after_max: Duration,
+    watcher: Option<Watcher>,
     random: fn() -> u32,
 }
 
@@ -72,13 +88,15 @@ impl Router {
         let entry = |(name, mut model): (String, ModelOptions)| {
             let url = endpoint(&model).map_err(|reason| config(&name, reason))?;
             let key = RwLock::new(model.api_key.take());
-            Ok((name, Entry { options: model, url, key }))
+            let breaker = Mutex::new(Breaker::new(options.breaker));
+            Ok((name, Entry { options: model, url, key, breaker }))
         };
         Ok(Self {
             entries: models.into_iter().map(entry).collect::<Result<_, _>>()?,
             client,
             retry: options.retry,
             retry_after_max: options.retry_after_max,
+            watcher: options.watcher,
             random: options.random,
         })
     }
@@ -106,15 +124,25 @@ impl Router {
         let unknown = |model: &String| LlmError::UnknownModel { model: model.clone() };
         let first = self.entries.get(&request.model).ok_or_else(|| unknown(&request.model))?;
         let estimate = price::input_tokens(request);
-        let mut error = unknown(&request.model);
+        let mut failed: Option<(&Entry, &String, Failure)> = None;
         for name in std::iter::once(&request.model).chain(&first.options.fallbacks) {
             let entry = self.entries.get(name).ok_or_else(|| unknown(name))?;
+            if failed.as_ref().is_some_and(|(by, _, why)| !helps(why, by, entry, estimate)) {
+                continue;
+            }
             match self.ask(name, entry, request, estimate, deltas).await {
                 Ok(answer) => return Ok(answer.complete(name.clone(), estimate)),
-                Err(failure) => error = LlmError::Failed { model: name.clone(), failure },
+                Err(failure) => {
+                    if failed.as_ref().is_none_or(|(_, _, known)| says_more(&failure, known)) {
+                        failed = Some((entry, name, failure));
+                    }
+                }
             }
         }
-        Err(error)
+        Err(match failed {
+            Some((_, model, failure)) => LlmError::Failed { model: model.clone(), failure },
+            None => unknown(&request.model),
+        })
     }
 
     /// One model, as often as its failures allow.
@@ -136,11 +164,32 @@ impl Router {
         let out = entry.outgoing(url, request);
         let mut attempt = 1;
         loop {
-            let failure = match client.attempt(&out, deltas).await {
-                Ok(answer) => return Ok(answer),
+            let admission = lock(&entry.breaker).admit(time::Instant::now());
+            let probe = match admission {
+                Admission::Refused { class, retry_after } => {
+                    return Err(Failure::resting(class, retry_after));
+                }
+                Admission::Probe => Some(Probe { breaker: &entry.breaker }),
+                Admission::Free => None,
+            };
+            let result = client.attempt(&out, deltas).await;
+            let is_probe = probe.is_some();
+            let failure = match result {
+                Ok(answer) => {
+                    self.changed(name, lock(&entry.breaker).succeeded(is_probe));
+                    return Ok(answer);
+                }
                 Err(failure) => failure,
             };
-            let wait = self.wait(&failure, attempt);
+            let now = time::Instant::now();
+            let (class, asked) = (failure.class, failure.retry_after);
+            let change = lock(&entry.breaker).failed(class, asked, is_probe, now);
+            // What it found is known now: its place is not given back.
+            drop(probe);
+            self.changed(name, change);
+            // One probe, one attempt; and a model that has just begun to rest is left alone.
+            let is_last = is_probe || matches!(change, Change::Opened { .. });
+            let wait = if is_last { None } else { self.wait(&failure, attempt) };
             tracing::warn!(
                 model = name,
                 attempt,
@@ -174,21 +223,74 @@ impl Router {
             .map_or(Usd::ZERO, |entry| price::price(&entry.options, input, output))
     }
 
+    pub(super) fn price_at_most(&self, model: &str, input: u64, output: u64) -> Usd {
+        let fallbacks = self.entries.get(model).map(|entry| entry.options.fallbacks.as_slice());
+        let dearest = fallbacks.into_iter().flatten().map(|name| self.price(name, input, output));
+        dearest.max().unwrap_or(Usd::ZERO).max(self.price(model, input, output))
+    }
+
+    pub(super) fn health(&self) -> Vec<ModelHealth> {
+        let now = time::Instant::now();
+        let health = |(name, entry): (&String, &Entry)| ModelHealth {
+            model: name.clone(),
+            provider: entry.options.provider,
+            state: lock(&entry.breaker).state(now),
+        };
+        self.entries.iter().map(health).collect()
+    }
+
+    /// Counts and tells what the end of a call has changed.
+    fn changed(&self, model: &str, change: Change) {
+        let (state, open) = match change {
+            Change::None => return,
+            Change::Opened { class, rests } => (BreakerState::Open { class, rests }, 1.0),
+            Change::Closed => (BreakerState::Closed, 0.0),
+        };
+        let name = model.to_owned();
+        metrics::gauge!("agent_runtime_llm_breaker_open", "model" => name.clone()).set(open);
+        metrics::counter!(
+            "agent_runtime_llm_breaker_changes_total", "model" => name.clone(),
+            "to" => state.as_str()
+        )
+        .increment(1);
+        if let Some(Watcher(tell)) = &self.watcher {
+            tell(BreakerChange { model: name, state });
+        }
+    }
+
     pub(super) fn ready(&self) -> Result<(), String> {
         if self.entries.is_empty() {
             return Err("no model is configured".to_owned());
         }
-        match self.entries.iter().find(|(_, entry)| entry.lacks_key()) {
-            Some((name, entry)) => {
-                Err(format!("model `{name}` ({}) has no API key", entry.options.provider))
-            }
-            None => Ok(()),
+        if let Some((name, entry)) = self.entries.iter().find(|(_, entry)| entry.lacks_key()) {
+            return Err(format!("model `{name}` ({}) has no API key", entry.options.provider));
         }
+        let resting: Vec<String> = self
+            .health()
+            .iter()
+            .filter_map(|model| match model.state {
+                BreakerState::Open { class, rests } => {
+                    Some(format!("`{}` for {} s ({class})", model.model, rests.as_secs().max(1)))
+                }
+                BreakerState::Closed | BreakerState::HalfOpen { .. } => None,
+            })
+            .collect();
+        if resting.len() == self.entries.len() {
+            return Err(format!("every model rests after failures: {}", resting.join(", ")));
+        }
+        Ok(())
     }
 
     pub(super) fn set_key(&self, model: &str, key: Option<Secret<String>>) -> bool {
         let Some(entry) = self.entries.get(model) else { return false };
-        *entry.key.write().unwrap_or_else(PoisonError::into_inner) = key;
+        let before =
+            std::mem::replace(&mut *entry.key.write().unwrap_or_else(PoisonError::into_inner), key);
+        let now = entry.key.read().unwrap_or_else(PoisonError::into_inner);
+        let is_new = before.as_ref().map(Secret::expose) != now.as_ref().map(Secret::expose);
+        drop(now);
+        if is_new {
+            self.changed(model, lock(&entry.breaker).reset());
+        }
         true
     }
 }
@@ -215,6 +317,56 @@ impl Entry {
     fn lacks_key(&self) -> bool {
         let is_public = self.options.base_url.is_empty() && self.url.is_some();
         is_public && self.key.read().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+}
+
+/// The one call that tries a model that rested. Dropped before it was heard of, it leaves its place.
+struct Probe<'b> {
+    breaker: &'b Mutex<Breaker>,
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        lock(self.breaker).end_probe();
+    }
+}
+
+/// Whether another model may answer what this one could not.
+fn helps(why: &Failure, from: &Entry, to: &Entry, estimate: u64) -> bool {
+    let (from, to) = (&from.options, &to.options);
+    match why.class {
+        // Only one with more room, as far as that is known.
+        ErrorClass::ContextOverflow => match (from.context_tokens, to.context_tokens) {
+            (_, None) => true,
+            (Some(from), Some(to)) => to > from,
+            (None, Some(to)) => to >= estimate,
+        },
+        // The same service refuses the same request again, unless it only did not know the model.
+        ErrorClass::BadRequest => {
+            let is_elsewhere = (from.provider, &from.base_url) != (to.provider, &to.base_url);
+            is_elsewhere || why.status == Some(404)
+        }
+        ErrorClass::Cancelled => false,
+        ErrorClass::Auth
+        | ErrorClass::RateLimit
+        | ErrorClass::Billing
+        | ErrorClass::Timeout
+        | ErrorClass::Network
+        | ErrorClass::Format
+        | ErrorClass::Overloaded => true,
+    }
+}
+
+/// Whether a failure says more than the one that is known: one that happened says more than one
+/// that was only remembered, and of those that were remembered the one that passes first.
+fn says_more(new: &Failure, known: &Failure) -> bool {
+    match (new.is_resting, known.is_resting) {
+        (false, _) => true,
+        (true, false) => false,
+        (true, true) => {
+            (!new.class.is_retryable(), new.retry_after)
+                < (!known.class.is_retryable(), known.retry_after)
+        }
     }
 }
 

@@ -5,26 +5,28 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Inner,
+    budgets::{self, Exhausted},
     bundles::{self, Snapshot},
     calls::{self, At, Decided},
     capabilities,
     consent::Looked,
     ending::{self, End, finish},
     error::CommandError,
-    model, questions,
-    recovery::charge_hold,
+    model::{self, Obstacle},
+    questions,
     step::{self, Facts, Finish, Step},
     transition::{Actor, change},
     work::{Look, Next, Outcome, Started, Work},
 };
 use crate::{
     domain::{
-        AgentDef, Author, CallState, Effect, EventBody, Part, Risk, RunInput, RunState, ToolCall,
-        ToolCallId, ToolOutcome, ToolStatus, Usd, WaitReason, event::MessageBody, limits,
+        AgentDef, AuditKind, Author, CallState, Day, Effect, EventBody, Part, Risk, RunInput,
+        RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus, WaitReason, event::MessageBody,
+        limits,
     },
     llm::{Completion, ErrorClass, LlmError, Request},
     runtime::RetryPolicy,
@@ -164,14 +166,14 @@ impl Turn<'_> {
                 Ok(None)
             }
             Outcome::Model(Err(LlmError::Cancelled)) => {
-                charge_hold(&mut self.run);
+                model::charge(self.tx, self.inner, &mut self.run).await?;
                 Ok(None)
             }
             Outcome::Model(Err(error)) => {
                 if may_be_billed(error.class()) {
-                    charge_hold(&mut self.run);
+                    model::charge(self.tx, self.inner, &mut self.run).await?;
                 } else {
-                    model::settle(&mut self.run, 0, 0, Usd::ZERO);
+                    model::release(self.tx, self.inner, &mut self.run).await?;
                 }
                 self.model_failed(&error).await.map(Some)
             }
@@ -187,7 +189,6 @@ impl Turn<'_> {
     async fn answered(&mut self, completion: Completion) -> Result<(), CommandError> {
         let Completion { text, calls, usage, model, .. } = completion;
         let price = self.inner.llm.price(&model, usage.input, usage.output);
-        model::settle(&mut self.run, usage.input, usage.output, price);
         let step = StepRow {
             run_id: self.run.id,
             n: self.run.step,
@@ -198,6 +199,7 @@ impl Turn<'_> {
             reported: usage.reported,
             at: self.tx.now(),
         };
+        model::settle(self.tx, self.inner, &mut self.run, &step).await?;
         self.tx.step(step);
         let mut parts = Vec::new();
         if !text.is_empty() {
@@ -232,8 +234,20 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn propose(&self, tool: String, args: Value, index: u32) -> ToolCall {
+    /// What a model writes into a call is stored, shown and carried out without registered secrets.
+    fn without_secrets(&mut self, tool: &str, args: Value) -> Value {
+        if !self.inner.redactor.finds_secret(&args.to_string()) {
+            return args;
+        }
+        let data = json!({ "where": "tool arguments", "tool": tool });
+        self.tx.audit(Actor::system().entry(AuditKind::SecretBlocked, &self.run, data));
+        self.inner.redactor.redact_json(args)
+    }
+
+    fn propose(&mut self, tool: String, args: Value, index: u32) -> ToolCall {
         let is_extra = usize::try_from(index).unwrap_or(usize::MAX) >= limits::CALLS_PER_STEP_MAX;
+        let tool = self.inner.redactor.redact(&tool).into_owned();
+        let args = self.without_secrets(&tool, args);
         let outcome = is_extra.then(|| {
             let text =
                 format!("Skipped: at most {} calls in one step.", limits::CALLS_PER_STEP_MAX);
@@ -274,12 +288,8 @@ impl Turn<'_> {
             self.run.backoffs += 1;
             let wait = BACKOFF.wait(self.run.backoffs + 1, self.tx.ids().jitter());
             let wait = error.retry_after().unwrap_or(wait).clamp(wait, BACKOFF.longest);
-            let detail = Some(format!("{error}; trying again in {} s", wait.as_secs()));
-            let next = self.pause(WaitReason::Backoff, detail).await?;
-            if self.run.state == RunState::Paused {
-                self.run.wake_at = Some(self.tx.now().plus(wait));
-            }
-            return Ok(next);
+            let detail = format!("{error}; trying again in {} s", wait.as_secs());
+            return self.wait(wait, detail).await;
         }
         let end = End::Failed(crate::domain::RunError {
             code: format!("llm.{}", class.as_str()),
@@ -392,12 +402,14 @@ impl Turn<'_> {
             tools: Arc::clone(&self.work.schemas),
             max_output_tokens: self.agent.max_output_tokens,
         };
-        match model::reserve(&self.inner.llm, &mut self.run, &mut request) {
+        match model::reserve(self.tx, self.inner, &mut self.run, &mut request).await? {
             Ok(()) => {
                 self.run.usage.llm_calls += 1;
                 Ok(Next::CallModel(request))
             }
-            Err(refused) => self.refuse_budget(refused).await,
+            Err(Obstacle::RunLimit(refused)) => self.refuse_budget(refused).await,
+            Err(Obstacle::Budget(exhausted)) => self.refuse_day(exhausted).await,
+            Err(Obstacle::Wait { wait, what }) => self.wait(wait, what.to_owned()).await,
         }
     }
 
@@ -425,6 +437,36 @@ impl Turn<'_> {
         if self.run.state == RunState::Paused {
             let (tx, run) = (&mut *self.tx, &mut self.run);
             questions::ask_budget(tx, self.inner, run, &self.agent, raise).await?;
+        }
+        Ok(next)
+    }
+
+    /// Waits for the day to end or for an administrator: nobody else can raise these budgets.
+    async fn refuse_day(&mut self, exhausted: Exhausted) -> Result<Next, CommandError> {
+        let day = Day::of(self.tx.now());
+        let detail = exhausted.detail(day);
+        budgets::refused(self.tx, self.inner, &exhausted.subject, day).await?;
+        let Exhausted { subject, what, allowed, needed, .. } = exhausted;
+        let limit = format!("{}.{what}", subject.scope);
+        let data = json!({
+            "refused": limit, "subject": subject.subject, "allowed": allowed, "needed": needed,
+        });
+        self.tx.audit(Actor::system().entry(AuditKind::Budget, &self.run, data));
+        self.tx.event(&mut self.run, EventBody::BudgetRefused { limit, allowed, needed })?;
+        let next = self.pause(WaitReason::Budget, Some(detail)).await?;
+        if self.run.state == RunState::Paused {
+            // Not all of them in the first moment of the day.
+            let late = Duration::from_millis(u64::from(self.tx.ids().jitter() % 60_000));
+            self.run.wake_at = Some(day.next().start().plus(late));
+        }
+        Ok(next)
+    }
+
+    /// Pauses for a time.
+    async fn wait(&mut self, wait: Duration, detail: String) -> Result<Next, CommandError> {
+        let next = self.pause(WaitReason::Backoff, Some(detail)).await?;
+        if self.run.state == RunState::Paused {
+            self.run.wake_at = Some(self.tx.now().plus(wait));
         }
         Ok(next)
     }

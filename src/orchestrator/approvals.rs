@@ -54,6 +54,8 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Approval>, CommandError> {
         check_reason(decision.reason.as_deref())?;
+        let reason = self.inner.clean_text(decision.reason);
+        let decision = NewDecision { reason, ..decision };
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner

@@ -13,9 +13,9 @@ use super::{
     verbs,
 };
 use crate::{
-    auth::{Permit, Scope, StartRun},
+    auth::{Admitted, Permit, Scope, StartRun},
     domain::{
-        AgentDef, AuditKind, BundleId, ConversationId, EventBody, InterruptMode, OnBusy,
+        AgentDef, AuditKind, BundleId, ConversationId, Day, EventBody, InterruptMode, OnBusy,
         PrincipalId, Run, RunId, RunLimits, RunState, Surface, ToolName, Usage, Usd, UserInput,
         limits,
     },
@@ -83,6 +83,10 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
         check(&new)?;
+        let clean = |text: &String| self.inner.redactor.redact(text).into_owned();
+        let metadata = new.metadata.iter().map(|(name, value)| (clean(name), clean(value)));
+        let (metadata, input) = (metadata.collect(), self.inner.clean(new.input));
+        let new = NewRun { input, metadata, ..new };
         let inner = std::sync::Arc::clone(&self.inner);
         let cx = permit.context().clone();
         self.inner
@@ -122,6 +126,7 @@ async fn create(
     new: NewRun,
 ) -> Result<Run, CommandError> {
     permit.in_conversation(new.conversation_id)?;
+    let admitted = inner.admit(permit.context())?;
     let mut conversation = if let Some(id) = new.conversation_id {
         visible_conversation(tx, permit.scope(), id).await?
     } else {
@@ -148,7 +153,8 @@ async fn create(
             }
             OnBusy::Steer => {
                 check_active(tx, permit.scope(), active).await?;
-                return verbs::steer_active(tx, active, permit.context(), new.input).await;
+                return verbs::steer_active(tx, active, permit.context(), new.input, admitted)
+                    .await;
             }
         }
     }
@@ -162,6 +168,7 @@ async fn create(
         metadata: new.metadata,
         retry_of: None,
         base_bundle_id: new.bundle_id.or(conversation.head_bundle_id),
+        admitted,
         tools: tools_of(permit.context()),
     };
     let actor = Actor::from(permit.context());
@@ -221,6 +228,8 @@ pub(super) struct Draft<'a> {
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) retry_of: Option<RunId>,
     pub(super) base_bundle_id: Option<BundleId>,
+    /// Proof that who starts it may make agents work.
+    pub(super) admitted: Admitted,
     /// What scopes leave of the agent's tools; none where they leave all.
     pub(super) tools: Option<BTreeSet<ToolName>>,
 }
@@ -235,11 +244,13 @@ pub(super) async fn insert(
     actor: &Actor,
 ) -> Result<Run, CommandError> {
     inner.check_not_locked()?;
-    let options = &inner.options;
-    if tx.queued() >= options.queued_max {
+    if tx.queued() >= inner.options.queued_max {
         return Err(CommandError::QUEUE_FULL);
     }
-    let (mut core, run) = rows(tx, options, conversation, &draft);
+    if tx.queued_of(draft.principal) >= inner.options.queued_per_principal_max {
+        return Err(CommandError::OWN_QUEUE_FULL);
+    }
+    let (mut core, run) = rows(tx, &inner.options, conversation, &draft);
     if core.ready {
         conversation.active_run_id = Some(core.id);
     } else {
@@ -253,15 +264,17 @@ pub(super) async fn insert(
         retry_of: draft.retry_of,
     };
     tx.event(&mut core, body)?;
-    tx.joined_queue();
+    tx.joined_queue(core.principal);
     let data = json!({ "to": RunState::Queued, "agent": core.agent, "retry_of": draft.retry_of });
     tx.audit(actor.entry(AuditKind::RunState, &core, data));
+    inner.alerts.queue(tx.queued());
     let run = Run { seq: core.seq, ..run };
     tx.runs().insert(&core, &run).await?;
     if let Some(tools) = &draft.tools {
         tx.run_scopes().narrow(core.id, tools).await?;
     }
     tx.conversations().put(conversation).await?;
+    draft.admitted.store();
     metrics::counter!("agent_runtime_runs_created_total").increment(1);
     Ok(run)
 }
@@ -294,6 +307,7 @@ fn rows(
         usage: Usage::default(),
         held_tokens: 0,
         held_cost: Usd::ZERO,
+        held_day: Day::default(),
         limits: draft.limits,
         worked_ms: 0,
         wake_at: Some(now.plus(options.wait_max)),

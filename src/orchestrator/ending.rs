@@ -7,13 +7,14 @@ use super::{
     bundles::{self, Snapshot},
     create::{self, Draft},
     error::CommandError,
+    model,
     transition::{Actor, change},
 };
 use crate::{
     domain::{
         Approval, ApprovalState, AuditKind, Author, BundleId, CallInput, CallState, EventBody,
         Part, RunError, RunId, RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus,
-        Usd, approval::ApprovalInput,
+        approval::ApprovalInput,
     },
     store::{BundleKind, Ending, RunCore, Steer, StoreError, Tx},
 };
@@ -43,8 +44,8 @@ pub(super) async fn finish(
     snapshot: Option<Snapshot<'_>>,
     actor: &Actor,
 ) -> Result<Option<RunId>, CommandError> {
-    run.held_tokens = 0;
-    run.held_cost = Usd::ZERO;
+    // Whoever ends a run in the middle of a model call has not heard what it cost.
+    model::charge(tx, inner, run).await?;
     // A task that ends its own run knows its calls.
     if snapshot.as_ref().is_none_or(|s| !s.calls.is_empty()) {
         settle_calls(tx, run).await?;
@@ -66,6 +67,9 @@ pub(super) async fn finish(
         hand_over(tx, run, head).await?
     };
     let steered = return_steers(tx, inner, run, actor).await?;
+    if let End::Failed(error) = &end {
+        inner.alerts.run_failed(&error.code);
+    }
     record(tx, run, end, actor)?;
     Ok(next.or(steered))
 }
@@ -291,6 +295,10 @@ async fn follow_up(
     let Some(mut conversation) = tx.conversations().get(run.conversation_id).await? else {
         return Ok(None);
     };
+    let sender = inner.tokens.directory().current(steer.principal);
+    let Some(admitted) = sender.and_then(|sender| inner.gate.readmit(sender.role)) else {
+        return Ok(None);
+    };
     let draft = Draft {
         principal: steer.principal,
         surface: run.surface,
@@ -300,6 +308,7 @@ async fn follow_up(
         metadata: std::collections::BTreeMap::new(),
         retry_of: None,
         base_bundle_id: conversation.head_bundle_id,
+        admitted,
         // The run that ends has heard the steer, so it is narrowed by who sent it.
         tools: tx.run_scopes().tools(run.id).await?,
     };

@@ -64,6 +64,14 @@ pub enum CommandError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// They ask more often than they may.
+    #[error("{detail}")]
+    TooOften {
+        /// What the bound is.
+        detail: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// Nothing is started while the daemon is locked down.
     #[error(
         "the daemon is locked down: nothing starts until an overlord lifts it with \
@@ -101,6 +109,8 @@ impl CommandError {
 
     pub(super) const QUEUE_FULL: Self =
         Self::Full { what: "the queue of runs", retry_after: Duration::from_secs(2) };
+    pub(super) const OWN_QUEUE_FULL: Self =
+        Self::Full { what: "your part of the queue of runs", retry_after: Duration::from_secs(2) };
     pub(super) const STEERS_FULL: Self =
         Self::Full { what: "the run's queue of steers", retry_after: Duration::from_secs(2) };
 }

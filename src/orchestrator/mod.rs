@@ -8,7 +8,10 @@
 //! [`RunState::after`]: crate::domain::RunState::after
 
 mod advance;
+mod alerts;
 mod approvals;
+pub mod audit;
+mod budgets;
 mod bundles;
 mod calls;
 mod capabilities;
@@ -19,6 +22,8 @@ mod egress;
 mod ending;
 mod error;
 mod feed;
+mod gate;
+mod health;
 mod hosts;
 mod identities;
 mod live;
@@ -31,9 +36,11 @@ mod questions;
 mod recovery;
 mod run_task;
 mod scoped;
+pub mod secrets;
 mod step;
 mod supervisor;
 mod transition;
+mod usage;
 mod verbs;
 mod views;
 mod work;
@@ -43,7 +50,13 @@ pub(crate) mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+pub use alerts::{AlertKind, Alerts};
 pub use approvals::NewDecision;
+pub use audit::{AuditOptions, AuditPage, Exported};
+pub use budgets::{
+    BudgetConfig,
+    admin::{BudgetView, NewBudget},
+};
 pub use capabilities::CapabilityView;
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
@@ -52,6 +65,7 @@ pub use egress::{
 };
 pub use error::{CommandError, StartError};
 pub use feed::{Frame, Subscription};
+pub use health::{HealthReport, ModelReport};
 pub use hosts::Configured;
 pub use identities::{
     Approved, LinkView, NewLink, NewPairing, NewPrincipal, NewToken, PairingKey, PairingMade,
@@ -66,14 +80,18 @@ pub use policy::{
     PolicyChange, PolicyEntry, PolicyFault, PolicyQuestion, PolicyRefused, PolicyView, ReplayAsked,
     ReplayCounts, ReplayPage,
 };
+pub use secrets::{SecretOptions, SecretView};
+pub use usage::{UsageItem, UsageQuestion, UsageReport, UsageTotal};
 pub use verbs::{IfEnded, SteerAccepted};
 pub use views::{Check, ConversationView, EventPage, NetworkCheck, Readiness, SandboxReport};
 
-pub use crate::store::{CapabilityFilter, Page, Paged, RunFilter};
+pub use crate::store::{AuditFilter, CapabilityFilter, Page, Paged, RunFilter, UsageBy};
 
 use crate::{
-    auth::{Authorizer, HostPolicies, Policies, TokenTable, capability::Authority, policy::Policy},
-    domain::{Clock, limits},
+    auth::{
+        Authorizer, Gate, HostPolicies, Policies, TokenTable, capability::Authority, policy::Policy,
+    },
+    domain::{Clock, UserInput, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
     store::Store,
@@ -85,21 +103,30 @@ use crate::{
 pub struct Options {
     /// Runs that wait before new ones are refused.
     pub queued_max: u64,
+    /// Of them by one principal.
+    pub queued_per_principal_max: u64,
     /// Runs in progress at once.
     pub active_max: usize,
     /// How long an approval waits before it counts as denied.
     pub approval_ttl: Duration,
     /// How long a run waits for a person before it expires.
     pub wait_max: Duration,
+    /// Model calls of one principal's runs in a minute; 0: no bound.
+    pub model_requests_per_minute: u64,
+    /// Tokens of one principal's runs in a minute; 0: no bound.
+    pub model_tokens_per_minute: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             queued_max: limits::QUEUED_RUNS_MAX,
+            queued_per_principal_max: limits::QUEUED_RUNS_MAX / 2,
             active_max: limits::ACTIVE_RUNS_MAX,
             approval_ttl: limits::APPROVAL_TTL,
             wait_max: limits::WAIT_FOR_PERSON_MAX,
+            model_requests_per_minute: 0,
+            model_tokens_per_minute: 0,
         }
     }
 }
@@ -127,10 +154,20 @@ pub struct Parts {
     pub policy_file: Option<Arc<Policy>>,
     /// Secrets to keep out of what is stored.
     pub redactor: Redactor,
+    /// What those who run the daemon are told.
+    pub alerts: Alerts,
+    /// Who may make agents work.
+    pub gate: Gate,
+    /// What may be used in a day.
+    pub budgets: BudgetConfig,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Live state; its [`Live::hook`] must be the store's commit hook.
     pub live: Arc<Live>,
+    /// What signs the audit trail, and where to.
+    pub audit: AuditOptions,
+    /// What seals stored secrets.
+    pub secrets: SecretOptions,
     /// Where its tasks run.
     pub tasks: Tasks,
 }
@@ -155,10 +192,28 @@ struct Inner {
     layers: hosts::Layers,
     policy: policy::InForce,
     redactor: Redactor,
+    alerts: Alerts,
+    gate: Gate,
+    budgets: budgets::Budgets,
+    rates: model::ModelRates,
     clock: Arc<dyn Clock>,
     live: Arc<Live>,
     tasks: Tasks,
+    signer: audit::Signer,
+    secrets: SecretOptions,
     options: Options,
+}
+
+impl Inner {
+    /// What people write is stored, and shown to models, without registered secrets.
+    fn clean(&self, input: UserInput) -> UserInput {
+        input.map(|text| self.redactor.redact(text).into_owned())
+    }
+
+    /// The same for a reason or a note.
+    fn clean_text(&self, text: Option<String>) -> Option<String> {
+        text.map(|text| self.redactor.redact(&text).into_owned())
+    }
 }
 
 impl Orchestrator {
@@ -169,7 +224,10 @@ impl Orchestrator {
     /// When the store cannot be read, or no policy can be put in force: without one nothing runs.
     pub async fn start(parts: Parts, options: Options) -> Result<Self, StartError> {
         let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
-        let Parts { policies, policy_file, redactor, clock, live, tasks, .. } = parts;
+        let Parts { policies, policy_file, redactor, clock, live, audit, secrets, tasks, .. } =
+            parts;
+        let Parts { alerts, gate, budgets, .. } = parts;
+        let set = store.read().await?.budgets().all().await?;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
@@ -184,9 +242,18 @@ impl Orchestrator {
             hosts,
             policy: policy::InForce::new(policies),
             redactor,
+            alerts,
+            gate,
+            budgets: budgets::Budgets::new(budgets, set),
+            rates: model::ModelRates::new(
+                options.model_requests_per_minute,
+                options.model_tokens_per_minute,
+            ),
             clock,
             live,
             tasks: tasks.clone(),
+            signer: audit::Signer::new(audit),
+            secrets,
             options,
         });
         inner.take_up_policy(policy_file).await?;
@@ -198,7 +265,14 @@ impl Orchestrator {
         tasks.spawn(TaskKind::Helper, |stop| identities::keep(kept, stop));
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));
+        let signing = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Helper, |stop| signing.keep_signing(stop));
         Ok(Self { inner })
+    }
+
+    /// What must not leave, for surfaces that quote what they were sent.
+    pub fn redactor(&self) -> &Redactor {
+        &self.inner.redactor
     }
 
     /// The rules and the agents.

@@ -9,14 +9,14 @@ use super::{
     Inner, calls,
     ending::{self, End, finish},
     error::CommandError,
-    questions,
+    model, questions,
     transition::{Actor, change},
     verbs::unknown_effects,
 };
 use crate::{
     domain::{
         AgentName, CallInput, CallState, EventBody, RunId, RunInput, RunState, ToolCall, ToolName,
-        Usd, WaitReason, limits,
+        WaitReason, limits,
     },
     store::{Durability, RunCore, StoreError, Tx},
 };
@@ -68,7 +68,7 @@ async fn recover_one(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> 
 
 async fn recover_run(tx: &mut Tx, inner: &Inner, run: &mut RunCore) -> Result<(), CommandError> {
     let actor = Actor::system();
-    charge_hold(run);
+    model::charge(tx, inner, run).await?;
     if run.state == RunState::Cancelling {
         let unknown_effects = unknown_effects(tx, run).await?;
         run.epoch += 1;
@@ -120,14 +120,6 @@ async fn recover_run(tx: &mut Tx, inner: &Inner, run: &mut RunCore) -> Result<()
         }
     }
     Ok(())
-}
-
-/// A model call in flight may have been answered and billed: its upper bound counts as used.
-pub(super) fn charge_hold(run: &mut RunCore) {
-    run.usage.input_tokens = run.usage.input_tokens.saturating_add(run.held_tokens);
-    run.usage.cost_usd = run.usage.cost_usd.plus(run.held_cost);
-    run.held_tokens = 0;
-    run.held_cost = Usd::ZERO;
 }
 
 /// Settles the calls that had begun; returns the unsafe one of which nobody knows.

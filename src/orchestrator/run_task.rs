@@ -15,7 +15,6 @@ use super::{
     error::CommandError,
     live::Wish,
     model,
-    recovery::charge_hold,
     transition::Actor,
     verbs::unknown_effects,
     work::{Look, Next, Outcome, Started, Work},
@@ -80,7 +79,7 @@ async fn abandon(inner: &Arc<Inner>, id: RunId) -> Result<Option<RunId>, Command
         .write(Durability::Full, move |tx| {
             Box::pin(async move {
                 let Some(mut run) = tx.runs().core(id).await? else { return Ok(None) };
-                charge_hold(&mut run);
+                model::charge(tx, &shared, &mut run).await?;
                 let end = match run.state {
                     RunState::Running => End::failed(
                         "run.internal",
@@ -307,10 +306,17 @@ impl<S: Fn(Wish) -> bool + Send + Sync> Stopper<'_, S> {
 }
 
 async fn forward_deltas(inner: &Inner, id: RunId, seq: u64, mut pieces: mpsc::Receiver<String>) {
+    let tell = |text: String| {
+        if !text.is_empty() {
+            inner.live.feed.publish_ephemeral(id, seq, EphemeralBody::MessageDelta { text });
+        }
+    };
+    // A value may lie across two pieces.
+    let mut clean = inner.redactor.stream();
     while let Some(piece) = pieces.recv().await {
-        let text = inner.redactor.redact(&piece).into_owned();
-        inner.live.feed.publish_ephemeral(id, seq, EphemeralBody::MessageDelta { text });
+        tell(clean.push(&piece));
     }
+    tell(clean.finish());
 }
 
 async fn forward_output(
@@ -320,8 +326,8 @@ async fn forward_output(
     call_id: ToolCallId,
     mut pieces: mpsc::Receiver<(OutputStream, String)>,
 ) {
+    // The tool has masked them already: it knows which pieces belong together.
     while let Some((stream, text)) = pieces.recv().await {
-        let text = inner.redactor.redact(&text).into_owned();
         let body = EphemeralBody::ToolOutput { call_id, stream, text };
         inner.live.feed.publish_ephemeral(id, after_seq, body);
     }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tracing::Instrument;
 
 use super::{
-    Inner, approvals,
+    Inner, approvals, budgets,
     ending::{End, finish},
     error::CommandError,
     live::Entered,
@@ -15,7 +15,9 @@ use super::{
     verbs::send_on,
 };
 use crate::{
-    domain::{CapabilityId, RunId, RunState, Timestamp, ToolCallId, WaitReason, limits},
+    domain::{
+        CapabilityId, PrincipalId, RunId, RunState, Timestamp, ToolCallId, WaitReason, limits,
+    },
     runtime::{Stop, TaskKind},
     store::{Durability, StoreError},
 };
@@ -30,23 +32,38 @@ const DECISION_BATCH: u32 = 500;
 const DECISION_BATCHES_MAX: u32 = 200;
 /// Rows looked at in one go.
 const PAGE: u32 = 512;
+/// Runs of one principal that may have a task already and are not claimed in the store yet.
+const STARTING: u32 = 64;
 
 /// Runs until the soft stop.
 pub(super) async fn supervise(inner: Arc<Inner>, stop: Stop) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut looks_again = true;
+    let mut turn = None;
     loop {
         while let Some(run_id) = inner.live.take_hint() {
-            // Locked down: what is ready is looked for again once that is lifted.
-            looks_again |= inner.lockdown.is_on() || !try_start(&inner, run_id);
+            // While others wait for a place, a new run waits for its principal's turn too; locked
+            // down, what is ready is looked for again once that is lifted.
+            looks_again =
+                looks_again || inner.lockdown.is_on() || try_start(&inner, run_id) == Start::Full;
         }
         looks_again |= inner.live.take_look();
-        let has_room = inner.live.active_count() < inner.options.active_max;
-        if looks_again && has_room && !inner.lockdown.is_on() {
-            match claim(&inner).await {
-                Ok(found_all) => looks_again = !found_all,
-                Err(error) => report("look for runs", &error),
+        while looks_again
+            && !inner.lockdown.is_on()
+            && inner.live.active_count() < inner.options.active_max
+        {
+            match claim(&inner, &mut turn).await {
+                Ok(claimed) => {
+                    looks_again = !claimed.is_all;
+                    if claimed.started == 0 {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    report("look for runs", &error);
+                    break;
+                }
             }
         }
         // Every branch is cancel-safe: a notification that is not taken stays.
@@ -67,23 +84,73 @@ fn report(doing: &str, error: &(dyn std::error::Error + 'static)) {
     tracing::warn!(error, doing, "the supervisor will try again");
 }
 
-/// Starts tasks for claimable runs; false when there may be more.
-async fn claim(inner: &Arc<Inner>) -> Result<bool, StoreError> {
-    let ready = inner.store.read().await?.runs().claimable(PAGE).await?;
-    let is_all = ready.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-    let mut has_room = true;
-    for run_id in ready {
-        has_room &= try_start(inner, run_id);
+/// Starts tasks for claimable runs, principal by principal from the one whose `turn` it is, oldest
+/// first, so that nobody waits for all of somebody else's.
+async fn claim(inner: &Arc<Inner>, turn: &mut Option<PrincipalId>) -> Result<Claimed, StoreError> {
+    let room = inner.options.active_max.saturating_sub(inner.live.active_count()).max(1);
+    let mut reader = inner.store.read().await?;
+    let limit = u32::try_from(room).unwrap_or(PAGE).min(PAGE);
+    let mut who = reader.runs().claimants(*turn, limit).await?;
+    let mut is_all = turn.is_none() && who.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+    if who.is_empty() && turn.is_some() {
+        // Everybody had their turn.
+        who = reader.runs().claimants(None, limit).await?;
+        is_all = who.len() < usize::try_from(limit).unwrap_or(usize::MAX);
     }
-    Ok(is_all && has_room)
+    if who.is_empty() {
+        *turn = None;
+        return Ok(Claimed { is_all: true, started: 0 });
+    }
+    let share = room.div_ceil(who.len());
+    let mut all_started = 0;
+    let page = u32::try_from(share).unwrap_or(PAGE).saturating_add(STARTING).min(PAGE);
+    for principal in who {
+        let ready = reader.runs().claimable(principal, page).await?;
+        is_all &= ready.len() < usize::try_from(page).unwrap_or(usize::MAX);
+        let mut started = 0;
+        for run_id in ready {
+            match try_start(inner, run_id) {
+                Start::Started => {
+                    started += 1;
+                    all_started += 1;
+                }
+                Start::Already => {}
+                Start::Full => return Ok(Claimed { is_all: false, started: all_started }),
+            }
+            if started == share {
+                is_all = false;
+                break;
+            }
+        }
+        *turn = Some(principal);
+    }
+    Ok(Claimed { is_all, started: all_started })
 }
 
-/// Starts a task for a run; false when there was no room.
-fn try_start(inner: &Arc<Inner>, run_id: RunId) -> bool {
+/// What a look for runs came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Claimed {
+    /// Every run that was ready has a task.
+    is_all: bool,
+    started: usize,
+}
+
+/// What became of an attempt to start a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Started,
+    /// It has one.
+    Already,
+    /// There was no room.
+    Full,
+}
+
+/// Starts a task for a run.
+fn try_start(inner: &Arc<Inner>, run_id: RunId) -> Start {
     let wishes = match inner.live.enter(run_id, inner.options.active_max) {
         Entered::New(wishes) => wishes,
-        Entered::Already => return true,
-        Entered::Full => return false,
+        Entered::Already => return Start::Already,
+        Entered::Full => return Start::Full,
     };
     let shared = Arc::clone(inner);
     let span = tracing::info_span!("run", run.id = %run_id);
@@ -98,7 +165,7 @@ fn try_start(inner: &Arc<Inner>, run_id: RunId) -> bool {
         }
         .instrument(span)
     });
-    true
+    Start::Started
 }
 
 /// Ends what the run keeps for its tools and frees its place, even when its task panics. A run
@@ -145,6 +212,9 @@ async fn wake_up(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
                 let actor = Actor::system();
                 match run.state {
                     RunState::Paused if run.wait_reason == Some(WaitReason::Backoff) => {
+                        send_on(tx, &shared, &mut run, &actor).await?;
+                    }
+                    RunState::Paused if budgets::admin::waits_for_the_day(tx, &run).await? => {
                         send_on(tx, &shared, &mut run, &actor).await?;
                     }
                     RunState::Queued | RunState::Paused | RunState::AwaitingApproval => {

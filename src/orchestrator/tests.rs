@@ -103,12 +103,27 @@ async fn start(options: Options) -> Fixture {
         policies: crate::auth::Policies::new(Arc::new(crate::auth::policy::Policy::builtin())),
         policy_file: None,
         redactor: redactor.clone(),
+        gate: crate::auth::Gate::new(crate::auth::GateRules::default()),
+        budgets: BudgetConfig::default(),
+        alerts: Alerts::new(Arc::clone(&clock), Arc::new(Nowhere)),
         clock,
         live,
+        audit: AuditOptions {
+            keys: vec![keys().key(crate::auth::Purpose::Checkpoint)],
+            checkpoint_file: dir.path().join("checkpoints"),
+        },
+        secrets: SecretOptions {
+            sealing: vec![keys().key(crate::auth::Purpose::Sealing)],
+            reloader: crate::runtime::reload::reloads().0,
+        },
         tasks: tasks.clone(),
     };
     let orchestrator = Orchestrator::start(parts, options).await.unwrap();
     Fixture { orchestrator, tasks, redactor, _dir: dir }
+}
+
+fn keys() -> crate::auth::Keys {
+    crate::auth::Keys::new(&crate::domain::Secret::new("k".repeat(32))).unwrap()
 }
 
 /// Whom the configuration knows.

@@ -66,10 +66,10 @@ pub(super) fn change(
     };
     run.state = to;
     if from == crate::domain::RunState::Queued {
-        tx.left_queue();
+        tx.left_queue(run.principal);
     }
     if to == crate::domain::RunState::Queued {
-        tx.joined_queue();
+        tx.joined_queue(run.principal);
     }
     let data = json!({ "from": from, "to": to, "event": body.kind(), "epoch": run.epoch });
     tx.event(run, body)?;

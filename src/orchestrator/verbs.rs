@@ -15,7 +15,7 @@ use super::{
     transition::{Actor, change},
 };
 use crate::{
-    auth::{CallContext, Control, Denied, Permit},
+    auth::{Admitted, CallContext, Control, Denied, Permit},
     domain::{
         AgentDef, AuditKind, BundleId, CallInput, CallState, ConversationId, EventBody,
         InterruptMode, Run, RunId, RunInput, RunState, SteerId, ToolOutcome, ToolStatus, UserInput,
@@ -80,13 +80,15 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<SteerAccepted>, CommandError> {
         check_input(&input)?;
+        let input = self.inner.clean(input);
         let cx = permit.context().clone();
+        let inner = Arc::clone(&self.inner);
         self.inner
             .command(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let mut run = visible_run(tx, permit.scope(), id).await?;
-                    let steer_id =
-                        accept_steer(tx, &mut run, permit.context(), input, if_ended).await?;
+                    let said = Said { input, if_ended, admitted: inner.admit(permit.context())? };
+                    let steer_id = accept_steer(tx, &mut run, permit.context(), said).await?;
                     Ok(SteerAccepted { steer_id })
                 })
             })
@@ -104,6 +106,7 @@ impl Orchestrator {
         if let Some(input) = &input {
             check_input(input)?;
         }
+        let input = input.map(|input| self.inner.clean(input));
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
@@ -126,6 +129,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
         check_reason(reason.as_deref())?;
+        let reason = self.inner.clean_text(reason);
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
@@ -165,6 +169,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
         check_input(&input)?;
+        let input = self.inner.clean(input);
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
@@ -228,20 +233,30 @@ pub(super) async fn steer_active(
     active: RunId,
     cx: &CallContext,
     input: UserInput,
+    admitted: Admitted,
 ) -> Result<Run, CommandError> {
     let run = tx.runs().core(active).await?;
     let mut run = run.ok_or(CommandError::NotFound { what: "the active run" })?;
-    accept_steer(tx, &mut run, cx, input, IfEnded::StartNewRun).await?;
+    let said = Said { input, if_ended: IfEnded::StartNewRun, admitted };
+    accept_steer(tx, &mut run, cx, said).await?;
     whole(tx, active).await
+}
+
+/// What somebody says to a run: it makes the agent work, in this run or in one that follows it.
+struct Said {
+    input: UserInput,
+    if_ended: IfEnded,
+    /// Proof that who says it may make agents work. A stored steer has passed the gate.
+    admitted: Admitted,
 }
 
 async fn accept_steer(
     tx: &mut Tx,
     run: &mut RunCore,
     cx: &CallContext,
-    input: UserInput,
-    if_ended: IfEnded,
+    said: Said,
 ) -> Result<SteerId, CommandError> {
+    let Said { input, if_ended, admitted } = said;
     match run.state {
         RunState::Queued | RunState::Running | RunState::AwaitingApproval | RunState::Paused => {}
         RunState::Cancelling
@@ -264,6 +279,7 @@ async fn accept_steer(
         created_at: tx.now(),
     };
     tx.steers().insert(&steer).await?;
+    admitted.store();
     hears(tx, run.id, cx).await?;
     run.steers_waiting += 1;
     tx.event(run, EventBody::SteerAccepted { steer_id: steer.id, input: steer.input.text() })?;
@@ -289,6 +305,16 @@ async fn resume(
     match reason {
         WaitReason::EffectUnknown | WaitReason::Budget => {
             let waiting = ending::pending(tx, run.id).await?;
+            let waits_for_the_day = reason == WaitReason::Budget && waiting.is_empty();
+            if waits_for_the_day {
+                // Nobody was asked: it looks again whether the budget of the day has room.
+                if let Some(input) = input {
+                    let admitted = inner.admit(cx)?;
+                    let said = Said { input, if_ended: IfEnded::StartNewRun, admitted };
+                    accept_steer(tx, run, cx, said).await?;
+                }
+                return go_on(tx, inner, run, reason, cx).await;
+            }
             let ids: Vec<_> = waiting.iter().map(|a| a.id.to_string()).collect();
             return Err(CommandError::conflict(
                 "run.awaiting_decision",
@@ -306,10 +332,22 @@ async fn resume(
         | WaitReason::Backoff
         | WaitReason::Lockdown => {
             if let Some(input) = input {
-                accept_steer(tx, run, cx, input, IfEnded::StartNewRun).await?;
+                let admitted = inner.admit(cx)?;
+                let said = Said { input, if_ended: IfEnded::StartNewRun, admitted };
+                accept_steer(tx, run, cx, said).await?;
             }
         }
     }
+    go_on(tx, inner, run, reason, cx).await
+}
+
+async fn go_on(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    reason: WaitReason,
+    cx: &CallContext,
+) -> Result<(), CommandError> {
     let data = json!({ "verb": "resume", "reason": reason });
     tx.audit(Actor::from(cx).entry(AuditKind::Control, run, data));
     send_on(tx, inner, run, &Actor::from(cx)).await?;
@@ -436,6 +474,7 @@ async fn retry(
         metadata: first.metadata,
         retry_of: Some(id),
         base_bundle_id: conversation.head_bundle_id,
+        admitted: inner.admit(permit.context())?,
         tools: tools_of(permit.context()),
     };
     create::insert(tx, inner, &mut conversation, draft, &actor).await
@@ -450,6 +489,7 @@ async fn fork(
     input: UserInput,
 ) -> Result<Run, CommandError> {
     tx.flush().await?;
+    let admitted = inner.admit(permit.context())?;
     let run = visible_run(tx, permit.scope(), id).await?;
     // A deleted conversation has no history left to begin with.
     visible_conversation(tx, permit.scope(), run.conversation_id).await?;
@@ -483,6 +523,7 @@ async fn fork(
         metadata: BTreeMap::new(),
         retry_of: None,
         base_bundle_id: Some(wanted),
+        admitted,
         tools: tools_of(permit.context()),
     };
     create::insert(tx, inner, &mut conversation, draft, &actor).await

@@ -346,7 +346,7 @@ impl Orchestrator {
     }
 
     async fn check_store(&self) -> Result<(), StoreError> {
-        self.inner.store.read().await?.runs().claimable(1).await?;
+        self.inner.store.read().await?.runs().claimants(None, 1).await?;
         // An empty commit proves that the writer works, without a row for every probe.
         let write = self.inner.store.write(crate::store::Durability::Normal, |_| {
             Box::pin(async { Ok::<(), StoreError>(()) })

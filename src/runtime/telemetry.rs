@@ -61,6 +61,7 @@ pub enum TelemetryError {
 pub struct Telemetry {
     set_level: Arc<dyn Fn(EnvFilter) -> bool + Send + Sync>,
     metrics: PrometheusHandle,
+    redactor: Redactor,
 }
 
 impl std::fmt::Debug for Telemetry {
@@ -77,6 +78,7 @@ impl Telemetry {
             Some(path) => Sink::File(Arc::new(Mutex::new(append_to(path)?))),
             None => Sink::Stdout,
         };
+        let redactor = options.redactor.clone();
         let writer = Redacting { redactor: options.redactor, sink };
         let layer = match options.format {
             LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(writer).boxed(),
@@ -90,7 +92,7 @@ impl Telemetry {
             .install_recorder()
             .ok()
             .ok_or(TelemetryError::AlreadyStarted)?;
-        Ok(Self { set_level: Arc::new(move |f| handle.reload(f).is_ok()), metrics })
+        Ok(Self { set_level: Arc::new(move |f| handle.reload(f).is_ok()), metrics, redactor })
     }
 
     /// Changes the level of a running daemon.
@@ -101,7 +103,7 @@ impl Telemetry {
 
     /// The counters in Prometheus' text format.
     pub fn render_metrics(&self) -> String {
-        self.metrics.render()
+        self.redactor.redact(&self.metrics.render()).into_owned()
     }
 }
 

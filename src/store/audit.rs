@@ -1,6 +1,5 @@
 //! The audit trail: append-only rows, each hash covering the row before it.
 
-use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
@@ -48,9 +47,7 @@ impl Chain {
         entry: AuditEntry,
         redactor: &Redactor,
     ) -> Result<(AuditRow, String), StoreError> {
-        let text = cols::json(&entry.data)?;
-        let data = redactor.redact(&text).into_owned();
-        let value = serde_json::from_str(&data).unwrap_or_else(|_| json!({ "unreadable": true }));
+        let value = redactor.redact_json(entry.data);
         let text = cols::json(&value)?;
         // Exports carry milliseconds; the hash must be the same there.
         let at = Timestamp::from_micros(at.as_micros() / 1_000 * 1_000);
@@ -71,6 +68,11 @@ impl Chain {
         self.n = row.n;
         self.hash.clone_from(&row.hash);
         Ok((row, text))
+    }
+
+    /// The number and the hash of the last row, those of this group included.
+    pub(super) fn end(&self) -> (u64, String) {
+        (self.n, self.hash.clone())
     }
 
     pub(super) fn keep(&mut self) {
@@ -175,6 +177,10 @@ impl Verifier {
 pub struct AuditFilter {
     /// Rows after this number.
     pub after: u64,
+    /// Only those of this moment or later.
+    pub since: Option<Timestamp>,
+    /// Only those before this moment.
+    pub until: Option<Timestamp>,
     /// Only those of one kind.
     pub kind: Option<String>,
     /// Only those of one actor.
@@ -190,6 +196,17 @@ pub struct Audit<'c> {
 }
 
 impl Audit<'_> {
+    /// The number of the last row and when it was written; none in an empty trail.
+    pub async fn last(&mut self) -> Result<Option<(u64, Timestamp)>, StoreError> {
+        let row = sqlx::query("SELECT n, at FROM audit ORDER BY n DESC LIMIT 1")
+            .fetch_optional(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read the end of the audit trail"))?;
+        let Some(row) = row else { return Ok(None) };
+        let mut c = Cols::new(&row);
+        Ok(Some((c.number()?, c.time()?)))
+    }
+
     /// Rows in order.
     pub async fn query(
         &mut self,
@@ -199,11 +216,13 @@ impl Audit<'_> {
         let sql = if filter.run_id.is_some() {
             "SELECT n, id, at, kind, actor, surface, run_id, request_id, data, prev_hash, hash \
              FROM audit WHERE run_id = $4 AND n > $1 AND ($2 IS NULL OR kind = $2) \
-             AND ($3 IS NULL OR actor = $3) ORDER BY n LIMIT $5"
+             AND ($3 IS NULL OR actor = $3) AND ($6 IS NULL OR at >= $6) \
+             AND ($7 IS NULL OR at < $7) ORDER BY n LIMIT $5"
         } else {
             "SELECT n, id, at, kind, actor, surface, run_id, request_id, data, prev_hash, hash \
              FROM audit WHERE n > $1 AND ($2 IS NULL OR kind = $2) \
-             AND ($3 IS NULL OR actor = $3) AND ($4 IS NULL OR run_id = $4) ORDER BY n LIMIT $5"
+             AND ($3 IS NULL OR actor = $3) AND ($4 IS NULL OR run_id = $4) \
+             AND ($6 IS NULL OR at >= $6) AND ($7 IS NULL OR at < $7) ORDER BY n LIMIT $5"
         };
         let rows = sqlx::query(sql)
             .bind(cols::int(filter.after))
@@ -211,6 +230,8 @@ impl Audit<'_> {
             .bind(filter.actor.clone())
             .bind(filter.run_id.map(|id| id.to_string()))
             .bind(i64::from(limit))
+            .bind(filter.since.map(Timestamp::as_micros))
+            .bind(filter.until.map(Timestamp::as_micros))
             .fetch_all(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read the audit trail"))?;
@@ -218,7 +239,22 @@ impl Audit<'_> {
     }
 }
 
+/// A row must be written exactly as we write it: what is read back in another way, such as a name
+/// that stands twice in `data`, was not written by us, and the hash would not cover it.
 fn audit_row(row: &SqliteRow) -> Result<AuditRow, StoreError> {
+    let found = read(row)?;
+    let mut c = Cols::new(row);
+    let texts: (String, Option<String>, String) = (c.at(1)?, c.at(6)?, c.at(8)?);
+    let run_id = found.run_id.map(|id| id.to_string());
+    if texts != (found.id.to_string(), run_id, found.data.to_string()) {
+        return Err(StoreError::Corrupt {
+            what: format!("audit row {} was not written by us", found.n),
+        });
+    }
+    Ok(found)
+}
+
+fn read(row: &SqliteRow) -> Result<AuditRow, StoreError> {
     let mut c = Cols::new(row);
     Ok(AuditRow {
         n: c.number()?,

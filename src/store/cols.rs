@@ -28,6 +28,15 @@ impl<'r> Cols<'r> {
         self.row.try_get(column).map_err(|error| corrupt(column, &error))
     }
 
+    /// A column by its place, as it is.
+    pub(super) fn at<T>(&mut self, column: usize) -> Result<T, StoreError>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite>,
+    {
+        self.next = column;
+        self.raw()
+    }
+
     pub(super) fn text(&mut self) -> Result<String, StoreError> {
         self.raw()
     }

@@ -7,10 +7,13 @@
 mod approvals;
 pub mod audit;
 mod backend;
+mod budget_use;
+mod budgets;
 mod bulk;
 mod bundles;
 mod calls;
 mod capabilities;
+mod checkpoints;
 mod cols;
 mod conversations;
 mod decisions;
@@ -21,6 +24,7 @@ mod idempotency;
 mod known;
 mod links;
 mod lockdown;
+pub mod outside;
 mod page;
 mod pairings;
 mod patterns;
@@ -28,10 +32,13 @@ mod policies;
 mod principals;
 mod run_scopes;
 mod runs;
+mod secrets;
 mod steers;
 mod steps;
 mod tokens;
 mod tx;
+mod usage;
+mod waiting;
 mod writer;
 
 use std::{fs::File, path::PathBuf, sync::Arc};
@@ -41,9 +48,12 @@ use sqlx::{Sqlite, SqlitePool, pool::PoolConnection};
 pub use approvals::Approvals;
 pub use audit::{Audit, AuditFilter};
 pub use backend::{Durability, database_file};
+pub use budget_use::{BudgetUse, BudgetUses};
+pub use budgets::{BudgetRow, Budgets};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
 pub use calls::Calls;
 pub use capabilities::{Capabilities, CapabilityFilter};
+pub use checkpoints::Checkpoints;
 pub use conversations::{Conversation, Conversations};
 pub use decisions::{DecisionKey, Decisions};
 pub use egress_rules::EgressRules;
@@ -59,10 +69,12 @@ pub use policies::{Named, Policies};
 pub use principals::Principals;
 pub use run_scopes::RunScopes;
 pub use runs::{Ending, RunCore, RunFilter, Runs};
+pub use secrets::Secrets;
 pub use steers::{Steer, Steers};
 pub use steps::StepRow;
 pub use tokens::Tokens;
 pub use tx::{Committed, Tx};
+pub use usage::{UsageBy, UsageFilter, UsageKey, UsageRows, UsageSum};
 pub use writer::{CommitHook, JobFuture};
 
 use crate::{
@@ -128,9 +140,10 @@ impl Store {
             .await
             .map_err(StoreError::unavailable("read the length of the queue"))
             .map_err(&reading)?;
+        let waiting = runs::queued_by_principal(&mut backend.writer).await.map_err(&reading)?;
         let chain = audit::Chain::load(&mut backend.writer).await.map_err(&reading)?;
         let Options { clock, ids, redactor, on_commit, .. } = options;
-        let tx = Tx::new(backend.writer, clock, ids, redactor, chain, queued);
+        let tx = Tx::new(backend.writer, clock, ids, redactor, chain, (queued, waiting));
         Ok(Self {
             writer: Writer::start(tx, on_commit, tasks),
             readers: backend.readers,
@@ -260,6 +273,21 @@ impl Reader {
         EgressRules { conn: &mut self.conn }
     }
 
+    /// Budgets that administrators set.
+    pub fn budgets(&mut self) -> Budgets<'_> {
+        Budgets { conn: &mut self.conn }
+    }
+
+    /// What was used of them.
+    pub fn budget_uses(&mut self) -> BudgetUses<'_> {
+        BudgetUses { conn: &mut self.conn }
+    }
+
+    /// What was used by whom on which day.
+    pub fn usage(&mut self) -> UsageRows<'_> {
+        UsageRows { conn: &mut self.conn }
+    }
+
     /// Who may act.
     pub fn principals(&mut self) -> Principals<'_> {
         Principals { conn: &mut self.conn }
@@ -288,6 +316,16 @@ impl Reader {
     /// What policy decided.
     pub fn decisions(&mut self) -> Decisions<'_> {
         Decisions { conn: &mut self.conn }
+    }
+
+    /// Stored secrets and the ages of all.
+    pub fn secrets(&mut self) -> Secrets<'_> {
+        Secrets { conn: &mut self.conn }
+    }
+
+    /// Signed ends of the audit trail.
+    pub fn checkpoints(&mut self) -> Checkpoints<'_> {
+        Checkpoints { conn: &mut self.conn }
     }
 
     /// The audit trail.

@@ -57,7 +57,7 @@ impl Page {
     }
 
     /// One more than the page, to learn whether there is another.
-    pub(super) fn rows(&self) -> i64 {
+    pub fn rows(&self) -> i64 {
         i64::from(self.limit) + 1
     }
 
@@ -70,7 +70,8 @@ impl Page {
         self.cut(all, key)
     }
 
-    pub(super) fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
+    /// The page out of up to [`rows`](Self::rows) items; `key` gives the cursor behind an item.
+    pub fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let has_more = items.len() > limit;
         items.truncate(limit);

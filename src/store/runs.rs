@@ -3,13 +3,15 @@
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
+    budget_use::BudgetUse,
     cols::{self, Cols},
     error::StoreError,
     known::Known,
     page::{Page, Paged},
+    waiting::Waiting,
 };
 use crate::domain::{
-    BundleId, Confinement, ConversationId, InterruptMode, PrincipalId, Run, RunError, RunId,
+    BundleId, Confinement, ConversationId, Day, InterruptMode, PrincipalId, Run, RunError, RunId,
     RunLimits, RunState, Surface, Timestamp, Usage, Usd, UserInput, WaitReason,
 };
 
@@ -43,6 +45,8 @@ pub struct RunCore {
     /// Upper bound of what the model call in flight may use.
     pub held_tokens: u64,
     pub held_cost: Usd,
+    /// The day whose budgets hold it.
+    pub held_day: Day,
     pub limits: RunLimits,
     /// Time that it has been worked on, waiting for people not counted.
     pub worked_ms: u64,
@@ -94,7 +98,7 @@ macro_rules! core_columns {
          epoch, owner, seq, step, ready, recoveries, backoffs, interrupt, steers_waiting, \
          input_tokens, output_tokens, cost_nanos, llm_calls, tool_calls, held_tokens, held_nanos, \
          limits, worked_ms, wake_at, confinement, tainted, head_bundle_id, created_at, \
-         started_at, ended_at"
+         started_at, ended_at, held_day"
     };
 }
 
@@ -115,7 +119,7 @@ impl Runs<'_> {
             all_columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
              $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, \
-             $34, $35, $36, $37, $38, $39, $40)"
+             $34, $35, $36, $37, $38, $39, $40, $41)"
         );
         self.changes(core.id);
         sqlx::query(SQL)
@@ -152,6 +156,7 @@ impl Runs<'_> {
             .bind(core.created_at.as_micros())
             .bind(core.started_at.map(Timestamp::as_micros))
             .bind(core.ended_at.map(Timestamp::as_micros))
+            .bind(i64::from(core.held_day.number()))
             .bind(cols::json(&run.input)?)
             .bind(run.output.clone())
             .bind(run.error.as_ref().map(cols::json).transpose()?)
@@ -192,8 +197,8 @@ impl Runs<'_> {
              llm_calls = $15, tool_calls = $16, held_tokens = $17, held_nanos = $18, \
              worked_ms = $19, wake_at = $20, confinement = $21, tainted = $22, \
              head_bundle_id = $23, started_at = $24, limits = $25, ended_at = $26, \
-             output = COALESCE($27, output), error = COALESCE($28, error) \
-             WHERE id = $29 AND epoch = $30",
+             output = COALESCE($27, output), error = COALESCE($28, error), \
+             held_day = $31 WHERE id = $29 AND epoch = $30",
         )
         .bind(core.state.as_str())
         .bind(core.wait_reason.map(WaitReason::as_str))
@@ -225,6 +230,7 @@ impl Runs<'_> {
         .bind(end.and_then(|e| e.error.as_ref()).map(cols::json).transpose()?)
         .bind(core.id.to_string())
         .bind(cols::int(believed))
+        .bind(i64::from(core.held_day.number()))
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("save a run"))?;
@@ -329,13 +335,85 @@ impl Runs<'_> {
         Ok(page.cut(items, |run| run.id.to_string()))
     }
 
-    /// Runs that can be claimed, oldest first.
-    pub async fn claimable(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError> {
-        self.ids(
-            "SELECT id FROM runs WHERE state = 'queued' AND ready = 1 ORDER BY id LIMIT $1",
-            i64::from(limit),
+    /// Principals with runs that can be claimed, in the order of their ids, behind `after`. It
+    /// jumps from one to the next in the index, however many runs each of them has.
+    pub async fn claimants(
+        &mut self,
+        after: Option<PrincipalId>,
+        limit: u32,
+    ) -> Result<Vec<PrincipalId>, StoreError> {
+        let rows = sqlx::query(CLAIMANTS)
+            .bind(after.map_or_else(String::new, |p| p.to_string()))
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("look for who waits"))?;
+        rows.iter().map(|row| Cols::new(row).parsed()).collect()
+    }
+
+    /// Runs of a principal that can be claimed, oldest first.
+    pub async fn claimable(
+        &mut self,
+        principal: PrincipalId,
+        limit: u32,
+    ) -> Result<Vec<RunId>, StoreError> {
+        let rows = sqlx::query(CLAIMABLE)
+            .bind(principal.to_string())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("look for runs"))?;
+        rows.iter().map(|row| Cols::new(row).parsed()).collect()
+    }
+
+    /// Runs that wait for a budget, oldest first, behind `after`.
+    pub async fn out_of_budget(
+        &mut self,
+        after: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<RunId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id FROM runs WHERE state = 'paused' AND id > $1 AND wait_reason = 'budget' \
+             ORDER BY id LIMIT $2",
         )
+        .bind(after.map_or_else(String::new, |id| id.to_string()))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.conn)
         .await
+        .map_err(StoreError::unavailable("look for runs that wait for a budget"))?;
+        rows.iter().map(|row| Cols::new(row).parsed()).collect()
+    }
+
+    /// What the runs of a conversation, but one, have used since a day began and hold on it.
+    pub async fn used_in(
+        &mut self,
+        conversation: ConversationId,
+        day: Day,
+        but: RunId,
+    ) -> Result<BudgetUse, StoreError> {
+        let row = sqlx::query(
+            "SELECT COALESCE(SUM(CASE WHEN started_at >= $2 THEN cost_nanos ELSE 0 END), 0), \
+             COALESCE(SUM(CASE WHEN started_at >= $2 THEN input_tokens + output_tokens \
+             ELSE 0 END), 0), \
+             COALESCE(SUM(CASE WHEN held_day = $3 THEN held_nanos ELSE 0 END), 0), \
+             COALESCE(SUM(CASE WHEN held_day = $3 THEN held_tokens ELSE 0 END), 0) \
+             FROM runs WHERE conversation_id = $1 AND id <> $4",
+        )
+        .bind(conversation.to_string())
+        .bind(day.start().as_micros())
+        .bind(i64::from(day.number()))
+        .bind(but.to_string())
+        .fetch_one(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("add up what a conversation used"))?;
+        let mut c = Cols::new(&row);
+        Ok(BudgetUse {
+            used: Usd::from_nanos(c.raw()?),
+            used_tokens: c.number()?,
+            held: Usd::from_nanos(c.raw()?),
+            held_tokens: c.number()?,
+            warned: 0,
+        })
     }
 
     /// Runs that a daemon was working on: after a start, those that it left behind.
@@ -387,6 +465,34 @@ impl Runs<'_> {
     }
 }
 
+/// Jumps from one principal to the next in the index of runs that wait.
+pub(super) const CLAIMANTS: &str = "WITH RECURSIVE waiting(principal) AS (\
+    SELECT MIN(principal) FROM runs WHERE state = 'queued' AND ready = 1 AND principal > $1 \
+    UNION ALL SELECT (SELECT MIN(principal) FROM runs \
+        WHERE state = 'queued' AND ready = 1 AND principal > waiting.principal) \
+    FROM waiting WHERE waiting.principal IS NOT NULL) \
+    SELECT principal FROM waiting WHERE principal IS NOT NULL LIMIT $2";
+/// Walks the same index within one of them.
+pub(super) const CLAIMABLE: &str = "SELECT id FROM runs WHERE state = 'queued' AND ready = 1 \
+    AND principal = $1 ORDER BY id LIMIT $2";
+
+/// How many runs of each principal wait: counted once, when the store is opened.
+pub(super) async fn queued_by_principal(
+    conn: &mut SqliteConnection,
+) -> Result<Waiting, StoreError> {
+    let rows = sqlx::query(
+        "SELECT principal, COUNT(*) FROM runs WHERE state = 'queued' GROUP BY principal",
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(StoreError::unavailable("count who waits"))?;
+    let counts = rows.iter().map(|row| {
+        let mut c = Cols::new(row);
+        Ok((c.parsed()?, c.number()?))
+    });
+    Ok(Waiting::of(counts.collect::<Result<Vec<_>, StoreError>>()?))
+}
+
 const fn interrupt_name(mode: InterruptMode) -> &'static str {
     match mode {
         InterruptMode::Graceful => "graceful",
@@ -431,6 +537,7 @@ fn core(c: &mut Cols<'_>) -> Result<RunCore, StoreError> {
         created_at: c.time()?,
         started_at: c.time_opt()?,
         ended_at: c.time_opt()?,
+        held_day: Day::from_number(c.number()?),
         ending: None,
     })
 }

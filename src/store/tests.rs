@@ -1,6 +1,7 @@
 //! The store on a real file: what is kept, what is refused, what a crash or a neighbour does.
 
 mod egress_rules;
+mod limits;
 mod policies;
 
 use std::{path::Path, sync::Arc, sync::Mutex};
@@ -11,8 +12,8 @@ use tempfile::TempDir;
 use super::{audit::Verifier, *};
 use crate::{
     domain::{
-        AuditKind, Author, ConversationId, EventBody, ManualClock, Part, PrincipalId, Run, RunId,
-        RunLimits, RunState, Surface, Timestamp, Usage, Usd, UserInput,
+        AuditKind, Author, ConversationId, Day, EventBody, ManualClock, Part, PrincipalId, Run,
+        RunId, RunLimits, RunState, Surface, Timestamp, Usage, Usd, UserInput,
     },
     runtime::Stop,
 };
@@ -76,6 +77,7 @@ fn run(ids: &IdSource) -> (RunCore, Run) {
         usage: Usage::default(),
         held_tokens: 0,
         held_cost: Usd::ZERO,
+        held_day: Day::default(),
         limits: RunLimits::default(),
         worked_ms: 0,
         wake_at: None,
@@ -127,7 +129,7 @@ async fn insert(f: &Fixture, fails: bool) -> Result<RunId, StoreError> {
                     retry_of: None,
                 };
                 tx.event(&mut core, body)?;
-                tx.joined_queue();
+                tx.joined_queue(core.principal);
                 tx.message(
                     core.conversation_id,
                     1,
@@ -445,7 +447,7 @@ async fn each_hot_query_uses_an_index() {
     let f = open(dir.path()).await.unwrap();
     let mut reader = f.store.read().await.unwrap();
     for sql in [
-        "SELECT id FROM runs WHERE state = 'queued' AND ready = 1 ORDER BY id LIMIT 1",
+        runs::CLAIMABLE,
         "SELECT id FROM runs WHERE state IN ('running', 'cancelling') ORDER BY id LIMIT 1",
         "SELECT id FROM runs WHERE wake_at IS NOT NULL AND wake_at <= 1 ORDER BY wake_at LIMIT 1",
         "SELECT id FROM runs WHERE conversation_id = 'c' AND state = 'queued' AND ready = 0 ORDER BY id LIMIT 1",

@@ -14,9 +14,12 @@ use super::{
     approvals::Approvals,
     audit::{Audit, Chain},
     backend,
+    budget_use::{BudgetUse, Uses},
+    budgets::Budgets,
     bundles::{Bundle, Bundles},
     calls::Calls,
     capabilities::{Capabilities, Revoked},
+    checkpoints::Checkpoints,
     cols,
     conversations::{Conversation, Conversations},
     decisions::Decisions,
@@ -32,15 +35,18 @@ use super::{
     principals::Principals,
     run_scopes::RunScopes,
     runs::{RunCore, Runs},
+    secrets::Secrets,
     steers::Steers,
     steps::StepRow,
     tokens::Tokens,
+    usage::{UsageKey, UsageSum},
+    waiting::Waiting,
 };
 use crate::{
     domain::{
-        AuditEntry, Author, CapabilityId, CapabilityRecord, Clock, ConversationId, Event,
-        EventBody, IdSource, Message, MessageId, Part, PolicyDecision, PrincipalId, RunId,
-        Timestamp, ToolCall,
+        AuditEntry, Author, BudgetSubject, CapabilityId, CapabilityRecord, Clock, ConversationId,
+        Day, Event, EventBody, IdSource, Message, MessageId, Part, PolicyDecision, PrincipalId,
+        RunId, Timestamp, ToolCall,
     },
     runtime::Redactor,
 };
@@ -56,6 +62,8 @@ pub struct Tx {
     mark: Mark,
     chain: Chain,
     queued: Counter,
+    waiting: Waiting,
+    uses: Uses,
     savepoint: Savepoint,
     known: Known,
     revoked: Revoked,
@@ -94,6 +102,7 @@ struct Pending {
     messages: Vec<Message>,
     events: Vec<(Arc<Event>, String)>,
     steps: Vec<StepRow>,
+    usage: Vec<(UsageKey, UsageSum)>,
     bundles: Vec<(Bundle, String)>,
     decisions: Vec<PolicyDecision>,
     capabilities: Vec<CapabilityRecord>,
@@ -107,11 +116,14 @@ struct Mark {
     messages: usize,
     events: usize,
     steps: usize,
+    usage: usize,
     bundles: usize,
     decisions: usize,
     capabilities: usize,
     audit: usize,
     queued: i64,
+    waiting: usize,
+    uses: usize,
 }
 
 /// A counter row and what the group adds to it.
@@ -128,7 +140,7 @@ impl Tx {
         ids: IdSource,
         redactor: Redactor,
         chain: Chain,
-        queued: i64,
+        (queued, waiting): (i64, Waiting),
     ) -> Self {
         let now = clock.now();
         let queued = Counter { stored: queued, added: 0 };
@@ -146,6 +158,8 @@ impl Tx {
             mark,
             chain,
             queued,
+            waiting,
+            uses: Uses::default(),
             savepoint,
             known,
             revoked,
@@ -274,10 +288,12 @@ impl Tx {
         let json = cols::json(&body)?;
         let (body, json) = if self.redactor.finds_secret(&json) {
             // A backstop: the callers redact what they let in. The live copy must match the row.
-            let clean = self.redactor.redact(&json).into_owned();
-            let body = serde_json::from_str(&clean)
-                .map_err(|e| StoreError::Corrupt { what: format!("a redacted event: {e}") })?;
-            (body, clean)
+            let corrupt = |e: serde_json::Error| StoreError::Corrupt {
+                what: format!("a redacted event: {e}"),
+            };
+            let clean = self.redactor.redact_json(serde_json::from_str(&json).map_err(corrupt)?);
+            let text = cols::json(&clean)?;
+            (serde_json::from_value(clean).map_err(corrupt)?, text)
         } else {
             (body, json)
         };
@@ -347,6 +363,21 @@ impl Tx {
         self.pending.audit.push((self.now, entry));
     }
 
+    /// Stored secrets and the ages of all.
+    pub const fn secrets(&mut self) -> Secrets<'_> {
+        Secrets { conn: &mut self.conn }
+    }
+
+    /// Signed ends of the audit trail.
+    pub const fn checkpoints(&mut self) -> Checkpoints<'_> {
+        Checkpoints { conn: &mut self.conn }
+    }
+
+    /// The number and the hash of the trail's last row. Flush the transaction first.
+    pub fn trail_end(&self) -> (u64, String) {
+        self.chain.end()
+    }
+
     /// The audit trail as written so far; flush the transaction first to see this group's rows.
     pub const fn trail(&mut self) -> Audit<'_> {
         Audit { conn: &mut self.conn }
@@ -357,14 +388,45 @@ impl Tx {
         u64::try_from(self.queued.stored + self.queued.added).unwrap_or(0)
     }
 
-    /// A run joined the queue.
-    pub const fn joined_queue(&mut self) {
-        self.queued.added += 1;
+    /// Those of one principal.
+    pub fn queued_of(&self, principal: PrincipalId) -> u64 {
+        self.waiting.of_principal(principal)
     }
 
-    /// A run left the queue.
-    pub const fn left_queue(&mut self) {
+    /// A run of this principal joined the queue.
+    pub fn joined_queue(&mut self, principal: PrincipalId) {
+        self.queued.added += 1;
+        self.waiting.joined(principal);
+    }
+
+    /// A run of this principal left the queue.
+    pub fn left_queue(&mut self, principal: PrincipalId) {
         self.queued.added -= 1;
+        self.waiting.left(principal);
+    }
+
+    /// Budgets that administrators set.
+    pub const fn budgets(&mut self) -> Budgets<'_> {
+        Budgets { conn: &mut self.conn }
+    }
+
+    /// What was used of a budget in a day; none where nothing was counted.
+    pub async fn budget_use(
+        &mut self,
+        subject: &BudgetSubject,
+        day: Day,
+    ) -> Result<Option<BudgetUse>, StoreError> {
+        self.uses.get(&mut self.conn, subject, day).await
+    }
+
+    /// Sets what was used of a budget in a day. It was read in this job.
+    pub fn set_budget_use(&mut self, subject: &BudgetSubject, day: Day, now: BudgetUse) {
+        self.uses.put(subject, day, now);
+    }
+
+    /// Adds to what was used by somebody on a day.
+    pub fn usage(&mut self, key: UsageKey, sum: UsageSum) {
+        self.pending.usage.push((key, sum));
     }
 
     pub(super) async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
@@ -382,11 +444,14 @@ impl Tx {
             messages: self.pending.messages.len(),
             events: self.pending.events.len(),
             steps: self.pending.steps.len(),
+            usage: self.pending.usage.len(),
             bundles: self.pending.bundles.len(),
             decisions: self.pending.decisions.len(),
             capabilities: self.pending.capabilities.len(),
             audit: self.pending.audit.len(),
             queued: self.queued.added,
+            waiting: self.waiting.mark(),
+            uses: self.uses.mark(),
         };
         self.known.begin_job();
         self.revoked.begin_job();
@@ -413,11 +478,14 @@ impl Tx {
         self.pending.messages.truncate(self.mark.messages);
         self.pending.events.truncate(self.mark.events);
         self.pending.steps.truncate(self.mark.steps);
+        self.pending.usage.truncate(self.mark.usage);
         self.pending.bundles.truncate(self.mark.bundles);
         self.pending.decisions.truncate(self.mark.decisions);
         self.pending.capabilities.truncate(self.mark.capabilities);
         self.pending.audit.truncate(self.mark.audit);
         self.queued.added = self.mark.queued;
+        self.waiting.undo(self.mark.waiting);
+        self.uses.undo(self.mark.uses);
         self.known.abandon_job();
         self.revoked.abandon_job();
         self.new_calls.clear();
@@ -429,6 +497,8 @@ impl Tx {
     pub(super) fn abandon_group(&mut self) {
         self.pending = Pending::default();
         self.queued.added = 0;
+        self.waiting.undo(0);
+        self.uses.abandon_group();
         self.savepoint = Savepoint::None;
         self.known.abandon_group();
         self.revoked.abandon_group();
@@ -451,6 +521,8 @@ impl Tx {
         self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
         self.savepoint = Savepoint::None;
         self.known.committed();
+        self.waiting.committed();
+        self.uses.committed();
         self.revoked.committed();
         self.chain.keep();
         Ok(std::mem::take(&mut self.pending.committed))
@@ -464,7 +536,12 @@ impl Tx {
             // Those rows are not this job's: they must stand even when it fails.
             self.set_savepoint().await?;
         }
-        self.mark = Mark { queued: self.queued.added, ..Mark::default() };
+        self.mark = Mark {
+            queued: self.queued.added,
+            waiting: self.waiting.mark(),
+            uses: self.uses.mark(),
+            ..Mark::default()
+        };
         self.known.begin_job();
         Ok(())
     }

@@ -157,11 +157,22 @@ async fn forward(
     redactor: &Redactor,
     cx: &CallContext,
 ) {
-    while let Some((stream, piece)) = live.recv().await {
-        if let Some(output) = &cx.output {
-            output.try_send((stream, redactor.redact(&piece).into_owned())).ok();
+    let tell = |stream, text: String| {
+        if let Some(output) = cx.output.as_ref().filter(|_| !text.is_empty()) {
+            output.try_send((stream, text)).ok();
         }
+    };
+    // One for each: a value may lie across two pieces of the same stream.
+    let (mut out, mut err) = (redactor.stream(), redactor.stream());
+    while let Some((stream, piece)) = live.recv().await {
+        let clean = match stream {
+            OutputStream::Stdout => out.push(&piece),
+            OutputStream::Stderr => err.push(&piece),
+        };
+        tell(stream, clean);
     }
+    tell(OutputStream::Stdout, out.finish());
+    tell(OutputStream::Stderr, err.finish());
 }
 
 fn plain(cwd: &str) -> String {

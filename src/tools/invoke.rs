@@ -235,7 +235,10 @@ impl Tools {
 
     /// Redacts, then bounds: a mask may be longer than what it hides.
     fn finish(&self, mut outcome: ToolOutcome, output_bytes: usize) -> ToolOutcome {
-        let mut output = self.redactor.redact(&outcome.output).into_owned();
+        let mut output = match gap(&outcome) {
+            Some(gap) => self.redactor.redact_around(&outcome.output, gap),
+            None => self.redactor.redact(&outcome.output).into_owned(),
+        };
         // The notes that the tools add are short; invalid bytes triple when they are replaced.
         let bytes_max = output_bytes.saturating_add(512);
         if output.len() > bytes_max {
@@ -245,6 +248,14 @@ impl Tools {
         outcome.output = output;
         outcome
     }
+}
+
+/// What stands where the middle of a long output was left out.
+fn gap(outcome: &ToolOutcome) -> Option<&str> {
+    let text = outcome.output.as_str();
+    let start = outcome.truncated.then(|| text.find("\n[… "))??;
+    let end = text.get(start..)?.find(" bytes left out …]\n")?;
+    text.get(start..start + end + " bytes left out …]\n".len())
 }
 
 /// An outcome with what the call tried on the network.

@@ -259,15 +259,26 @@ async fn a_host_that_is_allowed_during_a_run_is_in_its_next_calls_capability() {
 #[tokio::test]
 async fn no_tool_and_no_helper_ever_holds_a_token_of_the_daemon() {
     let fake = provider();
-    let look = "env; cat /proc/self/environ /proc/1/environ 2>/dev/null; ls -l /proc/self/fd; \
-                for f in /proc/self/fd/*; do readlink $f; done; exec sleep 61.5512";
-    let call = json!({"argv": ["/bin/sh", "-c", look, "cap-marker-3"]});
+    // Everything that a tool can see of itself and of what it hangs from.
+    let look = "
+import os, sys, time
+print(dict(os.environ))
+for name in os.listdir('/proc/self/fd'):
+    try: print(name, os.readlink('/proc/self/fd/' + name))
+    except OSError: pass
+for pid in ('self', '1'):
+    try: print(open('/proc/' + pid + '/environ').read())
+    except OSError as error: print(error)
+sys.stdout.flush()
+time.sleep(60)
+";
+    let call = json!({"argv": ["python3", "-c", look, "cap-marker-3"]});
     fake.script("look", [Turn::call("exec", &call), Turn::text("done")]);
     let mut daemon = Daemon::prepare(&fake.openai_url());
     daemon.set_env("CANARY_OF_THE_DAEMON", "canary-5512");
     daemon.run().await;
     let id = daemon.submit("open", "script:look").await;
-    let tool = until("the tool", || pid_of("61.5512")).await;
+    let tool = until("the tool", || pid_of("cap-marker-3")).await;
     let own = the_runs_own(&daemon, &id).await;
     let secret = fs::read_to_string(daemon.data_dir().join("permission-secret")).unwrap();
     let forbidden =

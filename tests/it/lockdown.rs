@@ -218,9 +218,21 @@ async fn a_crash_in_the_middle_of_a_lockdown_never_takes_back_an_answer() {
         let n = usize::try_from(round).unwrap();
         let id = daemon.submit("open", &format!("script:crash{n}")).await;
         until_alive(&format!("lock-marker-{}", 100 + n), true).await;
+        let locked_before = daemon.log().matches("locking down").count();
         let mut on = daemon.command(&["lockdown", "on", "--json"]);
         let mut on = on.stdout(std::process::Stdio::null()).spawn().expect("it starts");
-        tokio::time::sleep(Duration::from_millis(8 * round)).await;
+        match round {
+            // Before and while it is asked.
+            0..3 => tokio::time::sleep(Duration::from_millis(20 * round)).await,
+            // From the moment when it is heard.
+            3 | 4 => {
+                let heard = || daemon.log().matches("locking down").count();
+                until("the lockdown", || (heard() > locked_before).then_some(())).await;
+                tokio::time::sleep(Duration::from_millis(4 * (round - 3))).await;
+            }
+            // After the answer.
+            _ => drop(until("the answer", || on.try_wait().expect("it can be waited for")).await),
+        }
         daemon.kill();
         let told = on.wait().expect("it ends").success();
         check_no_leftovers(&daemon.data_dir());

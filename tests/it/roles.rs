@@ -81,6 +81,7 @@ const TABLE: &[(&str, &str, Least, &str)] = &[
     ("GET", "/api/v1/tools", ANY, ""),
     ("GET", "/api/v1/me", ANY, ""),
     ("GET", "/api/v1/info", ANY, ""),
+    ("GET", "/api/v1/usage", ANY, ""),
     ("GET", "/api/v1/ws", ANY, ""),
 ];
 

@@ -1,6 +1,7 @@
 //! The real client against a fake provider over real HTTP, in both wire formats.
 #![cfg(test)]
 
+mod breakers;
 #[path = "../support/mod.rs"]
 mod support;
 mod talk;

@@ -5,6 +5,7 @@ mod approvals;
 mod args;
 mod ask;
 mod audit;
+mod budgets;
 mod capabilities;
 mod chat;
 mod configuration;
@@ -26,6 +27,7 @@ mod policy_words;
 mod reach;
 mod render;
 mod runs;
+mod secret;
 
 use std::{
     path::{Path, PathBuf},
@@ -142,9 +144,12 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
         Command::Egress(command) => client(egress::egress(&context, command)),
+        Command::Budget(command) => client(budgets::budget(&context, command)),
+        Command::Usage(usage) => client(budgets::usage(&context, usage)),
         Command::Policy(command) => client(policy_live::policy(&context, command)),
         Command::Capability(command) => client(capabilities::capability(&context, command)),
         Command::Lockdown(command) => client(lockdown::lockdown(&context, command)),
+        Command::Secret(command) => client(secret::secret(&context, command)),
         Command::Principal(command) => client(identities::principal(&context, command)),
         Command::Token(command) => client(identities::token(&context, command)),
         Command::Pair(command) => client(pairing::pair(&context, command)),

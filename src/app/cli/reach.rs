@@ -30,6 +30,7 @@ const DECIDE_MANY: (&str, &str) = ("POST", "/api/v1/approvals/decisions");
 const PRINCIPALS: (&str, &str) = ("GET", "/admin/v1/principals");
 const POLICY: (&str, &str) = ("GET", "/admin/v1/policy");
 const POLICY_VERSION: (&str, &str) = ("GET", "/admin/v1/policy/versions/{id}");
+const BUDGETS: (&str, &str) = ("GET", "/admin/v1/budgets");
 const DOMAINS: (&str, &str) = ("GET", "/admin/v1/egress/domains");
 
 /// Every command, and what it reaches.
@@ -57,10 +58,20 @@ const COMMANDS: &[(&str, Reach)] = &[
     ("audit verify", Local),
     ("audit query", Local),
     ("audit export", Local),
+    ("audit checkpoint", Admin(&[("POST", "/admin/v1/audit/checkpoint")])),
+    ("secret set", Admin(&[("POST", "/admin/v1/secrets")])),
+    ("secret list", Admin(&[("GET", "/admin/v1/secrets")])),
+    ("secret remove", Admin(&[("DELETE", "/admin/v1/secrets/{id}")])),
+    ("secret rotate-key", Admin(&[("POST", "/admin/v1/secrets/rewrap")])),
+    ("secret reload", Admin(&[("POST", "/admin/v1/reload")])),
     ("egress list", Admin(&[DOMAINS])),
     ("egress add", Admin(&[("POST", "/admin/v1/egress/domains")])),
     ("egress remove", Admin(&[DOMAINS, ("DELETE", "/admin/v1/egress/domains/{id}")])),
     ("egress test", Admin(&[("POST", "/admin/v1/egress/test")])),
+    ("budget show", Admin(&[BUDGETS])),
+    ("budget set", Admin(&[BUDGETS, ("PUT", "/admin/v1/budgets")])),
+    ("budget clear", Admin(&[("DELETE", "/admin/v1/budgets")])),
+    ("usage", Public(&[("GET", "/api/v1/usage")])),
     ("policy validate", Local),
     ("policy test", Local),
     ("policy show", Admin(&[POLICY, POLICY_VERSION])),
@@ -137,6 +148,10 @@ fn every_command_says_what_it_reaches_and_reaches_only_what_a_role_decides() {
 
 /// Routes of the admin door that no command uses, because other commands show the same.
 const WITHOUT_COMMAND: &[(&str, &str)] = &[
+    // `audit` reads the data directory: it works without a daemon too.
+    ("GET", "/admin/v1/audit"),
+    ("GET", "/admin/v1/audit/export"),
+    ("GET", "/admin/v1/audit/verify"),
     ("GET", "/admin/v1/sandbox"),
     ("POST", "/admin/v1/pairings/{id}/approve"),
     ("POST", "/admin/v1/policy/validate"),

@@ -187,6 +187,12 @@ impl Client {
         self.answer(request.header("idempotency-key", key).json(body)).await
     }
 
+    /// `POST path` where nothing but success is told.
+    pub(crate) async fn post_nothing(&self, path: &str, body: &Value) -> Result<(), ClientError> {
+        let request = self.request(reqwest::Method::POST, path);
+        self.send(request.timeout(ANSWER_MAX).json(body)).await.map(drop)
+    }
+
     /// `DELETE path`.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), ClientError> {
         let request = self.request(reqwest::Method::DELETE, path);

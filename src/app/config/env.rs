@@ -8,14 +8,22 @@ use std::{
 use super::{
     keys::{KEYS, Kind, OTHER_VARIABLES, PREFIX, env_part},
     problem::Problems,
+    secret_file,
 };
 
 /// A variable and where it was set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Variable {
     pub(crate) value: String,
     /// The `.env` file, when it came from one.
     pub(crate) file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Variable {
+    /// Without the value, which may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Variable").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 /// Every variable that this program may read.
@@ -46,6 +54,11 @@ impl Environment {
     /// Adds what a `.env` file says, never over what is set already. A missing file is nothing.
     pub(crate) fn add_dotenv(&mut self, path: &Path, problems: &mut Problems) {
         if !path.is_file() {
+            return;
+        }
+        // It is where secrets are put, and whoever can write it decides everything.
+        if let Err(error) = secret_file::check(path) {
+            problems.add(path.display().to_string(), error.to_string());
             return;
         }
         let entries = match dotenvy::from_path_iter(path) {

@@ -115,7 +115,7 @@ impl Reader<'_> {
 
 /// Whether the keys below this path are names that the operator chooses.
 fn prefix_takes_names(prefix: &str) -> bool {
-    matches!(prefix, "models" | "agents" | "auth.tokens" | "egress.secrets")
+    matches!(prefix, "models" | "agents" | "auth.tokens" | "egress.secrets" | "budget.principals")
 }
 
 fn is_name(text: &str) -> bool {

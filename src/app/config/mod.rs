@@ -24,7 +24,8 @@ pub(crate) use self::{
     problem::Problems,
     resolve::{Effective, Override},
     settings::{
-        ADDRESS_FILE, BOOTSTRAP_TOKEN_FILE, LogStyle, Mode, Settings, Token, WorkerRuntime,
+        ADDRESS_FILE, BOOTSTRAP_TOKEN_FILE, CHECKPOINT_FILE, LogStyle, Mode, Settings, Token,
+        WorkerRuntime,
     },
     show::{json as show_json, table as show_table},
 };
@@ -69,6 +70,10 @@ pub(crate) fn load(request: &Request) -> Result<Loaded, Problems> {
         environment.add_dotenv(&dir.join(".env"), &mut problems);
     }
     let path = file_path(request.file.as_deref(), &environment);
+    if let Some(Err(error)) = path.as_deref().map(secret_file::check_integrity) {
+        problems
+            .add(path.as_deref().unwrap_or(Path::new("")).display().to_string(), error.to_string());
+    }
     let text = path.as_deref().map(std::fs::read_to_string);
     let values = match (&path, text) {
         (Some(path), Some(Ok(text))) => file::parse(path, &text, &mut problems),

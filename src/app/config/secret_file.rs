@@ -31,6 +31,12 @@ pub(crate) enum SecretFileError {
         /// Which.
         path: PathBuf,
     },
+    /// Others could change it.
+    #[error("{path} can be written by others: run `chmod 600 {path}`", path = path.display())]
+    Writable {
+        /// Which.
+        path: PathBuf,
+    },
     /// It belongs to someone else.
     #[error("{path} belongs to uid {owner}, not to you: run `chown {uid} {path}`", path = path.display())]
     Foreign {
@@ -82,6 +88,20 @@ fn read_private(path: &Path, bytes_max: u64) -> Result<Secret<String>, SecretFil
 pub(crate) fn check(path: &Path) -> Result<(), SecretFileError> {
     let unreadable = |source| SecretFileError::Unreadable { path: path.to_owned(), source };
     check_meta(path, &fs::metadata(path).map_err(unreadable)?)
+}
+
+/// Checks that nobody else can change a file that decides what the daemon does. Reading it is
+/// another matter: it may hold no secret. A file that is not there is the reader's to complain of.
+pub(crate) fn check_integrity(path: &Path) -> Result<(), SecretFileError> {
+    let Ok(meta) = fs::metadata(path) else { return Ok(()) };
+    let uid = effective_uid();
+    if meta.uid() != uid && meta.uid() != 0 {
+        return Err(SecretFileError::Foreign { path: path.to_owned(), owner: meta.uid(), uid });
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err(SecretFileError::Writable { path: path.to_owned() });
+    }
+    Ok(())
 }
 
 fn check_meta(path: &Path, meta: &fs::Metadata) -> Result<(), SecretFileError> {

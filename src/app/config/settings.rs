@@ -7,10 +7,12 @@ use std::{
 use rustls::pki_types::CertificateDer;
 
 use crate::{
+    auth::GateRules,
     auth::policy::Policy,
-    domain::{AgentDef, Confinement, HostName, Role, Secret},
+    domain::{AgentDef, Confinement, HostName, Role, Secret, SecretName, SecretSource},
     egress,
     llm::ModelOptions,
+    orchestrator::BudgetConfig,
     runtime::telemetry::LogFormat,
 };
 
@@ -119,6 +121,19 @@ pub(crate) struct Egress {
     pub(crate) connect_to: BTreeMap<(HostName, u16), SocketAddr>,
     /// Secrets that the proxy puts in.
     pub(crate) secrets: Vec<egress::BoundSecret>,
+    /// Those whose value the daemon keeps itself; empty here.
+    pub(crate) sealed: Vec<egress::BoundSecret>,
+}
+
+/// A secret that the configuration gives.
+#[derive(Clone, Debug)]
+pub(crate) struct ConfiguredSecret {
+    /// Its setting.
+    pub(crate) key: String,
+    /// Where the value stands.
+    pub(crate) source: SecretSource,
+    /// The value.
+    pub(crate) value: Secret<String>,
 }
 
 /// A bearer token that the operator configured.
@@ -130,6 +145,21 @@ pub(crate) struct Token {
     pub(crate) role: Role,
     /// The token.
     pub(crate) secret: Secret<String>,
+}
+
+/// How often and how much anybody may ask, start and use.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) queued_per_principal: u64,
+    pub(crate) requests_per_principal: u64,
+    pub(crate) requests_per_address: u64,
+    pub(crate) connections_per_address: usize,
+    pub(crate) websockets_per_principal: usize,
+    pub(crate) streams_per_principal: usize,
+    pub(crate) model_requests_per_principal: u64,
+    pub(crate) model_tokens_per_principal: u64,
+    pub(crate) gate: GateRules,
+    pub(crate) budgets: BudgetConfig,
 }
 
 /// How log lines look.
@@ -179,9 +209,13 @@ pub(crate) struct Settings {
     /// What they were made from before it was changed.
     pub(crate) permission_secret_previous: Option<Secret<String>>,
     pub(crate) llm_timeout: Duration,
-    /// A proxy for requests to models.
-    pub(crate) llm_proxy: Option<String>,
+    /// A proxy for requests to models; may hold credentials.
+    pub(crate) llm_proxy: Option<Secret<String>>,
     pub(crate) models: BTreeMap<String, ModelOptions>,
+    /// Models whose key the daemon keeps itself, with the name of the stored secret.
+    pub(crate) model_secrets: BTreeMap<String, SecretName>,
+    /// Every secret that the configuration gives.
+    pub(crate) secrets: Vec<ConfiguredSecret>,
     pub(crate) agents: Vec<AgentDef>,
     pub(crate) sandbox_enabled: bool,
     pub(crate) sandbox_min_level: Confinement,
@@ -192,12 +226,16 @@ pub(crate) struct Settings {
     /// How long a kept sandbox may be idle before it goes.
     pub(crate) session_idle: Duration,
     pub(crate) egress: Egress,
+    /// Where signed checkpoints go outside the database; none: the data directory.
+    pub(crate) audit_file: Option<PathBuf>,
     /// The policy of the file, read; none where no file is named.
     pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) log_level: String,
     pub(crate) log_style: LogStyle,
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) queued_runs: u64,
+    /// How often and how much anybody may ask, start and use.
+    pub(crate) bounds: Bounds,
     pub(crate) active_runs: usize,
     pub(crate) tool_processes: usize,
     pub(crate) approval_ttl: Duration,
@@ -216,6 +254,11 @@ impl Settings {
         self.data_dir.join(BOOTSTRAP_TOKEN_FILE)
     }
 
+    /// Where the daemon writes signed checkpoints of the audit trail, outside the database.
+    pub(crate) fn checkpoint_file(&self) -> PathBuf {
+        self.audit_file.clone().unwrap_or_else(|| self.data_dir.join(CHECKPOINT_FILE))
+    }
+
     /// Where the daemon writes a permission secret that it generated.
     pub(crate) fn permission_secret_file(&self) -> PathBuf {
         self.data_dir.join(PERMISSION_SECRET_FILE)
@@ -226,5 +269,7 @@ impl Settings {
 pub(crate) const ADDRESS_FILE: &str = "http-addr";
 /// Name of the file with the generated token.
 pub(crate) const BOOTSTRAP_TOKEN_FILE: &str = "bootstrap-token";
+/// Name of the file with checkpoints of the audit trail.
+pub(crate) const CHECKPOINT_FILE: &str = "audit-checkpoints.jsonl";
 /// Name of the file with the generated permission secret.
 pub(crate) const PERMISSION_SECRET_FILE: &str = "permission-secret";

@@ -40,7 +40,8 @@ fn the_reference_file_holds_every_key_with_its_default_and_no_other() {
     let mut problems = Problems::default();
     let values = file::parse(Path::new("reference"), &uncommented(), &mut problems);
     assert_eq!(problems.list(), []);
-    let examples = ["models.fast.", "auth.tokens.ci.", "egress.secrets.api-key."];
+    let examples =
+        ["models.fast.", "auth.tokens.ci.", "egress.secrets.api-key.", "budget.principals.ci."];
     for key in KEYS {
         let mut found = values.iter().filter(|(path, _)| {
             let base = path.strip_suffix("_file").filter(|_| key.kind == Kind::Secret);
@@ -112,11 +113,8 @@ fn later_sources_win_and_the_origin_says_which() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("test.toml");
     std::fs::write(&path, file).unwrap();
-    std::fs::write(
-        dir.path().join(".env"),
-        "AGENT_RUNTIME_LOG_LEVEL=error\nAGENT_RUNTIME_ENV=staging\n",
-    )
-    .unwrap();
+    let dotenv = "AGENT_RUNTIME_LOG_LEVEL=error\nAGENT_RUNTIME_ENV=staging\n";
+    secret_file::write(&dir.path().join(".env"), dotenv).unwrap();
     request.file = Some(path.clone());
     request.dotenv = Some(dir.path().to_owned());
     let value = "/tmp/elsewhere".to_owned();
@@ -279,4 +277,37 @@ fn a_named_provider_takes_its_key_from_its_own_variable_or_alias() {
         let key = settings.models["my-fast"].api_key.as_ref();
         assert_eq!(key.map(|k| k.expose().as_str()), Some("the-key"), "{name}");
     }
+}
+
+#[test]
+fn dotenv_must_be_ours_alone_and_the_file_may_be_written_by_nobody_else() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (config, dotenv) = (dir.path().join("c.toml"), dir.path().join(".env"));
+    std::fs::write(&config, "[log]\nlevel = \"debug\"\n").unwrap();
+    std::fs::write(&dotenv, "AGENT_RUNTIME_ENV=staging\n").unwrap();
+    let load_with = |modes: [u32; 2]| {
+        for (path, mode) in [&config, &dotenv].into_iter().zip(modes) {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let dotenv = Some(dir.path().to_owned());
+        load(&Request { dotenv, ..request(Some(&config), &[]) })
+    };
+    assert!(load_with([0o644, 0o600]).is_ok(), "without a secret others may read the file");
+    for (modes, name) in [([0o664, 0o600], "c.toml"), ([0o644, 0o604], ".env")] {
+        let error = load_with(modes).unwrap_err().to_string();
+        assert!(error.contains("chmod 600") && error.contains(name), "{error}");
+    }
+}
+
+#[test]
+fn a_model_names_a_stored_secret_or_has_a_key_of_its_own() {
+    let model = "[models.m]\nprovider = \"openai\"\nmodel = \"m\"\napi_key_secret = \"KEY\"\n";
+    let settings = with_file(model, &[]).unwrap().settings;
+    assert_eq!(settings.model_secrets["m"].as_str(), "KEY");
+    let both = format!("{model}api_key = \"0123456789\"\n");
+    let error = with_file(&both, &[]).unwrap_err().to_string();
+    assert!(error.contains("keep one of them"), "{error}");
+    let wrong = with_file(&model.replace("KEY", "a key"), &[]).unwrap_err().to_string();
+    assert!(wrong.contains("letters, digits"), "{wrong}");
 }

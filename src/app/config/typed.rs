@@ -1,6 +1,7 @@
 //! Turns the values in force into [`Settings`], naming the place of every one that does not fit.
 
 mod egress;
+mod limits;
 mod policy;
 
 use std::{
@@ -17,13 +18,15 @@ use sha2::{Digest, Sha256};
 use super::{
     problem::Problems,
     resolve::{Effective, Entry, Origin},
-    settings::{Docker, LogStyle, MinLevel, Mode, Settings, Token, WorkerRuntime},
+    settings::{
+        ConfiguredSecret, Docker, LogStyle, MinLevel, Mode, Settings, Token, WorkerRuntime,
+    },
 };
 use crate::{
     auth::keys::{Keys, SECRET_CHARS_MIN},
     domain::{
-        AgentDef, AgentName, Confinement, PathRule, Role, RunLimits, Secret, ToolLimits, ToolName,
-        Usd,
+        AgentDef, AgentName, Confinement, PathRule, Role, RunLimits, Secret, SecretName,
+        SecretSource, ToolLimits, ToolName, Usd,
     },
     llm::{ModelOptions, Provider},
 };
@@ -50,7 +53,9 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         permission_secret: r.master("auth.permission_secret"),
         permission_secret_previous: r.master("auth.permission_secret_previous"),
         llm_timeout: Duration::from_secs(r.int("llm.timeout_secs")),
-        llm_proxy: r.some("llm.proxy"),
+        llm_proxy: r.secret("llm.proxy"),
+        model_secrets: r.model_secrets(&models),
+        secrets: r.configured_secrets(),
         models,
         agents,
         sandbox_enabled: r.bool("sandbox.enabled"),
@@ -65,11 +70,13 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         sessions_max: r.size("sandbox.sessions_max"),
         session_idle: Duration::from_secs(r.int("sandbox.session_idle_secs")),
         egress: r.egress(),
+        audit_file: r.some("audit.checkpoint_file").map(PathBuf::from),
         policy: r.policy(),
         log_level: r.text("log.level"),
         log_style: r.choice("log.format").unwrap_or(LogStyle::Auto),
         log_file: r.some("log.file").map(PathBuf::from),
         queued_runs: r.int("limits.queued_runs"),
+        bounds: r.bounds(),
         active_runs: r.size("limits.active_runs"),
         tool_processes: r.size("limits.tool_processes"),
         approval_ttl: Duration::from_secs(r.int("limits.approval_ttl_secs")),
@@ -132,6 +139,38 @@ impl Reader<'_> {
 
     fn secret(&self, key: &str) -> Option<Secret<String>> {
         self.entry(key).and_then(|e| e.secret.clone())
+    }
+
+    /// Models whose key is stored.
+    fn model_secrets(
+        &mut self,
+        models: &BTreeMap<String, ModelOptions>,
+    ) -> BTreeMap<String, SecretName> {
+        let mut out = BTreeMap::new();
+        for (name, model) in models {
+            let key = format!("models.{name}.api_key_secret");
+            if self.some(&key).is_none() {
+                continue;
+            }
+            if model.api_key.is_some() {
+                self.bad(&key, "names a stored secret beside an `api_key`: keep one of them");
+            }
+            out.extend(self.parse_err(&key).map(|secret| (name.clone(), secret)));
+        }
+        out
+    }
+
+    fn configured_secrets(&self) -> Vec<ConfiguredSecret> {
+        let secret = |(key, entry): (&String, &Entry)| {
+            let source = match (&entry.value, &entry.origin) {
+                (Value::String(_), _) => SecretSource::File,
+                (_, Origin::Variable { .. }) => SecretSource::Environment,
+                _ => SecretSource::Config,
+            };
+            let value = entry.secret.clone()?;
+            Some(ConfiguredSecret { key: key.clone(), source, value })
+        };
+        self.effective.iter().filter_map(secret).collect()
     }
 
     /// A secret that keys are made from.

@@ -20,7 +20,7 @@ use self::{
 use super::{
     cli::{Context, Failure, Paint, Renderer, out, starter, verify_audit},
     client::Client,
-    config::Starter,
+    config::{CHECKPOINT_FILE, Starter},
 };
 use crate::domain::{Approval, ApprovalKind, EventBody, ToolStatus, UnknownOutcome, event::fold};
 
@@ -312,13 +312,14 @@ impl Demo {
         self.title("The daemon is told to stop, and its audit trail is verified");
         let code = self.daemon.stop().await?;
         self.observe("it stopped when asked, with exit code 0", code == Some(0));
-        let verified = verify_audit(&self.daemon.data_dir()).await?;
+        let data_dir = self.daemon.data_dir();
+        let verified = verify_audit(&data_dir, &data_dir.join(CHECKPOINT_FILE), None).await?;
         out::line(
             self.paint.dim(format_args!("  {} rows, last hash {}", verified.rows, verified.hash)),
         );
         self.observe(
-            "the chain of audit rows is whole",
-            verified.broken.is_none() && verified.rows > 0,
+            "the chain of audit rows is whole and agrees with its signed checkpoints",
+            verified.ok && verified.checkpoints > 0,
         );
         Ok(())
     }

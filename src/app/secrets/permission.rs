@@ -63,6 +63,17 @@ pub(crate) fn keyring(settings: &Settings, redactor: &Redactor) -> Result<Keyrin
     Ok(keyring)
 }
 
+/// The keys of this data directory as far as they are there; makes nothing.
+pub(crate) fn existing_keyring(settings: &Settings) -> Option<Keyring> {
+    let file = settings.permission_secret_file();
+    let generated = secret_file::read(&file).ok();
+    let configured = settings.permission_secret.iter().chain(&generated);
+    let mut keys = configured
+        .chain(&settings.permission_secret_previous)
+        .filter_map(|secret| Keys::new(secret).ok());
+    Some(Keyring { current: keys.next()?, previous: keys.collect() })
+}
+
 fn generate(settings: &Settings) -> Result<Secret<String>, Failure> {
     let file = settings.permission_secret_file();
     let made = secret_file::random()

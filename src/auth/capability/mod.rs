@@ -18,7 +18,7 @@ pub use claims::{
 pub use grants::{Needs, of_agent};
 pub use pattern::{Pattern, Resource};
 
-use super::keys::{Key, Keys, Purpose};
+use super::keys::{KEY_BYTES, Key, Keys, Purpose};
 use crate::domain::{CapabilityId, Timestamp, ToolCallId};
 
 /// Begins the text of a capability; another way of signing gets another one.
@@ -79,7 +79,9 @@ impl Refusal {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Capability {
     claims: Claims,
-    text: String,
+    /// The claims as they were signed.
+    bytes: Vec<u8>,
+    mac: [u8; KEY_BYTES],
 }
 
 impl std::fmt::Debug for Capability {
@@ -95,8 +97,10 @@ impl Capability {
     }
 
     /// The signed text: `cap_v1.<claims>.<mac>`, both in base64url without padding.
-    pub fn text(&self) -> &str {
-        &self.text
+    pub fn text(&self) -> String {
+        let (claims, mac) =
+            (BASE64URL_NOPAD.encode(&self.bytes), BASE64URL_NOPAD.encode(&self.mac));
+        format!("{PREFIX}{claims}.{mac}")
     }
 }
 
@@ -129,9 +133,7 @@ impl Authority {
     pub fn grant(&self, claims: Claims) -> Capability {
         let bytes = bytes::write(&claims);
         let mac = self.key.mac(&bytes);
-        let text =
-            format!("{PREFIX}{}.{}", BASE64URL_NOPAD.encode(&bytes), BASE64URL_NOPAD.encode(&mac));
-        Capability { claims, text }
+        Capability { claims, bytes, mac }
     }
 
     /// Reads a capability that this daemon has signed.
@@ -150,7 +152,8 @@ impl Authority {
             return Err(Refusal::Forged);
         }
         let claims = bytes::read(&bytes).filter(is_sound).ok_or(Refusal::Forged)?;
-        Ok(Capability { claims, text: text.to_owned() })
+        let mac = mac.try_into().map_err(|_length| Refusal::Forged)?;
+        Ok(Capability { claims, bytes, mac })
     }
 
     /// Whether a capability is this daemon's, valid now, not revoked (nor the one that it was made
@@ -160,18 +163,36 @@ impl Authority {
     /// What is in the way.
     pub fn check(
         &self,
-        text: &str,
+        capability: &Capability,
         asks: &[Ask<'_>],
         now: Timestamp,
         is_revoked: impl Fn(CapabilityId) -> bool,
-    ) -> Result<Capability, Refusal> {
-        let capability = self.open(text)?;
+    ) -> Result<(), Refusal> {
+        self.in_force(capability, now, is_revoked)?;
         let claims = &capability.claims;
-        in_force(claims, now, is_revoked)?;
         match asks.iter().find(|ask| !claims.allow(ask)) {
             Some(ask) => Err(Refusal::NotAllowed { id: claims.id, what: told(ask) }),
-            None => Ok(capability),
+            None => Ok(()),
         }
+    }
+
+    fn in_force(
+        &self,
+        capability: &Capability,
+        now: Timestamp,
+        is_revoked: impl Fn(CapabilityId) -> bool,
+    ) -> Result<(), Refusal> {
+        let Capability { claims, bytes, mac } = capability;
+        let Claims { id, expires, parent, .. } = *claims;
+        if !self.key.verifies(bytes, mac) {
+            return Err(Refusal::Forged);
+        }
+        if is_revoked(id) || parent.is_some_and(is_revoked) {
+            return Err(Refusal::Revoked { id });
+        }
+        // Not before `issued` is not asked: whoever signed it held it already, and a clock that was
+        // set back would stop every run.
+        if now >= expires { Err(Refusal::Expired { id }) } else { Ok(()) }
     }
 
     /// Makes a capability for one call out of a run's: a part of it, shorter, and for nobody else.
@@ -180,13 +201,13 @@ impl Authority {
     /// What is in the way; nothing is made that goes beyond the parent.
     pub fn delegate(
         &self,
-        parent: &str,
+        parent: &Capability,
         new: Delegation,
         now: Timestamp,
         is_revoked: impl Fn(CapabilityId) -> bool,
     ) -> Result<Capability, Refusal> {
-        let parent = self.open(parent)?.claims;
-        in_force(&parent, now, is_revoked)?;
+        self.in_force(parent, now, is_revoked)?;
+        let parent = &parent.claims;
         if !parent.delegatable {
             return Err(Refusal::NotDelegatable { id: parent.id });
         }
@@ -203,7 +224,7 @@ impl Authority {
         Ok(self.grant(Claims {
             id: new.id,
             run: parent.run,
-            agent: parent.agent,
+            agent: parent.agent.clone(),
             permissions: new.permissions,
             issuer: Issuer::Capability(parent.id),
             purpose: Use::Call(new.call),
@@ -222,20 +243,6 @@ fn is_sound(claims: &Claims) -> bool {
         Issuer::Capability(id) => Some(id),
     };
     claims.parent == comes_from && !(claims.parent.is_some() && claims.delegatable)
-}
-
-fn in_force(
-    claims: &Claims,
-    now: Timestamp,
-    is_revoked: impl Fn(CapabilityId) -> bool,
-) -> Result<(), Refusal> {
-    let Claims { id, expires, parent, .. } = *claims;
-    if is_revoked(id) || parent.is_some_and(is_revoked) {
-        return Err(Refusal::Revoked { id });
-    }
-    // Not before `issued` is not asked: whoever signed it held it already, and a clock that was
-    // set back would stop every run.
-    if now >= expires { Err(Refusal::Expired { id }) } else { Ok(()) }
 }
 
 /// What was asked, for people.

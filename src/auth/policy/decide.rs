@@ -15,24 +15,32 @@ use super::{
     rule::{Rule, View},
     verdict::{Layer, Outcome, Verdict},
 };
-use crate::domain::{Grant, HostPolicy, HostRule, Risk, ToolName};
+use crate::domain::{HostPolicy, HostRule, Risk, ToolName};
 
 /// Decides one call of an agent.
 pub fn decide(policy: &Policy, question: &Question<'_>) -> Verdict {
-    weigh(policy, question).verdict
+    let Weighed { own, instead, .. } = weigh(policy, question);
+    instead.unwrap_or(own)
 }
 
 /// What the layers said.
 #[derive(Debug)]
 pub(super) struct Weighed<'p> {
-    /// All together.
-    pub(super) verdict: Verdict,
     /// The definition and the built-in rules alone.
     pub(super) own: Verdict,
+    /// The verdict of all together, where it is another.
+    instead: Option<Verdict>,
     /// Rules of the file that are about the call, by name; none where it was denied before.
     pub(super) matched: Vec<&'p Rule>,
     /// A deny pattern, looked for only where nothing denies the call before.
     pub(super) pattern: Option<Found<'p>>,
+}
+
+impl Weighed<'_> {
+    /// The verdict of all together.
+    pub(super) fn verdict(&self) -> &Verdict {
+        self.instead.as_ref().unwrap_or(&self.own)
+    }
 }
 
 pub(super) fn weigh<'p>(policy: &'p Policy, question: &Question<'_>) -> Weighed<'p> {
@@ -40,7 +48,7 @@ pub(super) fn weigh<'p>(policy: &'p Policy, question: &Question<'_>) -> Weighed<
     let risk = match &own {
         Verdict::Allow { risk, .. } | Verdict::Ask { risk, .. } => *risk,
         Verdict::Deny { .. } => {
-            return Weighed { verdict: own.clone(), own, matched: Vec::new(), pattern: None };
+            return Weighed { own, instead: None, matched: Vec::new(), pattern: None };
         }
     };
     let view = View::of(question, risk);
@@ -48,24 +56,25 @@ pub(super) fn weigh<'p>(policy: &'p Policy, question: &Question<'_>) -> Weighed<
         policy.candidates(&view).filter(|rule| rule.mismatch(&view).is_none()).collect();
     let with = |effect: Outcome| matched.iter().copied().filter(move |rule| rule.effect == effect);
     if let Some(rule) = with(Outcome::Deny).next() {
-        let verdict = denied_by(rule);
-        return Weighed { verdict, own, matched, pattern: None };
+        let instead = Some(denied_by(rule));
+        return Weighed { own, instead, matched, pattern: None };
     }
     if let Some(found) = policy.patterns().find(question.facts) {
-        let verdict = denied_by_pattern(found);
-        return Weighed { verdict, own, matched, pattern: Some(found) };
+        let instead = Some(denied_by_pattern(found));
+        return Weighed { own, instead, matched, pattern: Some(found) };
     }
     let asking: Vec<&Rule> = with(Outcome::Ask).collect();
-    let verdict = if !asking.is_empty() {
-        let said = Said { is_asked: true, ..Said::default() };
-        asked(builtin::judge(question, said), &asking, question)
-    } else if let Some(rule) = with(Outcome::Allow).next() {
-        allowed_by(rule, &own, question)
+    let mut instead = if asking.is_empty() {
+        with(Outcome::Allow).next().and_then(|rule| allowed_by(rule, &own, question))
     } else {
-        own.clone()
+        let said = Said { is_asked: true, ..Said::default() };
+        Some(asked(builtin::judge(question, said), &asking, question))
     };
-    let verdict = narrowed(verdict, policy, &view, &matched);
-    Weighed { verdict, own, matched, pattern: None }
+    let closed = closed_hosts(instead.as_ref().unwrap_or(&own), policy, &view, &matched);
+    if !closed.is_empty() {
+        instead = Some(narrowed(instead.unwrap_or_else(|| own.clone()), closed, question));
+    }
+    Weighed { own, instead, matched, pattern: None }
 }
 
 fn denied_by(rule: &Rule) -> Verdict {
@@ -130,7 +139,7 @@ fn asked(own: Verdict, asking: &[&Rule], question: &Question<'_>) -> Verdict {
 /// What becomes of a built-in question that a rule answers. Only two can be answered: a program
 /// that is not on the agent's list, and a method that changes something. Whatever else asks (a
 /// script, variables, untrusted content) still does.
-fn allowed_by(rule: &Rule, own: &Verdict, question: &Question<'_>) -> Verdict {
+fn allowed_by(rule: &Rule, own: &Verdict, question: &Question<'_>) -> Option<Verdict> {
     let said = match own {
         Verdict::Ask { rule, .. } if *rule == command::NOT_LISTED => {
             Said { program: true, ..Said::default() }
@@ -138,65 +147,59 @@ fn allowed_by(rule: &Rule, own: &Verdict, question: &Question<'_>) -> Verdict {
         Verdict::Ask { rule, .. } if *rule == network::METHOD => {
             Said { method: true, ..Said::default() }
         }
-        _ => return own.clone(),
+        _ => return None,
     };
-    match builtin::judge(question, said) {
+    Some(match builtin::judge(question, said) {
         Verdict::Allow { mut grant, risk, rule: own_rule, layer } => {
             // The rule has seen one destination.
             grant.same_host_only |= said.method;
             // A note for the model hangs on this name.
             if own_rule == network::OFFLINE {
-                return Verdict::Allow { grant, risk, rule: own_rule, layer };
+                Verdict::Allow { grant, risk, rule: own_rule, layer }
+            } else {
+                Verdict::Allow { grant, risk, rule: rule.name.clone(), layer: Layer::Rules }
             }
-            Verdict::Allow { grant, risk, rule: rule.name.clone(), layer: Layer::Rules }
         }
         other => other,
-    }
+    })
 }
 
-/// Takes from what the call may reach the hosts of every rule that would deny or ask, were it a
-/// request: programs and redirects come to a host when nobody can be asked any more. Those of the
-/// rules that asked about this very request stay.
-fn narrowed(verdict: Verdict, policy: &Policy, view: &View<'_>, matched: &[&Rule]) -> Verdict {
-    let narrow = |grant: &mut Grant| {
-        if grant.hosts.is_empty() {
-            return false;
-        }
-        let is_new = |rule: &&Rule| !matched.iter().any(|m| m.name == rule.name);
-        let hosts: Vec<HostRule> = policy
-            .narrowing(view)
-            .filter(|rule| is_new(rule) && rule.mismatch_but_host(view).is_none())
-            .flat_map(|rule| rule.about.hosts.iter().flatten().cloned())
-            .collect();
-        if hosts.is_empty() {
-            return false;
-        }
-        let HostPolicy { allow, deny } = grant.hosts.as_ref().clone();
-        let deny = deny.into_iter().chain(hosts).collect();
-        grant.hosts = Arc::new(HostPolicy { allow, deny });
-        true
+/// The hosts of every rule that would deny or ask, were the call a request to them: programs and
+/// redirects come to a host when nobody can be asked any more. Not those of the rules that asked
+/// about this very request. None where the call reaches no host at all.
+fn closed_hosts(
+    verdict: &Verdict,
+    policy: &Policy,
+    view: &View<'_>,
+    matched: &[&Rule],
+) -> Vec<HostRule> {
+    let reaches = match verdict {
+        Verdict::Allow { grant, .. } | Verdict::Ask { grant, .. } => !grant.hosts.is_empty(),
+        Verdict::Deny { .. } => false,
     };
-    match verdict {
-        Verdict::Allow { mut grant, risk, rule, layer } => {
-            narrow(&mut grant);
-            Verdict::Allow { grant, risk, rule, layer }
-        }
-        Verdict::Ask {
-            mut grant,
-            risk,
-            reasons,
-            mut egress,
-            required_role,
-            quorum,
-            rule,
-            layer,
-        } => {
-            let is_process = matches!(view.question.facts.tool, ToolName::Exec | ToolName::Shell);
-            if narrow(&mut grant) && is_process {
-                egress = network::texts(&grant.hosts);
-            }
-            Verdict::Ask { grant, risk, reasons, egress, required_role, quorum, rule, layer }
-        }
-        Verdict::Deny { .. } => verdict,
+    if !reaches {
+        return Vec::new();
     }
+    let is_new = |rule: &&Rule| !matched.iter().any(|m| m.name == rule.name);
+    policy
+        .narrowing(view)
+        .filter(|rule| is_new(rule) && rule.mismatch_but_host(view).is_none())
+        .flat_map(|rule| rule.about.hosts.iter().flatten().cloned())
+        .collect()
+}
+
+/// Takes hosts from what the call may reach, and from what its card shows.
+fn narrowed(mut verdict: Verdict, closed: Vec<HostRule>, question: &Question<'_>) -> Verdict {
+    let (Verdict::Allow { grant, .. } | Verdict::Ask { grant, .. }) = &mut verdict else {
+        return verdict;
+    };
+    let HostPolicy { allow, deny } = grant.hosts.as_ref().clone();
+    let deny = deny.into_iter().chain(closed).collect();
+    let hosts = Arc::new(HostPolicy { allow, deny });
+    grant.hosts = Arc::clone(&hosts);
+    let is_process = matches!(question.facts.tool, ToolName::Exec | ToolName::Shell);
+    if let (Verdict::Ask { egress, .. }, true) = (&mut verdict, is_process) {
+        *egress = network::texts(&hosts);
+    }
+    verdict
 }

@@ -97,7 +97,7 @@ impl From<Outcome> for StepOutcome {
 /// Explains the verdict on a call.
 pub fn explain(policy: &Policy, question: &Question<'_>) -> Explanation {
     let weighed = weigh(policy, question);
-    let verdict = &weighed.verdict;
+    let verdict = weighed.verdict();
     let (reasons, risk, required_role, quorum) = match verdict {
         Verdict::Allow { risk, .. } => (Vec::new(), Some(*risk), None, None),
         Verdict::Ask { reasons, risk, required_role, quorum, .. } => {
@@ -123,7 +123,8 @@ pub fn explain(policy: &Policy, question: &Question<'_>) -> Explanation {
 
 /// The steps, and how many of them are rules of the file.
 fn steps(policy: &Policy, question: &Question<'_>, weighed: &Weighed<'_>) -> (Vec<Step>, usize) {
-    let Weighed { verdict, own, matched, pattern } = weighed;
+    let Weighed { own, matched, pattern, .. } = weighed;
+    let verdict = weighed.verdict();
     let decided =
         |layer: Layer, rule: &RuleName| verdict.layer() == layer && verdict.rule() == rule;
     let mut steps = vec![Step {
@@ -192,7 +193,8 @@ fn first_reason(verdict: &Verdict) -> String {
 
 /// One sentence that a person can act on.
 fn change(question: &Question<'_>, weighed: &Weighed<'_>) -> String {
-    let Weighed { verdict, matched, .. } = weighed;
+    let matched = &weighed.matched;
+    let verdict = weighed.verdict();
     let rule = verdict.rule();
     match (verdict, verdict.layer()) {
         (Verdict::Deny { .. }, Layer::Rules) => {

@@ -44,7 +44,7 @@ pub fn policy(data: &[u8]) {
         assert_eq!(again, verdict);
         let own = decide(&Policy::builtin(), &question);
         // Nothing that the definition denies comes through.
-        let is_own = own.rule().as_str().starts_with("path.") || own.rule() == &"tool.not_allowed";
+        let is_own = own.rule().as_str().starts_with("path.") || *own.rule() == "tool.not_allowed";
         if own.outcome() == Outcome::Deny && is_own {
             assert_eq!(verdict.outcome(), Outcome::Deny, "{own:?}");
         }

@@ -4,14 +4,18 @@
 //! Invariants: a request carries the operator that its door has recognised; the role decides as
 //! anywhere else. This part and `http::api` never import each other.
 
+mod audit;
+mod budgets;
 mod capabilities;
 mod egress;
+mod health;
 mod lockdown;
 mod pairings;
 mod policy;
 mod principals;
 mod sandbox;
 pub mod schema;
+mod secrets;
 mod tokens;
 
 use std::{path::PathBuf, sync::Arc};
@@ -30,7 +34,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::kit::{
     door::{self, Door},
     fallback::{no_method, no_route, panicked},
-    serve::serve,
+    serve::{Caps, serve},
     unix::{LocalListener, SocketError},
 };
 use crate::{
@@ -71,6 +75,19 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/admin/v1/lockdown"),
     (Method::DELETE, "/admin/v1/lockdown"),
     (Method::GET, "/admin/v1/sandbox"),
+    (Method::GET, "/admin/v1/secrets"),
+    (Method::POST, "/admin/v1/secrets"),
+    (Method::DELETE, "/admin/v1/secrets/{id}"),
+    (Method::POST, "/admin/v1/secrets/rewrap"),
+    (Method::POST, "/admin/v1/reload"),
+    (Method::GET, "/admin/v1/audit"),
+    (Method::GET, "/admin/v1/audit/export"),
+    (Method::GET, "/admin/v1/audit/verify"),
+    (Method::POST, "/admin/v1/audit/checkpoint"),
+    (Method::GET, "/admin/v1/health"),
+    (Method::GET, "/admin/v1/budgets"),
+    (Method::PUT, "/admin/v1/budgets"),
+    (Method::DELETE, "/admin/v1/budgets"),
     (Method::GET, "/admin/v1/principals"),
     (Method::POST, "/admin/v1/principals"),
     (Method::GET, "/admin/v1/principals/stale"),
@@ -145,6 +162,16 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(capabilities::revoke))
         .routes(routes!(lockdown::on, lockdown::status, lockdown::off))
         .routes(routes!(sandbox::show))
+        .routes(routes!(secrets::list, secrets::set))
+        .routes(routes!(secrets::remove))
+        .routes(routes!(secrets::rewrap))
+        .routes(routes!(secrets::reload))
+        .routes(routes!(audit::query))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::verify))
+        .routes(routes!(audit::checkpoint))
+        .routes(routes!(health::show))
+        .routes(routes!(budgets::list, budgets::put, budgets::clear))
         .routes(routes!(principals::list, principals::create))
         .routes(routes!(principals::stale))
         .routes(routes!(principals::get, principals::patch))
@@ -194,9 +221,10 @@ pub fn start(
     let admits = Arc::new(move |uid| authenticator.admits_user(uid, own_uid));
     let listener = LocalListener::open(data_dir, SOCKET, admits)?;
     let path = listener.path().to_owned();
-    let door = Door::new(local_operator(), parts.ids.clone(), REQUESTS_MAX);
+    let redactor = parts.orchestrator.redactor().clone();
+    let door = Door::new(local_operator(), parts.ids.clone(), redactor, REQUESTS_MAX);
     let app = router(parts).layer(middleware::from_fn_with_state(door, door::door));
-    serve(listener, app, CONNECTIONS_MAX, tasks);
+    serve(listener, app, Caps::of(CONNECTIONS_MAX), tasks);
     Ok(path)
 }
 

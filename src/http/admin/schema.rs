@@ -27,6 +27,53 @@ pub enum Layer {
     Address,
 }
 
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetScope {
+    Org,
+    Agent,
+    Principal,
+    Conversation,
+}
+
+/// What may be used in a day, and what was used today.
+#[derive(Debug, ToSchema)]
+pub struct Budget {
+    pub scope: BudgetScope,
+    pub subject: String,
+    #[schema(example = "5")]
+    pub usd_per_day: Option<String>,
+    pub tokens_per_day: Option<u64>,
+    #[schema(example = "config")]
+    pub layer: String,
+    #[schema(example = "2026-01-02")]
+    pub day: String,
+    pub used_usd: String,
+    pub used_tokens: u64,
+    pub held_usd: String,
+    pub held_tokens: u64,
+    pub updated_at: Option<String>,
+    pub updated_by: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct BudgetPage {
+    pub items: Vec<Budget>,
+    pub next_cursor: Option<String>,
+}
+
+/// A model, and whether it rests after failures.
+#[derive(Debug, ToSchema)]
+pub struct ModelReport {
+    pub model: String,
+    #[schema(example = "openai")]
+    pub provider: String,
+    #[schema(example = "closed")]
+    pub state: String,
+    pub class: Option<String>,
+    pub rests_secs: Option<u64>,
+}
+
 /// A text, or a table of the same parts.
 #[derive(Debug, serde::Serialize, ToSchema)]
 #[serde(untagged)]
@@ -106,6 +153,67 @@ pub enum NetworkState {
     Leaking,
 }
 
+#[derive(Debug, ToSchema)]
+pub struct AuditPage {
+    pub items: Vec<AuditRow>,
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct AuditRow {
+    pub n: u64,
+    pub id: String,
+    pub at: String,
+    pub kind: String,
+    pub actor: String,
+    pub surface: String,
+    pub run_id: Option<String>,
+    pub request_id: Option<String>,
+    #[schema(value_type = Object)]
+    pub data: (),
+    pub prev_hash: String,
+    pub hash: String,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct AuditReport {
+    pub ok: bool,
+    pub rows: u64,
+    pub hash: String,
+    pub checkpoints: u64,
+    pub signed: Option<u64>,
+    pub unsigned_rows: u64,
+    pub problems: Vec<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct Checkpoint {
+    pub n: u64,
+    pub hash: String,
+    pub at: String,
+    pub key_id: String,
+    pub mac: String,
+}
+
+/// A secret; never its value.
+#[derive(Debug, ToSchema)]
+pub struct Secret {
+    #[schema(example = "llm.api_key")]
+    pub name: String,
+    #[schema(example = "file")]
+    pub source: String,
+    pub since: String,
+    pub days: u64,
+    pub last_used_at: Option<String>,
+    pub warning: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct SecretList {
+    pub items: Vec<Secret>,
+    pub next_cursor: Option<String>,
+}
+
 /// What a run or a call may do.
 #[derive(Debug, ToSchema)]
 pub struct Capability {
@@ -153,6 +261,11 @@ pub enum RevokedFor {
 pub struct CapabilityList {
     pub items: Vec<Capability>,
     pub next_cursor: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct Resealed {
+    pub sealed: u64,
 }
 
 #[derive(Debug, ToSchema)]

@@ -9,8 +9,8 @@ use crate::{
         Revocation, RevokedFor, RunId, Timestamp,
     },
     orchestrator::{
-        CapabilityView, CheckedAddress, EgressAnswer, EgressLayer, EgressRuleView, LockdownView,
-        Stopped,
+        BudgetView, CapabilityView, CheckedAddress, EgressAnswer, EgressLayer, EgressRuleView,
+        LockdownView, ModelReport, Stopped,
     },
 };
 
@@ -111,24 +111,26 @@ fn the_documented_shapes_are_what_is_written() {
     assert_eq!(written(json!(lockdown)), documented("Lockdown"));
 }
 
-#[test]
-fn the_documented_shapes_of_policy_are_what_is_written() {
-    use crate::{
-        auth::policy::{Explanation, Layer, Outcome, Step, StepOutcome},
-        domain::{PolicyActivation, PolicyInfo, PolicyOrigin, PolicyVersion, Timestamp, ToolName},
-        orchestrator::{
-            Difference, Judged, PastApproval, PastCall, PastDecision, PolicyChange, PolicyEntry,
-            PolicyView, ReplayCounts, ReplayPage,
-        },
-    };
+/// Holds a value against the shape that is documented under a name.
+fn is_documented() -> impl Fn(&str, Value) {
     let document: Value = serde_json::from_str(&openapi().to_json().unwrap()).unwrap();
-    let check = |name: &str, value: Value| {
+    move |name, value| {
         let pointer = format!("/components/schemas/{name}/properties");
         let properties = document.pointer(&pointer).unwrap_or_else(|| panic!("{name} is missing"));
         let documented: BTreeSet<_> = properties.as_object().unwrap().keys().collect();
         let written: BTreeSet<_> = value.as_object().unwrap().keys().collect();
         assert_eq!(written, documented, "{name}");
+    }
+}
+
+#[test]
+fn the_documented_shapes_of_policy_are_what_is_written() {
+    use crate::{
+        auth::policy::{Explanation, Layer, Outcome, Step, StepOutcome},
+        domain::{PolicyActivation, PolicyInfo, PolicyOrigin, PolicyVersion, Timestamp},
+        orchestrator::{PolicyChange, PolicyEntry, PolicyView},
     };
+    let check = is_documented();
     let at = Timestamp::from_micros(0);
     let version: PolicyVersion = "a".repeat(64).parse().unwrap();
     let info = PolicyInfo {
@@ -179,6 +181,20 @@ fn the_documented_shapes_of_policy_are_what_is_written() {
         change: String::new(),
     };
     check("PolicyExplanation", json!(explanation));
+}
+
+#[test]
+fn the_documented_shapes_of_past_decisions_are_what_is_written() {
+    use crate::{
+        auth::policy::Outcome,
+        domain::{PolicyVersion, Timestamp, ToolName},
+        orchestrator::{
+            Difference, Judged, PastApproval, PastCall, PastDecision, ReplayCounts, ReplayPage,
+        },
+    };
+    let check = is_documented();
+    let at = Timestamp::from_micros(0);
+    let version: PolicyVersion = "a".repeat(64).parse().unwrap();
     let decision = PastDecision {
         after_event: 1,
         at,
@@ -234,6 +250,92 @@ fn the_documented_shapes_of_policy_are_what_is_written() {
         total: None,
     };
     check("ReplayPage", json!(page));
+}
+
+#[test]
+fn the_shapes_of_secrets_and_of_the_trail_are_what_is_written() {
+    use crate::{
+        auth::trail::Report,
+        domain::{
+            EventId, SecretSource,
+            audit::{AuditRow, Checkpoint},
+        },
+        orchestrator::{AuditPage, SecretView},
+    };
+    let document = serde_json::to_value(openapi()).unwrap();
+    let check = |name: &str, value: Value| {
+        let pointer = format!("/components/schemas/{name}/properties");
+        let documented = document.pointer(&pointer).unwrap_or_else(|| panic!("{name} is missing"));
+        let names = |value: &Value| -> BTreeSet<String> {
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(names(&value), names(documented), "{name}");
+    };
+    let at = Timestamp::from_micros(0);
+    let secret = SecretView {
+        name: String::new(),
+        source: SecretSource::File,
+        since: at,
+        days: 0,
+        last_used_at: None,
+        warning: None,
+    };
+    check("Secret", json!(secret));
+    let ids = IdSource::new(Arc::new(ManualClock::at_secs(1)), |bytes| bytes.fill(1));
+    let text = String::new;
+    let row = AuditRow {
+        n: 1,
+        id: EventId::new(&ids),
+        at,
+        kind: text(),
+        actor: text(),
+        surface: text(),
+        run_id: None,
+        request_id: None,
+        data: Value::Null,
+        prev_hash: text(),
+        hash: text(),
+    };
+    check("AuditRow", json!(row));
+    check("AuditPage", json!(AuditPage { items: vec![row], next_cursor: None }));
+    check("AuditReport", json!(Report::default()));
+    let checkpoint = Checkpoint { n: 1, hash: text(), at, key_id: text(), mac: text() };
+    check("Checkpoint", json!(checkpoint));
+}
+
+#[test]
+fn the_documented_shapes_of_limits_are_what_is_written() {
+    let document = serde_json::to_value(openapi()).unwrap();
+    let documented = |name: &str| -> BTreeSet<String> {
+        let pointer = format!("/components/schemas/{name}/properties");
+        let properties = document.pointer(&pointer).unwrap_or_else(|| panic!("{name} is missing"));
+        properties.as_object().unwrap().keys().cloned().collect()
+    };
+    let written =
+        |value: Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let budget = BudgetView {
+        scope: crate::domain::BudgetScope::Org,
+        subject: String::new(),
+        usd_per_day: None,
+        tokens_per_day: None,
+        layer: "config",
+        day: crate::domain::Day::default(),
+        used_usd: crate::domain::Usd::ZERO,
+        used_tokens: 0,
+        held_usd: crate::domain::Usd::ZERO,
+        held_tokens: 0,
+        updated_at: None,
+        updated_by: None,
+    };
+    assert_eq!(written(json!(budget)), documented("Budget"));
+    let model = ModelReport {
+        model: String::new(),
+        provider: "openai",
+        state: "closed",
+        class: None,
+        rests_secs: None,
+    };
+    assert_eq!(written(json!(model)), documented("ModelReport"));
 }
 
 mod identities;

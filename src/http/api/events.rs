@@ -1,6 +1,6 @@
 //! A run's events: a page of JSON, or a stream that replays and then stays live.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Json,
@@ -23,8 +23,12 @@ use super::{
 };
 use crate::{
     auth::{Permit, Read},
-    domain::{RunId, limits},
-    http::kit::{Caller, Id, Problem, Query, limit::PING_EVERY},
+    domain::{PrincipalId, RunId, limits},
+    http::kit::{
+        Caller, Id, Problem, Query,
+        limit::{PING_EVERY, Share},
+        problem::code,
+    },
     orchestrator::{Frame, Subscription},
     runtime::Stop,
 };
@@ -83,6 +87,10 @@ pub(super) async fn stream(
         // 204 is what tells an EventSource to stop coming back.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
+    let share = app.streams_of().enter(caller.cx.principal.id).ok_or_else(|| {
+        let detail = "you have too many event streams open; close some";
+        Problem::new(&code::OVERLOADED, detail).retry_after(Duration::from_secs(1))
+    })?;
     let place = app.streams().admit()?;
     let subscription = app.orchestrator().subscribe(&permit, id, after).await.map_err(refused)?;
     let subscription = subscription.ok_or_else(no_run)?;
@@ -94,7 +102,7 @@ pub(super) async fn stream(
         app: app.clone(),
         ping: pinger(),
         has_begun: false,
-        _place: place,
+        _place: (place, share),
     };
     let chunks = stream::unfold(live, |mut live| async {
         live.next().await.map(|chunk| (Ok::<_, Infallible>(chunk), live))
@@ -121,7 +129,7 @@ struct Live {
     app: App,
     ping: Interval,
     has_begun: bool,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Share<PrincipalId>),
 }
 
 impl Live {

@@ -10,6 +10,7 @@ mod health;
 mod patterns;
 mod runs;
 pub mod schema;
+pub mod usage;
 mod ws;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -38,12 +39,12 @@ use super::{
         Caller,
         edge::{self, Access, Edge},
         fallback::{no_method, no_route, panicked},
-        limit::{Gate, WAITERS_MAX, WEBSOCKETS_UNKNOWN_MAX},
+        limit::{Gate, Shares, WAITERS_MAX, WEBSOCKETS_UNKNOWN_MAX},
     },
 };
 use crate::{
     auth::{Authorizer, TokenTable},
-    domain::{Timestamp, limits},
+    domain::{PrincipalId, Timestamp, limits},
     orchestrator::Orchestrator,
     runtime::{Stop, Tasks},
 };
@@ -86,6 +87,7 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/api/v1/tools"),
     (Method::GET, "/api/v1/me"),
     (Method::GET, "/api/v1/info"),
+    (Method::GET, "/api/v1/usage"),
     (Method::GET, "/api/v1/ws"),
 ];
 
@@ -112,6 +114,8 @@ struct Inner {
     started: Timestamp,
     waiters: Gate,
     streams: Gate,
+    streams_of: Shares<PrincipalId>,
+    sockets_of: Shares<PrincipalId>,
     sockets: Gate,
     unknown_sockets: Gate,
 }
@@ -165,6 +169,14 @@ impl App {
 
     fn streams(&self) -> &Gate {
         &self.0.streams
+    }
+
+    fn streams_of(&self) -> &Shares<PrincipalId> {
+        &self.0.streams_of
+    }
+
+    fn sockets_of(&self) -> &Shares<PrincipalId> {
+        &self.0.sockets_of
     }
 
     fn sockets(&self) -> &Gate {
@@ -233,6 +245,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(agents::tools))
         .routes(routes!(agents::me))
         .routes(routes!(agents::info))
+        .routes(routes!(usage::show))
         .routes(routes!(ws::connect))
 }
 
@@ -250,7 +263,14 @@ pub fn router(options: Options, parts: Parts, tasks: &Tasks) -> Router {
         requests_max: options.requests_max,
         access,
     };
-    let edge = Edge::new(edge_options, parts.authenticator.clone(), parts.ids.clone());
+    let redactor = parts.orchestrator.redactor().clone();
+    let edge = Edge::new(
+        edge_options,
+        parts.authenticator.clone(),
+        parts.rates.clone(),
+        parts.ids.clone(),
+        redactor,
+    );
     let app = App(Arc::new(Inner {
         started: parts.clock.now(),
         parts,
@@ -258,6 +278,8 @@ pub fn router(options: Options, parts: Parts, tasks: &Tasks) -> Router {
         edge: edge.clone(),
         waiters: Gate::new(WAITERS_MAX),
         streams: Gate::new(options.connections_max / 2),
+        streams_of: Shares::new(options.streams_per_principal),
+        sockets_of: Shares::new(options.websockets_per_principal),
         sockets: Gate::new(limits::WEBSOCKETS_MAX),
         unknown_sockets: Gate::new(WEBSOCKETS_UNKNOWN_MAX),
     }));

@@ -129,6 +129,42 @@ pub struct RunPage {
     pub next_cursor: Option<String>,
 }
 
+#[derive(Debug, ToSchema)]
+pub struct UsageItem {
+    #[schema(example = "default")]
+    pub key: String,
+    pub runs: u64,
+    pub llm_calls: u64,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    #[schema(example = "0.0125")]
+    pub cost_usd: String,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct UsageTotal {
+    pub runs: u64,
+    pub llm_calls: u64,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    #[schema(example = "0.0125")]
+    pub cost_usd: String,
+}
+
+/// What was used in some days.
+#[derive(Debug, ToSchema)]
+pub struct UsageReport {
+    #[schema(example = "2026-01-01")]
+    pub from: String,
+    #[schema(example = "2026-01-31")]
+    pub to: String,
+    #[schema(example = "agent")]
+    pub by: String,
+    pub items: Vec<UsageItem>,
+    pub total: UsageTotal,
+    pub next_cursor: Option<String>,
+}
+
 /// A durable event; `data` depends on `type`.
 #[derive(Debug, ToSchema)]
 pub struct Event {

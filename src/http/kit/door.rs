@@ -17,6 +17,7 @@ use tracing::Instrument;
 use crate::{
     auth::CallContext,
     domain::{IdSource, Principal, Surface},
+    runtime::Redactor,
 };
 
 use super::{
@@ -33,13 +34,19 @@ pub struct Door(Arc<Inner>);
 struct Inner {
     principal: Principal,
     ids: IdSource,
+    redactor: Redactor,
     requests: Gate,
 }
 
 impl Door {
     /// A door through which this principal comes.
-    pub fn new(principal: Principal, ids: IdSource, requests_max: usize) -> Self {
-        Self(Arc::new(Inner { principal, ids, requests: Gate::new(requests_max) }))
+    pub fn new(
+        principal: Principal,
+        ids: IdSource,
+        redactor: Redactor,
+        requests_max: usize,
+    ) -> Self {
+        Self(Arc::new(Inner { principal, ids, redactor, requests: Gate::new(requests_max) }))
     }
 }
 
@@ -63,7 +70,7 @@ pub async fn door(State(door): State<Door>, mut request: Request, next: Next) ->
         }
         Err(problem) => problem.into_response(),
     };
-    write_problem(&mut response, &request_id);
+    write_problem(&mut response, &request_id, &door.0.redactor);
     add_headers(response.headers_mut(), &request_id, None);
     seen.note(&request_id, response.status(), started, false);
     response

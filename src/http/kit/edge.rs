@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::{
-    auth::{AuthError, Authenticator, CallContext},
+    auth::{AuthError, Authenticator, CallContext, RequestRates},
     domain::{IdSource, Surface},
+    runtime::Redactor,
 };
 
 use super::{
@@ -52,7 +53,9 @@ pub struct Edge(Arc<Inner>);
 struct Inner {
     options: Options,
     authenticator: Authenticator,
+    rates: RequestRates,
     ids: IdSource,
+    redactor: Redactor,
     requests: Gate,
 }
 
@@ -81,9 +84,15 @@ pub struct Client(pub IpAddr);
 
 impl Edge {
     /// An edge in front of a router.
-    pub fn new(options: Options, authenticator: Authenticator, ids: IdSource) -> Self {
+    pub fn new(
+        options: Options,
+        authenticator: Authenticator,
+        rates: RequestRates,
+        ids: IdSource,
+        redactor: Redactor,
+    ) -> Self {
         let requests = Gate::new(options.requests_max);
-        Self(Arc::new(Inner { options, authenticator, ids, requests }))
+        Self(Arc::new(Inner { options, authenticator, rates, ids, redactor, requests }))
     }
 
     /// Checks a request and notes in it who sent it.
@@ -100,12 +109,14 @@ impl Edge {
             let peer = peer.ok_or_else(unauthenticated)?;
             let headers = request.headers();
             let address = client_address(peer, headers, &inner.options.trusted_proxies);
+            inner.rates.of_address(address, request_id).map_err(too_often)?;
             let presented = match access {
                 Access::Handshake => bearer(headers).or_else(|| offered(headers)),
                 Access::Probe | Access::Open | Access::Bearer => bearer(headers),
             };
             if presented.is_some() || access == Access::Bearer {
                 let caller = self.recognise(presented, address, request_id)?;
+                self.count(&caller.cx)?;
                 request.extensions_mut().insert(caller);
             }
             request.extensions_mut().insert(Client(address));
@@ -113,6 +124,14 @@ impl Edge {
         let place = Place::new(inner.requests.admit()?);
         request.extensions_mut().insert(place);
         Ok(())
+    }
+
+    /// Counts a request, or a message on a WebSocket, of a principal.
+    ///
+    /// # Errors
+    /// 429 where there were too many.
+    pub fn count(&self, cx: &CallContext) -> Result<(), Problem> {
+        self.0.rates.of_principal(cx).map_err(too_often)
     }
 
     /// Recognises a presented token.
@@ -184,6 +203,11 @@ impl Edge {
     }
 }
 
+fn too_often(wait: std::time::Duration) -> Problem {
+    let detail = "too many requests in a minute; wait as long as Retry-After says";
+    Problem::new(&code::RATE_LIMITED, detail).retry_after(wait)
+}
+
 fn is_same_origin(origin: &HeaderValue, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
     let origin = origin.as_bytes();
@@ -212,7 +236,7 @@ pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) ->
             Err(problem) => problem.into_response(),
         }
     };
-    write_problem(&mut response, &request_id);
+    write_problem(&mut response, &request_id, &edge.0.redactor);
     add_headers(response.headers_mut(), &request_id, origin);
     let is_probe = (edge.0.options.access)(&seen.path) == Access::Probe;
     seen.note(&request_id, response.status(), started, is_probe);
@@ -279,16 +303,18 @@ fn label(method: &Method) -> &'static str {
         "GET" => "GET",
         "HEAD" => "HEAD",
         "POST" => "POST",
+        "PUT" => "PUT",
         "DELETE" => "DELETE",
         "OPTIONS" => "OPTIONS",
         _ => "other",
     }
 }
 
-pub(super) fn write_problem(response: &mut Response, request_id: &str) {
+/// Writes the problem that a handler left. It may quote what was sent, which may be a secret.
+pub(super) fn write_problem(response: &mut Response, request_id: &str, redactor: &Redactor) {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        let json = serde_json::to_vec(&problem.written(request_id)).unwrap_or_default();
-        *response.body_mut() = Body::from(json);
+        let json = serde_json::to_value(problem.written(request_id)).unwrap_or_default();
+        *response.body_mut() = Body::from(redactor.redact_json(json).to_string());
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
 }

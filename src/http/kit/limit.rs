@@ -1,6 +1,8 @@
 //! Bounds of the listener, and the gate that keeps work in progress within them.
 
 use std::{
+    collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -65,6 +67,51 @@ impl Gate {
     }
 }
 
+/// Places that are counted for each subject, so that nobody takes all of them.
+#[derive(Debug)]
+pub struct Shares<K> {
+    most: usize,
+    taken: Arc<Mutex<HashMap<K, usize>>>,
+}
+
+/// A place of a subject; dropping it frees it.
+#[derive(Debug)]
+pub struct Share<K: Eq + Hash> {
+    subject: K,
+    taken: Arc<Mutex<HashMap<K, usize>>>,
+}
+
+impl<K: Eq + Hash + Clone> Shares<K> {
+    /// So many places for each subject.
+    pub fn new(most: usize) -> Self {
+        Self { most, taken: Arc::default() }
+    }
+
+    /// A place of this subject, if it has one left.
+    pub fn enter(&self, subject: K) -> Option<Share<K>> {
+        let mut taken = lock(&self.taken);
+        let count = taken.entry(subject.clone()).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Share { subject, taken: Arc::clone(&self.taken) })
+    }
+}
+
+impl<K: Eq + Hash> Drop for Share<K> {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        if let Some(count) = taken.get_mut(&self.subject) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                // Memory follows those who are here, not those who ever were.
+                taken.remove(&self.subject);
+            }
+        }
+    }
+}
+
 /// A request's place. A handler that is about to wait for long gives it back early.
 #[derive(Clone, Debug)]
 pub struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
@@ -84,6 +131,19 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_subject_has_its_places_and_nobody_is_remembered_who_left() {
+        let shares = Shares::new(2);
+        let (first, second) = (shares.enter("a"), shares.enter("a"));
+        assert!(first.is_some() && second.is_some() && shares.enter("a").is_none());
+        let other = shares.enter("b");
+        assert!(other.is_some());
+        drop(first);
+        assert!(shares.enter("a").is_some(), "a place that was left is free");
+        drop((second, other));
+        assert!(lock(&shares.taken).is_empty());
+    }
 
     #[test]
     fn a_full_gate_answers_429_and_a_released_place_can_be_taken() {

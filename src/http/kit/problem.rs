@@ -52,6 +52,7 @@ codes! {
     NO_PATTERN = "approval.pattern_not_found" NOT_FOUND "There is no such pattern";
     NO_CONVERSATION = "conversation.not_found" NOT_FOUND "There is no such conversation";
     NO_EGRESS_RULE = "egress.not_found" NOT_FOUND "There is no such egress rule";
+    NO_BUDGET = "budget.not_found" NOT_FOUND "No such budget was set";
     NO_POLICY = "policy.not_found" NOT_FOUND "There is no such policy version, or no such decision";
     NO_PRINCIPAL = "principal.not_found" NOT_FOUND "There is no such principal";
     NO_TOKEN = "token.not_found" NOT_FOUND "There is no such token";
@@ -72,6 +73,7 @@ codes! {
     UPGRADE = "request.upgrade_required" UPGRADE_REQUIRED "This path speaks WebSocket";
     LOCKED = "auth.locked" TOO_MANY_REQUESTS "Too many failed attempts";
     OVERLOADED = "request.overloaded" TOO_MANY_REQUESTS "Too many requests at once";
+    RATE_LIMITED = "rate_limited" TOO_MANY_REQUESTS "Too many requests in a minute";
     QUEUE_FULL = "queue.full" TOO_MANY_REQUESTS "The queue is full";
     INTERNAL = "internal.error" INTERNAL_SERVER_ERROR "The request failed inside the daemon";
     UNAVAILABLE = "store.unavailable" SERVICE_UNAVAILABLE "The store is not available";
@@ -167,6 +169,9 @@ impl Problem {
             CommandError::IdempotencyMismatch => Self::new(&code::MISMATCH, error.to_string()),
             CommandError::Full { retry_after, .. } => {
                 Self::new(&code::QUEUE_FULL, error.to_string()).retry_after(retry_after)
+            }
+            CommandError::TooOften { detail, retry_after } => {
+                Self::new(&code::RATE_LIMITED, detail).retry_after(retry_after)
             }
             CommandError::LockedDown => Self::new(&code::LOCKDOWN, error.to_string()),
             CommandError::Locked { retry_after } => {

@@ -4,7 +4,13 @@
 //! On the first stop signal the listener closes, idle connections end, requests in progress
 //! finish; on the second, everything is dropped.
 
-use std::{fmt::Debug, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, extract::Request};
 use futures_util::FutureExt;
@@ -16,12 +22,15 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use crate::runtime::{Stop, TaskKind, Tasks};
+use crate::{
+    auth::authn::Subject,
+    runtime::{Stop, TaskKind, Tasks},
+};
 
 use super::{
     auth::Peer,
     impatient::Impatient,
-    limit::{Gate, HEAD_WAIT},
+    limit::{Gate, HEAD_WAIT, Shares},
 };
 
 /// Largest head of a request, in bytes.
@@ -67,6 +76,11 @@ pub trait Listen: Send + 'static {
     /// What is known of its other end; handlers find it among the request's extensions.
     type Peer: Clone + Debug + Send + Sync + 'static;
 
+    /// Where it comes from, where that means anything.
+    fn address(_peer: &Self::Peer) -> Option<IpAddr> {
+        None
+    }
+
     /// The next connection. Cancel-safe.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, Self::Peer)>> + Send;
 }
@@ -74,6 +88,10 @@ pub trait Listen: Send + 'static {
 impl Listen for TcpListener {
     type Stream = TcpStream;
     type Peer = Peer;
+
+    fn address(peer: &Peer) -> Option<IpAddr> {
+        Some(peer.remote.ip().to_canonical())
+    }
 
     async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
         let (stream, remote) = Self::accept(self).await?;
@@ -85,9 +103,28 @@ impl Listen for TcpListener {
     }
 }
 
+/// How many connections there may be.
+#[derive(Clone, Debug)]
+pub struct Caps {
+    /// In all.
+    pub connections: usize,
+    /// From one address; of IPv6 from one /64.
+    pub per_address: usize,
+    /// Addresses that stand for many, such as a proxy in front.
+    pub exempt: Vec<IpAddr>,
+}
+
+impl Caps {
+    /// So many in all, from wherever they come.
+    pub const fn of(connections: usize) -> Self {
+        Self { connections, per_address: connections, exempt: Vec::new() }
+    }
+}
+
 /// Serves `app` until the daemon is told to stop.
-pub fn serve<L: Listen>(mut listener: L, app: Router, connections_max: usize, tasks: &Tasks) {
-    let connections = Gate::new(connections_max);
+pub fn serve<L: Listen>(mut listener: L, app: Router, caps: Caps, tasks: &Tasks) {
+    let connections = Gate::new(caps.connections);
+    let shares = Shares::new(caps.per_address);
     let tasks_of_connections = tasks.clone();
     tasks.spawn(TaskKind::Listener, |stop| async move {
         let app = Arc::new(app);
@@ -105,7 +142,9 @@ pub fn serve<L: Listen>(mut listener: L, app: Router, connections_max: usize, ta
                     continue;
                 }
             };
-            let Some(place) = connections.enter() else {
+            let address = L::address(&peer).filter(|address| !caps.exempt.contains(address));
+            let share = address.map_or(Some(None), |a| shares.enter(Subject::address(a)).map(Some));
+            let (Some(place), Some(share)) = (connections.enter(), share) else {
                 metrics::counter!("agent_runtime_connections_refused_total").increment(1);
                 // A fresh socket has room for these few bytes; a client that is gone is no error.
                 drop(stream.write(FULL).now_or_never());
@@ -115,7 +154,7 @@ pub fn serve<L: Listen>(mut listener: L, app: Router, connections_max: usize, ta
             let app = Arc::clone(&app);
             tasks_of_connections.spawn(TaskKind::Connection, |stop| async move {
                 connection(stream, peer, app, stop).await;
-                drop(place);
+                drop((place, share));
             });
         }
     });
@@ -158,7 +197,29 @@ where
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::duplex,
+        time::{Instant, sleep},
+    };
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_only_trickles_in_ends_its_connection() {
+        let (ours, mut theirs) = duplex(4_096);
+        let served = connection(ours, (), Arc::new(Router::new()), Stop::default());
+        let client = async {
+            let began = Instant::now();
+            theirs.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+            while theirs.write_all(b"x: y\r\n").await.is_ok() {
+                assert!(began.elapsed() < 2 * HEAD_WAIT, "it would never end");
+                sleep(Duration::from_secs(5)).await;
+            }
+            began.elapsed()
+        };
+        let ((), lasted) = tokio::join!(served, client);
+        assert!(lasted >= HEAD_WAIT, "{lasted:?}");
+    }
 
     #[test]
     fn the_answer_to_a_full_house_is_well_formed() {

@@ -130,7 +130,7 @@ pub(super) async fn check(
         at: Circumstances { wall_secs, is_released: false },
     };
     let is_revoked = |id| tx.is_revoked(id);
-    Ok(inner.authority.check(held.capability.text(), &[ask], tx.now(), is_revoked).map(drop))
+    Ok(inner.authority.check(&held.capability, &[ask], tx.now(), is_revoked))
 }
 
 /// Makes the capability under which one call runs: its tool and what its grant lets it touch, for
@@ -160,8 +160,8 @@ pub(super) fn hand_on(
     };
     let (authority, now) = (&inner.authority, tx.now());
     let is_revoked = |id| tx.is_revoked(id);
-    let own = authority.delegate(held.capability.text(), delegation, now, is_revoked)?;
-    let own = authority.check(own.text(), &needs.asks(), now, is_revoked)?;
+    let own = authority.delegate(&held.capability, delegation, now, is_revoked)?;
+    authority.check(&own, &needs.asks(), now, is_revoked)?;
     store(tx, run, &own);
     Ok(own.claims().id)
 }
@@ -178,7 +178,7 @@ fn store(tx: &mut Tx, run: &RunCore, capability: &Capability) {
         run: claims.run,
         call,
         agent: claims.agent.to_string(),
-        token: capability.text().to_owned(),
+        token: capability.text(),
         issued_at: claims.issued,
         expires_at: claims.expires,
         revoked: None,

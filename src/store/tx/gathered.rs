@@ -7,6 +7,7 @@ use super::{
         bulk::{BULK, bulk, places},
         cols,
         error::StoreError,
+        usage,
     },
     Committed, Tx,
 };
@@ -19,6 +20,8 @@ impl Tx {
         self.flush_last_seqs().await?;
         self.flush_events().await?;
         self.flush_steps().await?;
+        usage::write(&mut self.conn, std::mem::take(&mut self.pending.usage)).await?;
+        self.uses.write(&mut self.conn).await?;
         self.flush_bundles().await?;
         self.flush_decisions().await?;
         self.flush_capabilities().await?;
@@ -29,14 +32,23 @@ impl Tx {
         const INSERT: &str =
             "INSERT INTO messages (conversation_id, seq, id, run_id, role, content, at) VALUES ";
         let rows = std::mem::take(&mut self.pending.messages);
+        let redactor = self.redactor.clone();
         bulk(&mut self.conn, INSERT, 7, &rows, |query, m| {
+            // A backstop: the callers redact what they let in.
+            let content = cols::json(&m.content)?;
+            let content = if redactor.finds_secret(&content) {
+                let value = serde_json::from_str(&content).unwrap_or_default();
+                cols::json(&redactor.redact_json(value))?
+            } else {
+                content
+            };
             Ok(query
                 .bind(m.conversation_id.to_string())
                 .bind(cols::int(m.seq))
                 .bind(m.id.to_string())
                 .bind(m.run_id.to_string())
                 .bind(m.role.as_str())
-                .bind(cols::json(&m.content)?)
+                .bind(content)
                 .bind(m.at.as_micros()))
         })
         .await

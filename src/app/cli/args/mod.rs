@@ -3,6 +3,7 @@
 
 mod approvals;
 mod audit;
+mod budgets;
 mod capabilities;
 mod config;
 mod daemon;
@@ -12,6 +13,7 @@ mod lockdown;
 mod policy;
 mod policy_offline;
 mod runs;
+mod secret;
 
 use std::path::PathBuf;
 
@@ -20,7 +22,8 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use approvals::{
     Approval, ApprovalList, Bounds, Decide, Patterns, Preview, RevokePattern, Scope,
 };
-pub(crate) use audit::Audit;
+pub(crate) use audit::{Audit, Query as AuditQuery};
+pub(crate) use budgets::{Budget, BudgetClear, BudgetSet, BudgetShow, Usage};
 pub(crate) use capabilities::{Capability, CapabilityList, CapabilityOne, CapabilityRevoke};
 pub(crate) use config::Config;
 pub(crate) use daemon::{Chat, Demo, Doctor, Init, Serve};
@@ -36,6 +39,7 @@ pub(crate) use policy::{
 };
 pub(crate) use policy_offline::{PolicyTest, PolicyValidate};
 pub(crate) use runs::{List, Run, Submit};
+pub(crate) use secret::Secret;
 
 const EXAMPLES: &str = "\
 Start here:
@@ -48,8 +52,8 @@ Client commands (chat, run, approval, health) find the daemon by AGENT_RUNTIME_U
 AGENT_RUNTIME_TOKEN or AGENT_RUNTIME_TOKEN_FILE; without them they use the address and the
 generated token in the data directory, so on the daemon's own machine nothing needs copying.
 
-`egress`, `policy`, `capability`, `lockdown`, `principal`, `token`, `pair` and `link` change the daemon
-itself: they speak to <data_dir>/admin.sock, as the daemon's user or root.
+`egress`, `policy`, `budget`, `capability`, `lockdown`, `principal`, `token`, `pair` and `link` change
+the daemon itself: they speak to <data_dir>/admin.sock, as the daemon's user or root.
 
 Exit codes: 0 done; 1 it failed, or the run did; 2 wrong usage or configuration; 3 no daemon
 answers, or it does not accept the token.";
@@ -91,6 +95,11 @@ pub(super) enum Command {
     /// See, change and test which machines agents may reach
     #[command(subcommand)]
     Egress(Egress),
+    /// See and change what may be used in a day, by everybody, an agent, a person, a conversation
+    #[command(subcommand)]
+    Budget(Budget),
+    /// Show what was used: tokens, money, runs
+    Usage(Usage),
     /// See, change, explain and replay the policy that decides tool calls
     #[command(subcommand)]
     Policy(Policy),
@@ -100,6 +109,9 @@ pub(super) enum Command {
     /// Stop everything that agents do, and let them work again
     #[command(subcommand)]
     Lockdown(Lockdown),
+    /// See, store and replace the secrets that the daemon keeps
+    #[command(subcommand)]
+    Secret(Secret),
     /// See and change who may act, and with which rights
     #[command(subcommand)]
     Principal(Principal),

@@ -71,7 +71,6 @@ fn what_is_wrong_with_the_network_is_named_with_its_place() {
         ("[egress]\nca_file = \"none.pem\"", "cannot be read"),
         ("[egress.connect_to]\n\"a.example\" = \"192.0.2.1:1\"", "write the port too"),
         ("[egress.connect_to]\n\"a.example:1\" = \"b.example:1\"", "is not an address"),
-        ("[egress.secrets.k]\nhost = \"a.example\"", "has no `value` or `value_file`"),
         ("[egress.secrets.k]\nvalue = \"12345678\"", "a host name is missing"),
         (
             "[egress.secrets.k]\nvalue = \"12345678\"\nhost = \"a.example\"\nport = 0",
@@ -107,6 +106,8 @@ fn the_ways_out_are_read_and_their_secrets_are_never_shown() {
     assert_eq!((secret.name.as_str(), secret.host.as_str()), ("api-key", "api.example.com"));
     assert_eq!((secret.port, secret.path_prefix.as_str()), (443, "/v1/"));
     assert!(!secret.plain_http);
+    let kept = with_file("[egress.secrets.k]\nhost = \"a.example\"", &[]).unwrap().settings.egress;
+    assert_eq!((kept.secrets.len(), kept.sealed[0].name.as_str()), (0, "k"), "the store has it");
     assert_eq!(secret.value.expose(), "bound-secret-value");
     let to = egress.connect_to.iter().next().map(|(from, to)| (from.0.to_string(), to.to_string()));
     assert_eq!(to, Some(("api.example.com".to_owned(), "192.0.2.7:8443".to_owned())));

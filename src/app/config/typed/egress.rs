@@ -6,13 +6,14 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{super::settings::Egress, Reader};
 use crate::{
-    domain::{EgressLimits, HostName, HostPattern, HostPolicy, HostRule, host::split_port},
+    domain::{EgressLimits, HostName, HostPattern, HostPolicy, HostRule, Secret, host::split_port},
     egress::{BoundSecret, Upstream},
 };
 
 impl Reader<'_> {
     pub(super) fn egress(&mut self) -> Egress {
         let proxy_url = self.secret("egress.proxy_url");
+        let (secrets, sealed) = self.bound_secrets();
         Egress {
             allow_all: self.bool("egress.allow_all_domains"),
             enforce_proxy: self.bool("egress.enforce_proxy"),
@@ -20,7 +21,8 @@ impl Reader<'_> {
             proxy_url,
             extra_roots: self.extra_roots(),
             connect_to: self.connect_to(),
-            secrets: self.bound_secrets(),
+            secrets,
+            sealed,
         }
     }
 
@@ -95,17 +97,12 @@ impl Reader<'_> {
         out
     }
 
-    fn bound_secrets(&mut self) -> Vec<BoundSecret> {
-        let mut out = Vec::new();
+    /// Those that have a value, and those whose value the daemon keeps under the same name.
+    fn bound_secrets(&mut self) -> (Vec<BoundSecret>, Vec<BoundSecret>) {
+        let (mut out, mut sealed) = (Vec::new(), Vec::new());
         for name in self.names("egress.secrets") {
             let key = |part: &str| format!("egress.secrets.{name}.{part}");
             let value = self.secret(&key("value"));
-            if value.is_none() {
-                self.bad(
-                    &key("host"),
-                    format!("binds `{name}`, which has no `value` or `value_file`"),
-                );
-            }
             let text = self.text(&key("host"));
             let host = HostName::parse(&text)
                 .map_err(|error| self.bad(&key("host"), format!("= `{text}`: {error}")))
@@ -119,11 +116,13 @@ impl Reader<'_> {
                 self.bad(&key("path_prefix"), format!("= `{path_prefix}` must begin with `/`"));
             }
             let plain_http = self.bool(&key("plain_http"));
-            if let (Some(value), Some(host), Some(port)) = (value, host, port) {
-                out.push(BoundSecret { name, value, host, port, path_prefix, plain_http });
+            if let (Some(host), Some(port)) = (host, port) {
+                let list = if value.is_some() { &mut out } else { &mut sealed };
+                let value = value.unwrap_or_else(|| Secret::new(String::new()));
+                list.push(BoundSecret { name, value, host, port, path_prefix, plain_http });
             }
         }
-        out
+        (out, sealed)
     }
 }
 

@@ -23,6 +23,19 @@ const TABLE: &[(&str, &str, Role, &str)] = &[
     ("DELETE", "/admin/v1/egress/domains/{id}", Role::Admin, ""),
     ("POST", "/admin/v1/egress/test", Role::Admin, r#"{"host":"example.com","agent":"a"}"#),
     ("GET", "/admin/v1/sandbox", Role::Admin, ""),
+    ("GET", "/admin/v1/secrets", Role::Admin, ""),
+    ("POST", "/admin/v1/secrets", Role::Overlord, r#"{"name":"key","value":"0123456789"}"#),
+    ("DELETE", "/admin/v1/secrets/{id}", Role::Overlord, ""),
+    ("POST", "/admin/v1/secrets/rewrap", Role::Overlord, ""),
+    ("POST", "/admin/v1/reload", Role::Overlord, ""),
+    ("GET", "/admin/v1/audit", Role::Admin, ""),
+    ("GET", "/admin/v1/audit/export", Role::Admin, ""),
+    ("GET", "/admin/v1/audit/verify", Role::Admin, ""),
+    ("POST", "/admin/v1/audit/checkpoint", Role::Admin, ""),
+    ("GET", "/admin/v1/health", Role::Admin, ""),
+    ("GET", "/admin/v1/budgets", Role::Admin, ""),
+    ("PUT", "/admin/v1/budgets", Role::Admin, r#"{"scope":"org","tokens_per_day":1000000}"#),
+    ("DELETE", "/admin/v1/budgets", Role::Admin, "?scope=org"),
     ("GET", "/admin/v1/policy", Role::Admin, ""),
     ("PUT", "/admin/v1/policy", Role::Admin, r#"{"source":"version = 1\n"}"#),
     ("POST", "/admin/v1/policy/activate", Role::Admin, r#"{"version":"builtin"}"#),
@@ -101,7 +114,7 @@ fn door_of(role: Role, f: &Fixture) -> Router {
     };
     let name = role.to_string();
     let principal = Principal { id: principal_id_of(&name), name, role, scopes: Scopes::default() };
-    let door = Door::new(principal, ids, REQUESTS_MAX);
+    let door = Door::new(principal, ids, f.orchestrator.redactor().clone(), REQUESTS_MAX);
     router(parts).layer(middleware::from_fn_with_state(door, door::door))
 }
 

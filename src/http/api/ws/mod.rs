@@ -103,13 +103,16 @@ impl Visitor {
                 Err(goodbye) => return close(&mut socket, &app, goodbye).await,
             },
         };
+        let Some(share) = app.sockets_of().enter(caller.cx.principal.id) else {
+            return close(&mut socket, &app, Goodbye::YOURS).await;
+        };
         let Some(place) = app.sockets().enter() else {
             return close(&mut socket, &app, Goodbye::FULL).await;
         };
         metrics::gauge!("agent_runtime_websockets").increment(1.0);
         Box::pin(Session::new(app, caller).run(socket)).await;
         metrics::gauge!("agent_runtime_websockets").decrement(1.0);
-        drop(place);
+        drop((place, share));
     }
 }
 

@@ -56,6 +56,8 @@ impl Goodbye {
     pub(super) const GONE: Self = Self { code: close_code::NORMAL, reason: "", is_gone: true };
     pub(super) const FULL: Self =
         Self::told(close_code::AGAIN, "too many connections; try again later");
+    pub(super) const YOURS: Self =
+        Self::told(close_code::AGAIN, "you have too many connections; close some");
     pub(super) const DRAINING: Self =
         Self::told(close_code::AWAY, "the daemon is stopping; connect again and read on");
     const RATE: Self = Self::told(close_code::POLICY, "too many messages per minute");
@@ -185,7 +187,10 @@ impl Session {
             Ok(request) => request,
             Err(problem) => return self.reply(socket, None, Err(problem)).await,
         };
-        let answer = Box::pin(self.answer(&mut request)).await;
+        let answer = match self.app.edge().count(&self.caller.cx) {
+            Ok(()) => Box::pin(self.answer(&mut request)).await,
+            Err(problem) => Err(problem),
+        };
         self.reply(socket, request.id.as_deref(), answer).await
     }
 
@@ -205,6 +210,8 @@ impl Session {
         answer: Result<Value, Problem>,
     ) -> Result<(), Goodbye> {
         let text = frames::reply(id, answer, &self.caller.cx.request_id);
+        // A problem may quote what was sent; whatever holds a secret stays JSON without it.
+        let text = self.app.orchestrator().redactor().redact(&text).into_owned();
         send(socket, Message::text(text)).await
     }
 
