@@ -421,3 +421,63 @@ async fn the_words_of_somebody_else_taint_a_run() {
         assert_eq!(daemon.wait_for(&id, &["succeeded"]).await["tainted"], wanted);
     }
 }
+
+/// Two people for whatever is written below `guarded`.
+const TWO_EYES: &str = r#"version = 1
+[[rule]]
+name = "guarded"
+effect = "ask"
+paths = ["guarded"]
+access = "write"
+quorum = 2
+reason = "two people look at this"
+"#;
+
+#[tokio::test]
+async fn a_rule_for_two_people_waits_for_two_and_writes_where_they_saw_it() {
+    let fake = provider();
+    let daemon = start(&fake).await;
+    let file = daemon.dir().join("policy.toml");
+    fs::write(&file, TWO_EYES).unwrap();
+    let put = daemon.cli(&["policy", "put", file.to_str().unwrap()]).await;
+    assert_eq!(put.code, Some(0), "{put:?}");
+    let at = |name: &str| daemon.workspace("careful").join(name);
+    for name in ["guarded", "other"] {
+        fs::create_dir(at(name)).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let args = json!({"path": "guarded/f", "content": "approved", "mode": "overwrite"});
+    fake.script("write", [Turn::call("write_file", &args), Turn::text("done")]);
+    let id = daemon.submit("careful", "script:write").await;
+    let card = approval_of(&daemon, &id).await;
+    assert_eq!(card["quorum"], 2, "{card}");
+    assert_eq!(card["bound"]["target"]["file"], Value::Null);
+    let decide = async |token: &str, card: &Value| {
+        let path = format!("/api/v1/approvals/{}/decision", card["id"].as_str().unwrap());
+        let yes = json!({"decision": "approve"});
+        daemon.call(Method::POST, &path, token, Some(&yes)).await.unwrap()
+    };
+    let first = decide(ANN, &card).await.expect(200);
+    assert_eq!(first["state"], "pending");
+    assert_eq!(decide(ANN, &card).await.code(), "approval.counted");
+    assert_eq!(daemon.run_of(&id).await["state"], "awaiting_approval");
+    // Between the two answers the directory becomes another one, by a link.
+    fs::rename(at("guarded"), at("old")).unwrap();
+    std::os::unix::fs::symlink("other", at("guarded")).unwrap();
+    assert_eq!(decide(TOM, &card).await.expect(200)["state"], "approved");
+    let again = approval_of(&daemon, &id).await;
+    assert_ne!(again["id"], card["id"]);
+    assert!(again["reasons"][0].as_str().unwrap().contains("directory"), "{again}");
+    assert!(!at("other/f").exists() && !at("old/f").exists());
+    // As it was: now two people see it again, and it is written there.
+    fs::remove_file(at("guarded")).unwrap();
+    fs::rename(at("old"), at("guarded")).unwrap();
+    decide(ANN, &again).await.expect(200);
+    assert_eq!(decide(TOM, &again).await.expect(200)["state"], "approved");
+    let third = approval_of(&daemon, &id).await;
+    for token in [ADMIN, TOM] {
+        decide(token, &third).await.expect(200);
+    }
+    daemon.wait_for(&id, &["succeeded"]).await;
+    assert_eq!(workspace_text(&daemon, "careful", "guarded/f"), "approved");
+}
