@@ -111,7 +111,7 @@ pub(crate) struct Egress {
     pub(crate) allow_all: bool,
     /// Whether tools get no network when the check at start finds another way out.
     pub(crate) enforce_proxy: bool,
-    /// The same, read.
+    /// The proxy that connections go through.
     pub(crate) upstream: Option<egress::Upstream>,
     /// Certificates trusted beside the public ones.
     pub(crate) extra_roots: Vec<CertificateDer<'static>>,
