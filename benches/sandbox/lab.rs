@@ -66,6 +66,7 @@ pub(crate) async fn run(
     argv: &[&str],
 ) -> anyhow::Result<String> {
     let job = Job {
+        bound: None,
         grant: Arc::clone(grant),
         argv: argv.iter().map(|a| (*a).to_owned()).collect(),
         env: Vec::new(),

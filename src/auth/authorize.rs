@@ -250,6 +250,11 @@ impl Authorizer {
         self.conclude(cx, "approval.decide", decided.map(|()| action))
     }
 
+    /// Whether who asks for a call may also be one of those who approve it.
+    pub const fn requester_may_approve(&self) -> bool {
+        self.options.requester_may_approve
+    }
+
     /// May they administer this area?
     ///
     /// # Errors

@@ -1,12 +1,14 @@
 //! A question to a person. Approvals are rows, not futures: a restart changes nothing.
 
-use std::str::FromStr;
+use std::{collections::BTreeSet, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    binding::Bound,
     ids::{ApprovalId, PrincipalId, RunId, ToolCallId},
+    pattern::PatternBounds,
     principal::{Role, Surface},
     run::UnknownName,
     time::Timestamp,
@@ -47,7 +49,7 @@ impl FromStr for ApprovalKind {
     }
 }
 
-/// Where the question stands. Only `pending` can change.
+/// Where the question stands. Only `pending` can be decided; a yes can be voided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApprovalState {
@@ -91,7 +93,12 @@ impl ApprovalState {
                 ApprovalInput::Expire => Some(Self::Expired),
                 ApprovalInput::Void => Some(Self::Voided),
             },
-            Self::Approved | Self::Denied | Self::Expired | Self::Voided => match input {
+            // What was approved may no longer be what would happen; then it is asked again.
+            Self::Approved => match input {
+                ApprovalInput::Void => Some(Self::Voided),
+                ApprovalInput::Approve | ApprovalInput::Deny | ApprovalInput::Expire => None,
+            },
+            Self::Denied | Self::Expired | Self::Voided => match input {
                 ApprovalInput::Approve
                 | ApprovalInput::Deny
                 | ApprovalInput::Expire
@@ -177,6 +184,9 @@ pub struct DecisionRecord {
     /// How far it reaches.
     #[serde(default)]
     pub scope: DecisionScope,
+    /// How far exactly, for a pattern.
+    #[serde(default)]
+    pub pattern: Option<PatternBounds>,
     /// What happened, for an unknown effect.
     #[serde(default)]
     pub outcome: Option<UnknownOutcome>,
@@ -211,6 +221,13 @@ pub struct Approval {
     pub tainted: bool,
     /// Hosts that the call could reach.
     pub egress: Vec<String>,
+    /// What the decision binds, all of it: SHA-256 (hex) over `args_hash`, `bound`, `egress` and
+    /// `policy_version`. Empty where there is no call to bind.
+    #[serde(default)]
+    pub binding: String,
+    /// What the names on the card stood for when it was asked.
+    #[serde(default)]
+    pub bound: Bound,
     /// Least role that may decide.
     pub required_role: Role,
     /// Distinct people that must say yes.
@@ -225,6 +242,22 @@ pub struct Approval {
     pub expires_at: Timestamp,
 }
 
+impl Approval {
+    /// Those who said yes, each once.
+    pub fn approvers(&self) -> BTreeSet<PrincipalId> {
+        let yes = self.decisions.iter().filter(|d| d.decision == Decision::Approve);
+        yes.map(|d| d.principal).collect()
+    }
+
+    /// How far the yes reaches: no further than any of those who gave it said.
+    pub fn scope(&self) -> DecisionScope {
+        let mut yes = self.decisions.iter().filter(|d| d.decision == Decision::Approve);
+        let Some(first) = yes.next() else { return DecisionScope::Once };
+        let is_shared = yes.all(|d| (d.scope, &d.pattern) == (first.scope, &first.pattern));
+        if is_shared { first.scope } else { DecisionScope::Once }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,9 +267,15 @@ mod tests {
         use ApprovalInput as I;
         for input in [I::Approve, I::Deny, I::Expire, I::Void] {
             let first = ApprovalState::Pending.after(input).unwrap();
-            for second in [I::Approve, I::Deny, I::Expire, I::Void] {
+            for second in [I::Approve, I::Deny, I::Expire] {
                 assert_eq!(first.after(second), None);
             }
+        }
+        // Only a yes can lose its force, once.
+        for state in ApprovalState::ALL {
+            let voided = state.after(I::Void);
+            let can_be = matches!(state, ApprovalState::Pending | ApprovalState::Approved);
+            assert_eq!(voided, can_be.then_some(ApprovalState::Voided));
         }
     }
 }

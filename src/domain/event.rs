@@ -93,6 +93,8 @@ pub enum EventBody {
     },
     #[serde(rename = "approval.expired")]
     ApprovalExpired { approval_id: ApprovalId, call_id: Option<ToolCallId> },
+    #[serde(rename = "approval.voided")]
+    ApprovalVoided { approval_id: ApprovalId, call_id: Option<ToolCallId>, reason: String },
     #[serde(rename = "run.steer_accepted")]
     SteerAccepted { steer_id: SteerId, input: String },
     #[serde(rename = "run.steer_applied")]
@@ -150,6 +152,7 @@ impl EventBody {
             Self::ApprovalRequested { .. } => "approval.requested",
             Self::ApprovalDecided { .. } => "approval.decided",
             Self::ApprovalExpired { .. } => "approval.expired",
+            Self::ApprovalVoided { .. } => "approval.voided",
             Self::SteerAccepted { .. } => "run.steer_accepted",
             Self::SteerApplied { .. } => "run.steer_applied",
             Self::SteerFailed { .. } => "run.steer_failed",
@@ -211,6 +214,7 @@ impl EventBody {
             | Self::ToolDenied { .. }
             | Self::ToolStarted { .. }
             | Self::ToolCompleted { .. }
+            | Self::ApprovalVoided { .. }
             | Self::SteerAccepted { .. }
             | Self::SteerApplied { .. }
             | Self::SteerFailed { .. }

@@ -98,6 +98,20 @@ pub const TOOL_OUTPUT_BYTES_MAX: usize = 64 << 10;
 pub const MODEL_ANSWER_BYTES_MAX: usize = 1 << 20;
 /// How long an approval waits before it counts as denied (SECURITY.md).
 pub const APPROVAL_TTL: Duration = Duration::from_secs(600);
+/// How long a pattern of calls may be approved for, in seconds: a day.
+pub const PATTERN_TTL_SECS_MAX: u64 = 24 * 3600;
+/// Calls that one pattern may let through.
+pub const PATTERN_USES_MAX: u32 = 100;
+/// Patterns in force for one agent and tool: every gated call looks at all of them.
+pub const PATTERNS_MAX: u32 = 200;
+/// Days whose calls a preview of a pattern looks at.
+pub const PREVIEW_DAYS: u64 = 30;
+/// Calls that a preview looks at.
+pub const PREVIEW_CALLS_MAX: u32 = 10_000;
+/// Approvals that one request may decide.
+pub const DECISIONS_MAX: usize = 100;
+/// Times that one call is asked about again because something changed.
+pub const REFUSALS_OF_CALL_MAX: u32 = 5;
 /// How long a paused or waiting run may wait for a person before it expires.
 pub const WAIT_FOR_PERSON_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Tool processes at once; more wait. Keeps the daemon responsive on two cores.

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod approval;
 pub mod audit;
+pub mod binding;
 pub mod budget;
 pub mod capability;
 pub mod egress;
@@ -18,6 +19,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod money;
+pub mod pattern;
 pub mod policy;
 pub mod principal;
 pub mod run;
@@ -31,6 +33,7 @@ pub use approval::{
     Approval, ApprovalKind, ApprovalState, Decision, DecisionScope, UnknownOutcome,
 };
 pub use audit::{AuditEntry, AuditKind};
+pub use binding::{Binding, Bound, BoundDirectory, BoundExecutable, BoundFile, BoundTarget};
 pub use budget::{BudgetLimit, BudgetScope, BudgetScopeError, BudgetSubject, Day, DayError};
 pub use capability::{CapabilityRecord, CapabilityState, LockdownRecord, Revocation, RevokedFor};
 pub use egress::{EgressRecord, EgressVia};
@@ -49,6 +52,7 @@ pub use ids::{
 };
 pub use message::{Author, Message, Part, UserInput};
 pub use money::Usd;
+pub use pattern::{ApprovalPattern, PatternBounds};
 pub use policy::{
     PolicyActivation, PolicyDecision, PolicyInfo, PolicyOrigin, PolicyVersion, StoredPolicy,
 };

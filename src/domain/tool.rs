@@ -217,12 +217,21 @@ pub enum CallInput {
     Crash,
     /// A person said that it did not happen and shall run.
     RunAgain,
+    /// It was not executed, since what was approved was no longer there; it is decided anew.
+    Refuse,
 }
 
 impl CallInput {
     /// Every input, for exhaustive tests.
-    pub const ALL: [Self; 6] =
-        [Self::Gate, Self::Approve, Self::Start, Self::Finish, Self::Crash, Self::RunAgain];
+    pub const ALL: [Self; 7] = [
+        Self::Gate,
+        Self::Approve,
+        Self::Start,
+        Self::Finish,
+        Self::Crash,
+        Self::RunAgain,
+        Self::Refuse,
+    ];
 }
 
 impl CallState {
@@ -236,21 +245,22 @@ impl CallState {
                 I::Gate => Some(Self::Gated),
                 I::Start => Some(Self::Started),
                 I::Finish => Some(Self::Done),
-                I::Approve | I::Crash | I::RunAgain => None,
+                I::Approve | I::Crash | I::RunAgain | I::Refuse => None,
             },
             Self::Gated => match input {
                 I::Approve => Some(Self::Approved),
                 I::Finish => Some(Self::Done),
-                I::Gate | I::Start | I::Crash | I::RunAgain => None,
+                I::Gate | I::Start | I::Crash | I::RunAgain | I::Refuse => None,
             },
             Self::Approved => match input {
                 I::Gate => Some(Self::Gated),
                 I::Start => Some(Self::Started),
                 I::Finish => Some(Self::Done),
-                I::Approve | I::Crash | I::RunAgain => None,
+                I::Approve | I::Crash | I::RunAgain | I::Refuse => None,
             },
             Self::Started => match input {
                 I::Finish => Some(Self::Done),
+                I::Refuse => Some(Self::Proposed),
                 I::Crash if effect.is_repeatable() => Some(Self::Proposed),
                 I::Crash => Some(Self::Unknown),
                 I::Gate | I::Approve | I::Start | I::RunAgain => None,
@@ -258,10 +268,16 @@ impl CallState {
             Self::Unknown => match input {
                 I::RunAgain => Some(Self::Approved),
                 I::Finish => Some(Self::Done),
-                I::Gate | I::Approve | I::Start | I::Crash => None,
+                I::Gate | I::Approve | I::Start | I::Crash | I::Refuse => None,
             },
             Self::Done => match input {
-                I::Gate | I::Approve | I::Start | I::Finish | I::Crash | I::RunAgain => None,
+                I::Gate
+                | I::Approve
+                | I::Start
+                | I::Finish
+                | I::Crash
+                | I::RunAgain
+                | I::Refuse => None,
             },
         }
     }

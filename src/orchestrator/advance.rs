@@ -11,14 +11,16 @@ use super::{
     Inner,
     budgets::{self, Exhausted},
     bundles::{self, Snapshot},
-    calls::{self, Decided},
+    calls::{self, At, Decided},
     capabilities,
+    consent::Looked,
     ending::{self, End, finish},
     error::CommandError,
     model::{self, Obstacle},
+    questions,
     step::{self, Facts, Finish, Step},
     transition::{Actor, change},
-    work::{Next, Outcome, Started, Work},
+    work::{Look, Next, Outcome, Started, Work},
 };
 use crate::{
     domain::{
@@ -69,7 +71,7 @@ pub(super) async fn advance(
         tx.runs().save(&run, believed).await?;
         return Ok((work, Next::Leave(ready)));
     };
-    let mut turn = Turn { tx, inner, run, work, agent, is_stopping };
+    let mut turn = Turn { tx, inner, run, work, agent, is_stopping, looked: None };
     let next = match turn.store(outcome).await? {
         Some(next) => next,
         None => turn.go_on().await?,
@@ -138,6 +140,8 @@ struct Turn<'t> {
     work: Work,
     agent: Arc<AgentDef>,
     is_stopping: bool,
+    /// What the next gated call would touch, if that was just found out.
+    looked: Option<Looked>,
 }
 
 impl Turn<'_> {
@@ -145,6 +149,10 @@ impl Turn<'_> {
     async fn store(&mut self, outcome: Outcome) -> Result<Option<Next>, CommandError> {
         match outcome {
             Outcome::Begin => Ok(None),
+            Outcome::Looked(looked) => {
+                self.looked = Some(looked);
+                Ok(None)
+            }
             Outcome::Tool(index, invoked) => {
                 self.progressed();
                 if let Some(call) = self.work.calls.get_mut(index) {
@@ -336,12 +344,17 @@ impl Turn<'_> {
         let Some(call) = self.work.calls.get_mut(index) else { return Ok(None) };
         let call_id = call.id;
         let held = &mut self.work.capability;
-        let (tx, run, agent) = (&mut *self.tx, &mut self.run, &*self.agent);
-        match calls::decide(tx, self.inner, run, agent, held, call).await? {
+        let (tx, run) = (&mut *self.tx, &mut self.run);
+        let at = At { agent: &self.agent, looked: self.looked.as_ref() };
+        match calls::decide(tx, self.inner, run, at, held, call).await? {
             Decided::Settled => Ok(None),
-            Decided::Start { invocation, grant, note } => {
-                Ok(Some(Next::RunCall(Started { index, call_id, invocation, grant, note })))
+            Decided::Start { invocation, grant, bound, note } => {
+                Ok(Some(Next::RunCall(Started { index, call_id, invocation, grant, bound, note })))
             }
+            Decided::Look { invocation, grant } => {
+                Ok(Some(Next::Look(Look { call_id, invocation, grant })))
+            }
+            Decided::End(end) => self.end(end).await.map(Some),
             Decided::Gated => {
                 // The run waits now; the bundle is what it can be forked from meanwhile.
                 self.safe_point().await.map(Some)
@@ -406,6 +419,8 @@ impl Turn<'_> {
         }
         self.run.steers_waiting = 0;
         for steer in self.tx.steers().take(self.run.id).await? {
+            // Somebody else's words: not what who started the run has asked for.
+            self.run.tainted |= steer.principal != self.run.principal;
             self.say(Author::User, steer.input.parts()).await?;
             let body = EventBody::SteerApplied { steer_id: steer.id, step: self.run.step };
             self.tx.event(&mut self.run, body)?;
@@ -421,7 +436,7 @@ impl Turn<'_> {
         let next = self.pause(WaitReason::Budget, detail).await?;
         if self.run.state == RunState::Paused {
             let (tx, run) = (&mut *self.tx, &mut self.run);
-            calls::ask_budget(tx, self.inner, run, &self.agent, raise).await?;
+            questions::ask_budget(tx, self.inner, run, &self.agent, raise).await?;
         }
         Ok(next)
     }

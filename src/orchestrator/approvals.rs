@@ -9,8 +9,10 @@ use super::{
     Inner, Orchestrator,
     calls::{self, advance},
     commands::{Done, Idempotency, is_visible},
+    consent::may_decide,
     ending::{End, finish},
     error::{CommandError, check_reason},
+    patterns::{check_scope, establish},
     transition::{Actor, change},
     verbs::send_on,
 };
@@ -18,8 +20,8 @@ use crate::{
     auth::{Decide, Permit},
     domain::{
         Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallInput, Decision,
-        DecisionScope, EventBody, PrincipalId, RunInput, RunState, ToolCall, ToolOutcome,
-        ToolStatus, UnknownOutcome, Usd,
+        DecisionScope, EventBody, PatternBounds, PrincipalId, RunInput, RunState, ToolCall,
+        ToolOutcome, ToolStatus, UnknownOutcome, Usd,
         approval::{ApprovalInput, DecisionRecord},
         audit::AuditRow,
         limits,
@@ -34,6 +36,8 @@ pub struct NewDecision {
     pub decision: Decision,
     /// How far a yes reaches.
     pub scope: DecisionScope,
+    /// How far exactly, for a pattern.
+    pub pattern: Option<PatternBounds>,
     /// What happened, for an unknown effect.
     pub outcome: Option<UnknownOutcome>,
     /// Why; a no's reason goes to the model.
@@ -52,13 +56,6 @@ impl Orchestrator {
         check_reason(decision.reason.as_deref())?;
         let reason = self.inner.clean_text(decision.reason);
         let decision = NewDecision { reason, ..decision };
-        if decision.scope == DecisionScope::Pattern {
-            return Err(CommandError::Invalid {
-                code: "approval.scope",
-                pointer: Some("/scope"),
-                detail: "this version decides once or for the run; use `once` or `run`".to_owned(),
-            });
-        }
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
@@ -95,28 +92,37 @@ async fn decide(
         ));
     }
     check_outcome(&approval, &new)?;
-    let input = match new.decision {
-        Decision::Approve => ApprovalInput::Approve,
-        Decision::Deny => ApprovalInput::Deny,
-    };
-    if let Some(state) = approval.state.after(input) {
-        approval.state = state;
+    check_scope(&approval, new.decision, new.scope, new.pattern.as_ref())?;
+    let me = permit.context().principal.id;
+    if new.decision == Decision::Approve && approval.approvers().contains(&me) {
+        return Err(CommandError::conflict(
+            "approval.counted",
+            format!("you have approved this already; {} different people must", approval.quorum),
+        ));
     }
     let record = DecisionRecord {
-        principal: permit.context().principal.id,
+        principal: me,
         decision: new.decision,
         reason: new.reason,
         at: tx.now(),
         surface: permit.context().surface,
         scope: new.scope,
+        pattern: new.pattern,
         outcome: new.outcome,
     };
     approval.decisions.push(record.clone());
+    let input = match record.decision {
+        Decision::Deny => Some(ApprovalInput::Deny),
+        Decision::Approve => has_quorum(inner, &run, &approval).then_some(ApprovalInput::Approve),
+    };
+    approval.state = input.and_then(|i| approval.state.after(i)).unwrap_or(approval.state);
     tx.approvals().save(&approval).await?;
     let actor = Actor::from(permit.context());
     let data = json!({
         "approval_id": id, "decision": record.decision, "scope": record.scope,
         "outcome": record.outcome, "reason": record.reason, "args_hash": approval.args_hash,
+        "binding": approval.binding, "tainted": approval.tainted, "state": approval.state,
+        "approvals": approval.approvers().len(), "quorum": approval.quorum,
     });
     tx.audit(actor.entry(AuditKind::ApprovalDecided, &run, data));
     let body = EventBody::ApprovalDecided {
@@ -125,16 +131,32 @@ async fn decide(
         state: approval.state,
         decision: record.clone(),
     };
-    let answer = Answer { approval: &approval, record: Some(&record), body, actor: &actor };
-    apply(tx, inner, &mut run, answer).await?;
+    if approval.state == ApprovalState::Pending {
+        // More people must say yes; the run goes on waiting.
+        tx.event(&mut run, body)?;
+    } else {
+        if approval.state == ApprovalState::Approved {
+            establish(tx, &run, &approval, permit.context()).await?;
+        }
+        let answer = Answer { approval: &approval, record: Some(&record), body, actor: &actor };
+        apply(tx, inner, &mut run, answer).await?;
+    }
     let epoch = run.epoch;
     tx.runs().save(&run, epoch).await?;
     Ok(approval)
 }
 
+/// Whether enough different people have said yes, of those who still may.
+fn has_quorum(inner: &Inner, run: &RunCore, approval: &Approval) -> bool {
+    let (required, tool) = (approval.required_role, approval.tool.as_str());
+    let approvers = approval.approvers();
+    let count = approvers.iter().filter(|id| may_decide(inner, **id, run, tool, required)).count();
+    count >= usize::try_from(approval.quorum.max(1)).unwrap_or(usize::MAX)
+}
+
 /// Everybody whose words the run has heard: who started it, steered it or answered its questions.
 /// Any of them may have asked for the call in question.
-async fn requesters(tx: &mut Tx, run: &RunCore) -> Result<Vec<PrincipalId>, StoreError> {
+pub(super) async fn requesters(tx: &mut Tx, run: &RunCore) -> Result<Vec<PrincipalId>, StoreError> {
     // The trail is where every command's author stands; rows of this group count too.
     tx.flush().await?;
     let mut requesters = vec![run.principal];
@@ -160,6 +182,13 @@ fn check_outcome(approval: &Approval, new: &NewDecision) -> Result<(), CommandEr
     let detail = match (approval.kind, new.decision, new.outcome) {
         (ApprovalKind::UnknownEffect, Decision::Approve, None) => {
             "say what happened: `outcome` is happened, run, skip or abort"
+        }
+        (ApprovalKind::UnknownEffect, Decision::Approve, Some(outcome)) => {
+            let said = approval.decisions.iter().find_map(|d| d.outcome);
+            if said.is_none_or(|said| said == outcome) {
+                return Ok(());
+            }
+            "somebody else has said otherwise what happened: say the same, or deny"
         }
         (ApprovalKind::UnknownEffect, Decision::Deny, Some(UnknownOutcome::Run)) => {
             "`deny` with outcome `run` contradicts itself; approve to run the call, or deny to skip it"

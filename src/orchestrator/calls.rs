@@ -1,16 +1,18 @@
 //! Tool calls inside a transaction: decide, gate, start, complete. Nothing is executed here.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{
     Inner,
     capabilities::{self, Held},
+    consent::{self, Consent, Given, Looked, Now, consent},
     ending::End,
     policy::{Basis, bound_version, record},
+    questions::{Question, gate},
     scoped,
-    transition::{Actor, change},
+    transition::Actor,
 };
 use crate::{
     auth::{
@@ -18,10 +20,8 @@ use crate::{
         policy::{self, Layer, Verdict},
     },
     domain::{
-        AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalState, AuditKind, CallFacts,
-        CallInput, CallState, DecisionScope, Effect, EventBody, Grant, HostPolicy, Risk, Role,
-        RunInput, ToolCall, ToolCallId, ToolOutcome, ToolStatus, UnknownOutcome, WaitReason,
-        approval::DecisionRecord,
+        AgentDef, ApprovalKind, AuditKind, Bound, CallFacts, CallInput, Effect, EventBody, Grant,
+        HostPolicy, Role, ToolCall, ToolCallId, ToolOutcome, ToolStatus, limits,
     },
     store::{RunCore, StoreError, Tx},
     tools::{self, Invocation, Invoked},
@@ -41,7 +41,16 @@ pub(super) enum Decided {
     /// It has an outcome without being executed; look at the next one.
     Settled,
     /// Its intent is stored: execute it.
-    Start { invocation: Box<Invocation>, grant: Arc<Grant>, note: Option<&'static str> },
+    Start {
+        invocation: Box<Invocation>,
+        grant: Arc<Grant>,
+        bound: Option<Arc<Bound>>,
+        note: Option<&'static str>,
+    },
+    /// First it must be found out what it would touch.
+    Look { invocation: Box<Invocation>, grant: Arc<Grant> },
+    /// The run cannot go on.
+    End(End),
     /// A person is asked whether it may run; the run waits.
     Gated,
     /// The call is itself a question to a person; the run waits for input.
@@ -54,16 +63,28 @@ pub(super) fn effect_of(tool: &str, args: &Value) -> Effect {
     tools::parse(tool, args).map_or(Effect::Unsafe, |call| call.facts().effect)
 }
 
+/// Whose call it is, and what was found out about it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<'a> {
+    pub(super) agent: &'a AgentDef,
+    /// What it would touch, if that was just looked at.
+    pub(super) looked: Option<&'a Looked>,
+}
+
 /// Lets policy decide on a call and stores what follows from it. Called again after an approval,
-/// since policy may have changed meanwhile.
+/// since policy may have changed meanwhile, and once what a gated call would touch is known.
 pub(super) async fn decide(
     tx: &mut Tx,
     inner: &Inner,
     run: &mut RunCore,
-    agent: &AgentDef,
+    at: At<'_>,
     held: &mut Option<Held>,
     call: &mut ToolCall,
 ) -> Result<Decided, StoreError> {
+    let At { agent, looked } = at;
+    if let Some(end) = consent::requester_gone(inner, run) {
+        return Ok(Decided::End(end));
+    }
     let invocation = match tools::parse(&call.tool, &call.args) {
         Ok(invocation) => invocation,
         Err(error) => {
@@ -87,6 +108,17 @@ pub(super) async fn decide(
     let policy = inner.policy.current();
     let question = asked(inner, run, agent, &hosts, &facts);
     let verdict = policy::decide(&policy, &question);
+    let found = match &verdict {
+        Verdict::Ask { grant, .. } => match looked.and_then(|looked| looked.of(call, grant)) {
+            // Decided again, and then recorded, when it is known what the person is asked about.
+            None => {
+                let (invocation, grant) = (Box::new(invocation), Arc::new(grant.clone()));
+                return Ok(Decided::Look { invocation, grant });
+            }
+            Some(found) => found.clone(),
+        },
+        Verdict::Allow { .. } | Verdict::Deny { .. } => Ok(Arc::default()),
+    };
     record(tx, run, call, &policy, &question, &verdict)?;
     let basis = Basis::of(&policy, &verdict);
     match verdict {
@@ -103,25 +135,73 @@ pub(super) async fn decide(
             if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
                 return refuse(tx, run, held.as_ref(), call, &why).await;
             }
-            start(tx, run, call, &basis).await?;
+            start(tx, run, call, &basis, None).await?;
             let note = (rule == policy::OFFLINE).then_some(OFFLINE_NOTE);
             let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
-            Ok(Decided::Start { invocation, grant, note })
+            Ok(Decided::Start { invocation, grant, bound: None, note })
         }
         Verdict::Ask { grant, risk, reasons, egress, required_role, quorum, .. } => {
             call.risk = risk;
-            let version = bound_version(agent, &policy);
-            if is_approved(tx, run, &version, call, &egress).await? {
-                let what = (&facts, &grant, true);
-                if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
-                    return refuse(tx, run, held.as_ref(), call, &why).await;
+            let bound = match found {
+                Ok(bound) => bound,
+                Err(reason) => {
+                    let basis = Basis::before_policy("approval.unbindable");
+                    return deny(tx, run, call, reason, &basis).await;
                 }
-                start(tx, run, call, &basis).await?;
-                let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
-                return Ok(Decided::Start { invocation, grant, note: None });
+            };
+            let question = Question {
+                kind: ApprovalKind::Tool,
+                reasons,
+                egress,
+                bound: (*bound).clone(),
+                policy_version: bound_version(agent, &policy),
+                required_role,
+                quorum,
+                cwd: invocation.cwd().to_owned(),
+                basis,
+            };
+            let held = held.as_ref();
+            let gated = GatedCall { held, facts, grant, invocation, bound, question };
+            start_or_ask(tx, inner, run, agent, call, gated).await
+        }
+    }
+}
+
+/// A call that runs only with somebody's consent.
+struct GatedCall<'a> {
+    held: Option<&'a Held>,
+    facts: CallFacts,
+    grant: Grant,
+    invocation: Invocation,
+    bound: Arc<Bound>,
+    question: Question,
+}
+
+/// Starts a call to which somebody has said yes, or asks.
+async fn start_or_ask(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    agent: &AgentDef,
+    call: &mut ToolCall,
+    gated: GatedCall<'_>,
+) -> Result<Decided, StoreError> {
+    let GatedCall { held, facts, grant, invocation, bound, mut question } = gated;
+    let Question { egress, policy_version, basis, .. } = &question;
+    let now = Now { call, bound: &bound, egress, policy_version };
+    match consent(tx, inner, run, now).await? {
+        Consent::Given(given) => {
+            let what = (&facts, &grant, true);
+            if let Err(why) = capabilities::hand_on(tx, inner, run, held, call, what) {
+                return refuse(tx, run, held, call, &why).await;
             }
-            let cwd = invocation.cwd();
-            let question = Question { reasons, egress, required_role, quorum, cwd, version, basis };
+            start(tx, run, call, basis, Some(&given)).await?;
+            let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
+            Ok(Decided::Start { invocation, grant, bound: Some(bound), note: None })
+        }
+        Consent::Missing(why) => {
+            let again = why.map(|why| format!("asked again: {why}"));
+            drop(question.reasons.splice(0..0, again));
             gate(tx, inner, run, agent, call, question).await?;
             Ok(Decided::Gated)
         }
@@ -153,7 +233,7 @@ pub(super) async fn refuse_revoked(
 
 /// What policy is asked about a call of this run. Whoever started it counts as what they are now; who
 /// may not act any more has the least role.
-fn asked<'a>(
+pub(super) fn asked<'a>(
     inner: &Inner,
     run: &RunCore,
     agent: &'a AgentDef,
@@ -189,8 +269,24 @@ async fn deny(
 ) -> Result<Decided, StoreError> {
     let rule = &basis.rule;
     let outcome = ToolOutcome::message(ToolStatus::Error, format!("Denied: {reason} [{rule}]"));
+    record_denial(tx, run, call, reason, basis)?;
+    run.usage.tool_calls += 1;
+    settle(tx, call, outcome).await?;
+    Ok(Decided::Settled)
+}
+
+/// Records a refusal in the event log and the audit trail.
+fn record_denial(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    call: &ToolCall,
+    reason: String,
+    basis: &Basis,
+) -> Result<(), StoreError> {
+    let rule = &basis.rule;
     let data = basis.beside(json!({
         "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash, "reason": reason,
+        "tainted": run.tainted,
     }));
     tx.audit(Actor::system().entry(AuditKind::ToolDenied, run, data));
     tx.event(
@@ -203,10 +299,8 @@ async fn deny(
             layer: basis.layer_name(),
         },
     )?;
-    run.usage.tool_calls += 1;
     metrics::counter!("agent_runtime_tool_denied_total", "rule" => rule.to_string()).increment(1);
-    settle(tx, call, outcome).await?;
-    Ok(Decided::Settled)
+    Ok(())
 }
 
 /// Gives a call its outcome without an event of its own.
@@ -225,6 +319,7 @@ async fn start(
     run: &mut RunCore,
     call: &mut ToolCall,
     basis: &Basis,
+    given: Option<&Given>,
 ) -> Result<(), StoreError> {
     advance(call, CallInput::Start)?;
     call.attempts += 1;
@@ -242,6 +337,7 @@ async fn start(
     let data = basis.beside(json!({
         "call_id": call.id, "tool": call.tool, "args_hash": call.args_hash,
         "effect": call.effect, "risk": call.risk, "attempt": call.attempts,
+        "tainted": run.tainted, "consent": given,
     }));
     tx.audit(Actor::system().entry(AuditKind::ToolStarted, run, data));
     tx.calls().save(call).await
@@ -255,7 +351,7 @@ pub(super) async fn store(
     call: &mut ToolCall,
     invoked: Invoked,
 ) -> Result<(), StoreError> {
-    let Invoked { outcome, refusals, taints } = invoked;
+    let Invoked { outcome, refusals, taints, changed } = invoked;
     for attempt in refusals.into_iter().take(REFUSALS_MAX) {
         let misused = (attempt.reason == SECRET_MISUSED)
             .then(|| format!("a request to {}:{}", attempt.host, attempt.port));
@@ -267,7 +363,29 @@ pub(super) async fn store(
         }
     }
     run.tainted |= taints;
-    finish(tx, run, call, outcome).await
+    match changed {
+        Some(reason) => ask_anew(tx, run, call, reason).await,
+        None => finish(tx, run, call, outcome).await,
+    }
+}
+
+/// At the last moment something was not what was approved, and nothing was done: every yes to it is
+/// void, and it is decided anew. A call that changes again and again is given up.
+async fn ask_anew(
+    tx: &mut Tx,
+    run: &mut RunCore,
+    call: &mut ToolCall,
+    reason: String,
+) -> Result<(), StoreError> {
+    consent::void_all(tx, run, call, &reason).await?;
+    advance(call, CallInput::Refuse)?;
+    let basis = Basis::before_policy("approval.changed");
+    if call.attempts >= limits::REFUSALS_OF_CALL_MAX {
+        let reason = format!("{reason}; this happened {} times", call.attempts);
+        return deny(tx, run, call, reason, &basis).await.map(drop);
+    }
+    record_denial(tx, run, call, reason, &basis)?;
+    tx.calls().save(call).await
 }
 
 /// Stores the result of an executed call.
@@ -320,209 +438,6 @@ pub(super) fn advance(call: &mut ToolCall, input: CallInput) -> Result<(), Store
         what: format!("{} cannot {input:?} while {}", call.id, call.state),
     })?;
     Ok(())
-}
-
-/// Whether a person's yes covers exactly this call under exactly this definition.
-async fn is_approved(
-    tx: &mut Tx,
-    run: &RunCore,
-    version: &str,
-    call: &ToolCall,
-    egress: &[String],
-) -> Result<bool, StoreError> {
-    let approvals = tx.approvals().of_run(run.id).await?;
-    let binds = |a: &Approval| {
-        a.state == ApprovalState::Approved
-            && a.args_hash == call.args_hash
-            && a.policy_version == version
-    };
-    // What it could reach, and that the run has read untrusted content, stood on the card.
-    let saw = |a: &Approval| a.egress == egress && (a.tainted || !run.tainted);
-    let for_run = |a: &Approval| {
-        a.kind == ApprovalKind::Tool
-            && saw(a)
-            && a.decisions.iter().any(|d| d.scope == DecisionScope::Run)
-    };
-    // The newest answer about this very call counts; only a call that a person released is
-    // `approved`, so one yes starts it once.
-    let own = approvals.iter().rev().find(|a| a.call_id == Some(call.id));
-    let own_allows = call.state == CallState::Approved
-        && own.is_some_and(|a| match a.kind {
-            ApprovalKind::Tool => binds(a) && saw(a),
-            ApprovalKind::UnknownEffect => {
-                let is_run = |d: &DecisionRecord| d.outcome == Some(UnknownOutcome::Run);
-                binds(a) && saw(a) && a.decisions.iter().any(is_run)
-            }
-            ApprovalKind::Budget => false,
-        });
-    Ok(own_allows || approvals.iter().any(|a| binds(a) && for_run(a)))
-}
-
-/// What the card says about the question.
-#[derive(Debug)]
-pub(super) struct Question<'a> {
-    pub(super) reasons: Vec<String>,
-    /// Where the call could send something.
-    pub(super) egress: Vec<String>,
-    pub(super) required_role: Role,
-    /// How many different people must say yes.
-    pub(super) quorum: u32,
-    pub(super) cwd: &'a str,
-    /// What an answer binds of definition and policy.
-    pub(super) version: String,
-    /// The rule that asks.
-    pub(super) basis: Basis,
-}
-
-async fn gate(
-    tx: &mut Tx,
-    inner: &Inner,
-    run: &mut RunCore,
-    agent: &AgentDef,
-    call: &mut ToolCall,
-    question: Question<'_>,
-) -> Result<(), StoreError> {
-    advance(call, CallInput::Gate)?;
-    tx.calls().save(call).await?;
-    let (ttl, basis) = (inner.options.approval_ttl, question.basis.clone());
-    let approval = Approval {
-        expires_at: tx.now().plus(ttl),
-        ..card(tx, run, agent, call, question, ApprovalKind::Tool)
-    };
-    run.wake_at = Some(tx.now().plus(inner.options.wait_max));
-    ask(tx, run, approval, &basis).await
-}
-
-/// Stores a question and moves a running run to `awaiting_approval`.
-pub(super) async fn ask(
-    tx: &mut Tx,
-    run: &mut RunCore,
-    approval: Approval,
-    basis: &Basis,
-) -> Result<(), StoreError> {
-    tx.approvals().insert(&approval, run.principal).await?;
-    let data = basis.beside(json!({
-        "approval_id": approval.id, "kind": approval.kind, "tool": approval.tool,
-        "args_hash": approval.args_hash, "risk": approval.risk,
-        "required_role": approval.required_role,
-    }));
-    tx.audit(Actor::system().entry(AuditKind::ApprovalRequested, run, data));
-    metrics::counter!("agent_runtime_approvals_requested_total").increment(1);
-    let is_gate = approval.kind == ApprovalKind::Tool;
-    let body = EventBody::ApprovalRequested { approval: Box::new(approval) };
-    if is_gate {
-        change(tx, run, RunInput::Gate, body, &Actor::system())
-    } else {
-        tx.event(run, body)
-    }
-}
-
-fn card(
-    tx: &Tx,
-    run: &RunCore,
-    agent: &AgentDef,
-    call: &ToolCall,
-    question: Question<'_>,
-    kind: ApprovalKind,
-) -> Approval {
-    let cwd = Path::new(&agent.workspace).join(question.cwd);
-    Approval {
-        id: ApprovalId::new(tx.ids()),
-        run_id: run.id,
-        call_id: Some(call.id),
-        kind,
-        tool: call.tool.clone(),
-        args: call.args.clone(),
-        args_hash: call.args_hash.clone(),
-        policy_version: question.version,
-        cwd: cwd.to_string_lossy().into_owned(),
-        risk: call.risk,
-        reasons: question.reasons,
-        tainted: run.tainted,
-        egress: question.egress,
-        required_role: question.required_role,
-        quorum: question.quorum,
-        state: ApprovalState::Pending,
-        decisions: Vec::new(),
-        created_at: tx.now(),
-        expires_at: tx.now(),
-    }
-}
-
-/// Asks a person what became of an unsafe call that a crash interrupted. The run is paused.
-pub(super) async fn ask_unknown(
-    tx: &mut Tx,
-    inner: &Inner,
-    run: &mut RunCore,
-    agent: &AgentDef,
-    call: &ToolCall,
-) -> Result<(), StoreError> {
-    // One of the answers runs it: the card says what policy would let it do now.
-    let invocation = tools::parse(&call.tool, &call.args).ok();
-    let policy = inner.policy.current();
-    let verdict = invocation.as_ref().map(|invocation| {
-        let hosts = inner.hosts.effective(&agent.name);
-        policy::decide(&policy, &asked(inner, run, agent, &hosts, &invocation.facts()))
-    });
-    let (risk, egress, quorum) = match verdict {
-        Some(Verdict::Ask { risk, egress, quorum, .. }) => (risk.max(call.risk), egress, quorum),
-        Some(Verdict::Allow { risk, grant, .. }) => {
-            (risk.max(call.risk), policy::texts(&grant.hosts), 1)
-        }
-        Some(Verdict::Deny { .. }) | None => (call.risk, Vec::new(), 1),
-    };
-    let basis = Basis::before_policy("effect.unknown");
-    let question = Question {
-        reasons: vec![
-            "the daemon stopped while this ran; nobody knows whether it happened".to_owned(),
-        ],
-        egress,
-        required_role: policy::required_role(risk),
-        quorum,
-        cwd: invocation.as_ref().map_or("", Invocation::cwd),
-        version: bound_version(agent, &policy),
-        basis: basis.clone(),
-    };
-    let approval = Approval {
-        risk,
-        expires_at: tx.now().plus(inner.options.wait_max),
-        ..card(tx, run, agent, call, question, ApprovalKind::UnknownEffect)
-    };
-    run.wait_reason = Some(WaitReason::EffectUnknown);
-    ask(tx, run, approval, &basis).await
-}
-
-/// Asks a person whether the run may use more. The run is paused.
-pub(super) async fn ask_budget(
-    tx: &mut Tx,
-    inner: &Inner,
-    run: &mut RunCore,
-    agent: &AgentDef,
-    raise: Value,
-) -> Result<(), StoreError> {
-    let args_hash = tools::args_hash("budget", &raise);
-    let approval = Approval {
-        id: ApprovalId::new(tx.ids()),
-        run_id: run.id,
-        call_id: None,
-        kind: ApprovalKind::Budget,
-        tool: "budget".to_owned(),
-        args: raise,
-        args_hash,
-        policy_version: bound_version(agent, &inner.policy.current()),
-        cwd: agent.workspace.to_string_lossy().into_owned(),
-        risk: Risk::Medium,
-        reasons: vec!["the run has used up its limit".to_owned()],
-        tainted: run.tainted,
-        egress: Vec::new(),
-        required_role: Role::Operator,
-        quorum: 1,
-        state: ApprovalState::Pending,
-        decisions: Vec::new(),
-        created_at: tx.now(),
-        expires_at: tx.now().plus(inner.options.wait_max),
-    };
-    ask(tx, run, approval, &Basis::before_policy("budget.limit")).await
 }
 
 /// The agent that a run was started with is gone from the configuration.

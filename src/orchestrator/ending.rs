@@ -226,6 +226,9 @@ async fn void_approvals(tx: &mut Tx, run: &RunCore, actor: &Actor) -> Result<(),
         return Ok(());
     }
     for mut approval in tx.approvals().of_run(run.id).await? {
+        if approval.state != ApprovalState::Pending {
+            continue;
+        }
         if let Some(state) = approval.state.after(ApprovalInput::Void) {
             approval.state = state;
             tx.approvals().save(&approval).await?;

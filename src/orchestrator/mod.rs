@@ -16,6 +16,7 @@ mod bundles;
 mod calls;
 mod capabilities;
 mod commands;
+mod consent;
 mod create;
 mod egress;
 mod ending;
@@ -29,7 +30,9 @@ mod live;
 mod lockdown;
 mod model;
 mod narrowed;
+mod patterns;
 mod policy;
+mod questions;
 mod recovery;
 mod run_task;
 mod scoped;
@@ -71,6 +74,7 @@ pub use identities::{
 };
 pub use live::Live;
 pub use lockdown::{LockdownView, Stopped};
+pub use patterns::PatternPreview;
 pub use policy::{
     BUILTIN, Difference, Judged, NewPolicy, PastApproval, PastCall, PastDecision, PolicyAnswer,
     PolicyChange, PolicyEntry, PolicyFault, PolicyQuestion, PolicyRefused, PolicyView, ReplayAsked,

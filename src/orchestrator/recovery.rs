@@ -9,7 +9,7 @@ use super::{
     Inner, calls,
     ending::{self, End, finish},
     error::CommandError,
-    model,
+    model, questions,
     transition::{Actor, change},
     verbs::unknown_effects,
 };
@@ -114,7 +114,7 @@ async fn recover_run(tx: &mut Tx, inner: &Inner, run: &mut RunCore) -> Result<()
     let Some(call) = unknown else { return Ok(()) };
     let agents = inner.authorizer.agents();
     match agents.values().find(|a| a.name.as_str() == run.agent) {
-        Some(agent) => calls::ask_unknown(tx, inner, run, agent, &call).await?,
+        Some(agent) => questions::ask_unknown(tx, inner, run, agent, &call).await?,
         None => {
             finish(tx, inner, run, calls::agent_removed(&run.agent.clone()), None, &actor).await?;
         }

@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Inner, advance,
     capabilities::Held,
+    consent::Looked,
     ending::{End, finish},
     error::CommandError,
     live::Wish,
     model,
     transition::Actor,
     verbs::unknown_effects,
-    work::{Next, Outcome, Started, Work},
+    work::{Look, Next, Outcome, Started, Work},
 };
 use crate::{
     domain::{
@@ -115,6 +116,7 @@ impl RunTask {
             let outcome = match next {
                 Next::Leave(ready) => return Ok(ready),
                 Next::CallModel(request) => Outcome::Model(self.call_model(&work, request).await),
+                Next::Look(look) => Outcome::Looked(self.look(look).await),
                 Next::RunCall(call) => Outcome::Tool(call.index, self.run_call(&work, call).await),
             };
             if self.stop.stage() == StopStage::Hard {
@@ -143,10 +145,11 @@ impl RunTask {
         };
         let history =
             reader.conversations().last_messages(core.conversation_id, HISTORY_MAX).await?;
-        // What an earlier run has read from outside stands in its messages.
+        // What an earlier run has read from outside stands in its messages, and so does what
+        // somebody else has said.
         let is_heir_to_taint = !core.tainted
             && history.iter().any(|m| m.run_id != self.id)
-            && reader.conversations().is_tainted(core.conversation_id).await?;
+            && reader.conversations().is_tainted(core.conversation_id, core.principal).await?;
         let agents = self.inner.authorizer.agents();
         let agent = agents.values().find(|a| a.name.as_str() == core.agent).cloned();
         let record = match epoch {
@@ -237,18 +240,25 @@ impl RunTask {
         answer
     }
 
+    async fn look(&self, look: Look) -> Looked {
+        let Look { call_id, invocation, grant } = look;
+        let found = self.inner.tools.look(&invocation, Arc::clone(&grant)).await;
+        Looked { call_id, grant, bound: found.map(Arc::new) }
+    }
+
     async fn run_call(&mut self, work: &Work, call: Started) -> Invoked {
         let Some(agent) = &work.agent else {
             // Policy decided for an agent: there is one.
             return ToolOutcome::message(ToolStatus::Error, "the agent is gone").into();
         };
-        let Started { call_id, invocation, grant, note, .. } = call;
+        let Started { call_id, invocation, grant, bound, note, .. } = call;
         let token = self.stop.hard_child();
         let (output, pieces) = mpsc::channel(LIVE_PIECES_MAX);
         let inner = Arc::clone(&self.inner);
         let output = inner.live.feed.has_listeners(self.id).then_some(output);
         let stop = token.clone();
-        let cx = CallContext { call_id, run: self.id, agent: agent.name.clone(), stop, output };
+        let agent = agent.name.clone();
+        let cx = CallContext { call_id, run: self.id, agent, stop, output, bound };
         let effect = inner.tools.invoke(&invocation, grant, cx);
         let stops = |wish: Wish| wish.stops_tool(call_id);
         let stopper = Stopper { token: &token, time_left: work.time_left, stops };
@@ -331,7 +341,7 @@ fn durability(work: &Work, outcome: &Outcome) -> Durability {
             .calls
             .iter()
             .any(|c| super::calls::effect_of(&c.name, &c.args) == Effect::Unsafe),
-        Outcome::Begin | Outcome::Tool(..) | Outcome::Model(Err(_)) => {
+        Outcome::Begin | Outcome::Tool(..) | Outcome::Looked(_) | Outcome::Model(Err(_)) => {
             work.calls.iter().any(|c| c.outcome.is_none() && c.effect == Effect::Unsafe)
         }
     };

@@ -21,6 +21,8 @@ use crate::{
     store::{Durability, RunCore, StoreError},
 };
 
+mod quorum;
+
 struct Nowhere;
 
 impl AuditSink for Nowhere {
@@ -241,6 +243,8 @@ impl Fixture {
             reasons: Vec::new(),
             tainted: false,
             egress: Vec::new(),
+            binding: String::new(),
+            bound: crate::domain::Bound::default(),
             required_role: Role::Operator,
             quorum: 1,
             state: ApprovalState::Pending,
@@ -371,6 +375,7 @@ async fn a_no_that_says_run_it_is_refused() {
     let decision = NewDecision {
         decision: Decision::Deny,
         scope: DecisionScope::Once,
+        pattern: None,
         outcome: Some(UnknownOutcome::Run),
         reason: None,
     };
@@ -413,7 +418,7 @@ async fn run_again(then: &str) -> calls::Decided {
                 let mut run = tx.runs().core(id).await?.unwrap();
                 run.state = RunState::Running;
                 tx.calls().insert(&call);
-                calls::ask_unknown(tx, &inner, &mut run, &def, &call).await?;
+                questions::ask_unknown(tx, &inner, &mut run, &def, &call).await?;
                 let mut card = tx.approvals().of_run(id).await?.pop().unwrap();
                 assert_eq!(card.egress[0], "shown.example");
                 assert_eq!((card.risk, card.required_role), (Risk::High, Role::Admin));
@@ -425,13 +430,20 @@ async fn run_again(then: &str) -> calls::Decided {
                     at: Timestamp::from_micros(0),
                     surface: Surface::Api,
                     scope: DecisionScope::Once,
+                    pattern: None,
                     outcome: Some(UnknownOutcome::Run),
                 });
                 tx.approvals().save(&card).await?;
                 call.state = CallState::Approved;
                 inner.hosts.replace([(name, then)].into());
                 let mut held = capabilities::give(tx, &inner, &run, &def).await?;
-                calls::decide(tx, &inner, &mut run, &def, &mut held, &mut call).await
+                let at = calls::At { agent: &def, looked: None };
+                let first = calls::decide(tx, &inner, &mut run, at, &mut held, &mut call).await?;
+                let calls::Decided::Look { grant, .. } = first else { panic!("{first:?}") };
+                let bound = Ok(Arc::default());
+                let looked = consent::Looked { call_id: call.id, grant, bound };
+                let at = calls::At { looked: Some(&looked), ..at };
+                calls::decide(tx, &inner, &mut run, at, &mut held, &mut call).await
             })
         })
         .await;

@@ -323,6 +323,8 @@ async fn resume(
         }
         WaitReason::Input => {
             hears(tx, run.id, cx).await?;
+            // Somebody else's words: not what who started the run has asked for.
+            run.tainted |= cx.principal.id != run.principal;
             answer(tx, run, input, &inner.redactor).await?;
         }
         WaitReason::Interrupted

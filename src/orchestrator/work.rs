@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use super::capabilities::Held;
 use crate::{
-    domain::{AgentDef, Grant, Message, RunId, ToolCall, ToolCallId, UserInput},
+    domain::{AgentDef, Bound, Grant, Message, RunId, ToolCall, ToolCallId, UserInput},
     llm::{Completion, LlmError, Request, ToolSchema},
     tools::{Invocation, Invoked},
 };
+
+use super::consent::Looked;
 
 /// A run in progress, as its task holds it. All of it can be rebuilt from the store.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(super) enum Outcome {
     Model(Result<Completion, LlmError>),
     /// What became of the call at this index.
     Tool(usize, Invoked),
+    /// What a call would touch.
+    Looked(Looked),
 }
 
 /// The next effect. Its intent is durable.
@@ -52,6 +56,16 @@ pub(super) enum Next {
     Leave(Option<RunId>),
     CallModel(Request),
     RunCall(Started),
+    /// Find out what a call would touch: somebody has to be asked, or was.
+    Look(Look),
+}
+
+/// A call to look at.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) call_id: ToolCallId,
+    pub(super) invocation: Box<Invocation>,
+    pub(super) grant: Arc<Grant>,
 }
 
 /// A call whose intent is durable.
@@ -61,6 +75,8 @@ pub(super) struct Started {
     pub(super) call_id: ToolCallId,
     pub(super) invocation: Box<Invocation>,
     pub(super) grant: Arc<Grant>,
+    /// What a person was shown, if anybody was asked.
+    pub(super) bound: Option<Arc<Bound>>,
     /// What the model is told if it fails.
     pub(super) note: Option<&'static str>,
 }

@@ -56,6 +56,8 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) plan: CallPlan,
+    /// The program itself, where it is executed from a sealed copy.
+    pub(super) program: Option<OwnedFd>,
     pub(super) stdin: Vec<u8>,
     pub(super) wall: Duration,
     pub(super) capture: Capture,
@@ -72,15 +74,18 @@ pub(super) async fn run(
     let started = Instant::now();
     let begin = Begin::new(kept, watch, &request)?;
     request.plan.waits = begin.subject.group.is_some();
-    let Request { plan, stdin, wall, capture, limits: _ } = request;
+    let Request { plan, program, stdin, wall, capture, limits: _ } = request;
     let (status, theirs) = wire::pair().at("socketpair")?;
     let (stdout, stdout_end) = pipe()?;
     let (stderr, stderr_end) = pipe()?;
     let (input, feed) = input(stdin)?;
     let request = wire::pack(&plan)?;
-    let descriptors = [theirs.as_fd(), input.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
+    let streams = [theirs.as_fd(), input.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
+    let descriptors: Vec<_> =
+        streams.into_iter().chain(program.as_ref().map(AsFd::as_fd)).collect();
     kept.ask(&request, &descriptors).await?;
-    drop((request, input));
+    drop(descriptors);
+    drop((request, input, program));
     drop((theirs, stdout_end, stderr_end));
     let mut call = Call {
         status: Some(sys::watch(status).at("watch the status")?),
@@ -124,6 +129,7 @@ pub(super) async fn run(
         (None, Some(Report::NotExecuted(failure))) => {
             return Err(SandboxError::NotExecuted { failure });
         }
+        (None, Some(Report::Changed(what))) => return Err(SandboxError::Changed(what)),
         (None, Some(Report::Failed(failure))) => return Err(SandboxError::Setup { failure }),
         (None, Some(Report::Started | Report::Ready) | None) if call.pid_1.is_none() => {
             return Err(SandboxError::Gone);

@@ -13,10 +13,10 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    io::Errno,
+    io::{Errno, FdFlags, fcntl_setfd},
     net::RecvFlags,
     process::{
-        PidfdFlags, Signal, WaitOptions, getpid, getppid, pidfd_open, set_child_subreaper,
+        PidfdFlags, Signal, WaitOptions, fchdir, getpid, getppid, pidfd_open, set_child_subreaper,
         set_parent_process_death_signal, setsid, wait,
     },
     thread::{
@@ -26,14 +26,16 @@ use rustix::{
 };
 
 use super::{
+    bound::{self, Exact, Kind},
     canary,
     kept::{self, Common},
     mounts, net_canary,
     plan::{CallPlan, Plan, Program},
     sys::{self, ExecStrings, Fenced, Forked},
     syscalls,
-    wire::{self, AtStep, Failure, GO, Message, Report},
+    wire::{self, AtStep, Change, Failure, GO, Message, Report},
 };
+use crate::domain::BoundFile;
 
 /// Exit code of pid 1 after a failed step, and of the tool when it could not be executed.
 const NOT_RUN: i32 = 126;
@@ -111,7 +113,7 @@ fn serve(common: Common<'_>, taken: OwnedFd, own: OwnedFd, warden: &Warden) -> !
     else {
         sys::exit_now(NOT_RUN)
     };
-    let io = [stdin, stdout, stderr];
+    let (io, sealed) = ([stdin, stdout, stderr], descriptors.next());
     wire::report(&status, &Report::Started, &[own.as_fd()]);
     drop(own);
     // Nothing of the tool runs before the daemon has bounded it.
@@ -120,7 +122,7 @@ fn serve(common: Common<'_>, taken: OwnedFd, own: OwnedFd, warden: &Warden) -> !
     }
     let alone = &common.shared.alone;
     let started = if let Program::Exec { argv, env } = &call.program {
-        let program = Executable::new(argv, env);
+        let program = Executable::new(argv, env, call.exact.as_ref(), sealed.as_ref());
         sys::fork_until_exec(&common.stack, alone, &|| {
             let failed = become_tool(&common, &io, &call, &program);
             wire::report(&status, &failed, &[]);
@@ -140,7 +142,7 @@ fn serve(common: Common<'_>, taken: OwnedFd, own: OwnedFd, warden: &Warden) -> !
     // What remains is what it listens to, and the lock. Memory of the sandbox's is shared with it as
     // long as it is not written to, which giving it back would do.
     let Common { requests, rules, fence, .. } = common;
-    drop((requests, rules, fence, io, call));
+    drop((requests, rules, fence, io, sealed, call));
     bury(warden, &status, tool)
 }
 
@@ -152,16 +154,16 @@ fn become_tool(
     call: &CallPlan,
     program: &Executable<'_>,
 ) -> Report {
-    match confine(&common.rules).and_then(|()| enter(io, &common.plan, call)) {
-        Ok(()) => Report::NotExecuted(program.execute()),
-        Err(failure) => Report::Failed(failure),
+    match begin(common, io, call) {
+        Ok(()) => program.execute(),
+        Err(report) => report,
     }
 }
 
 /// As [`become_tool`], for the attempts that are made in the tool's place, in a process of their own.
 fn become_canary(common: Common<'_>, io: &[OwnedFd; 3], call: &CallPlan, status: &OwnedFd) -> ! {
-    if let Err(failure) = confine(&common.rules).and_then(|()| enter(io, &common.plan, call)) {
-        wire::report(status, &Report::Failed(failure), &[]);
+    if let Err(report) = begin(&common, io, call) {
+        wire::report(status, &report, &[]);
         sys::exit_now(NOT_RUN);
     }
     // They go on in this process, and must not find what a program would not.
@@ -184,15 +186,28 @@ fn confine(rules: &OwnedFd) -> Result<(), Failure> {
     sys::landlock_restrict(rules).at("landlock")
 }
 
-fn enter(
-    [stdin, stdout, stderr]: &[OwnedFd; 3],
-    plan: &Plan,
-    call: &CallPlan,
-) -> Result<(), Failure> {
+/// Everything before the program.
+fn begin(common: &Common<'_>, io: &[OwnedFd; 3], call: &CallPlan) -> Result<(), Report> {
+    confine(&common.rules).map_err(Report::Failed)?;
+    work_in(&common.plan, call)?;
+    enter(io, call).map_err(Report::Failed)
+}
+
+/// Enters the working directory: the very one that was approved, if anybody was asked.
+fn work_in(plan: &Plan, call: &CallPlan) -> Result<(), Report> {
+    let directory = match (mounts::open_directory(plan, &call.cwd), &call.exact) {
+        (Ok(directory), Some(exact)) if exact.is_cwd(&directory) => directory,
+        (_, Some(_)) => return Err(Report::Changed(Change::Directory)),
+        (opened, None) => opened.map_err(Report::Failed)?,
+    };
+    // What was compared is entered: no name is looked up again.
+    fchdir(&directory).at("enter the working directory").map_err(Report::Failed)
+}
+
+fn enter([stdin, stdout, stderr]: &[OwnedFd; 3], call: &CallPlan) -> Result<(), Failure> {
     rustix::stdio::dup2_stdin(stdin).at("standard input")?;
     rustix::stdio::dup2_stdout(stdout).at("standard output")?;
     rustix::stdio::dup2_stderr(stderr).at("standard error")?;
-    mounts::enter_directory(plan, &call.cwd)?;
     call.limits.apply()?;
     sys::close_on_exec_from(3).at("close_range")
 }
@@ -204,11 +219,41 @@ struct Executable<'c> {
     paths: Vec<CString>,
     arguments: ExecStrings,
     variables: ExecStrings,
+    /// What alone may be executed, if anybody was asked.
+    exactly: Option<Exactly<'c>>,
+}
+
+/// A program that was approved.
+enum Exactly<'c> {
+    /// A copy of its bytes.
+    Copy(&'c OwnedFd, Kind),
+    /// A file that only root can change.
+    File(CString, &'c Path, &'c BoundFile),
+    /// Nothing was said about the program, or its copy was lost on the way.
+    Nothing,
+}
+
+impl<'c> Exactly<'c> {
+    fn of(exact: &'c Exact, sealed: Option<&'c OwnedFd>) -> Self {
+        match (exact.sealed, sealed, &exact.executable) {
+            (Some(kind), Some(copy), _) => Self::Copy(copy, kind),
+            (None, _, Some((path, file))) => {
+                let name = CString::new(path.as_os_str().as_encoded_bytes());
+                name.map_or(Self::Nothing, |name| Self::File(name, path, file))
+            }
+            _ => Self::Nothing,
+        }
+    }
 }
 
 impl<'c> Executable<'c> {
-    /// It is looked for along PATH unless its name is a path.
-    fn new(argv: &'c [String], env: &[(String, String)]) -> Self {
+    /// It is looked for along PATH unless its name is a path; what was approved is not looked for.
+    fn new(
+        argv: &'c [String],
+        env: &[(String, String)],
+        exact: Option<&'c Exact>,
+        sealed: Option<&'c OwnedFd>,
+    ) -> Self {
         let name = argv.first().map_or("", String::as_str);
         let search = env.iter().find(|(n, _)| n == "PATH").map_or("", |(_, v)| v.as_str());
         let directories = if name.contains('/') { "" } else { search };
@@ -224,15 +269,35 @@ impl<'c> Executable<'c> {
             _ => (Vec::new(), Vec::new(), Vec::new()),
         };
         let (arguments, variables) = (ExecStrings::new(arguments), ExecStrings::new(variables));
-        Self { name, paths, arguments, variables }
+        let exactly = exact.map(|exact| Exactly::of(exact, sealed));
+        Self { name, paths, arguments, variables, exactly }
     }
 
     /// Replaces this process; returns only on failure.
-    fn execute(&self) -> Failure {
+    fn execute(&self) -> Report {
+        let failure = |errno| Report::NotExecuted(Failure { step: self.name.to_owned(), errno });
+        let error = match &self.exactly {
+            _ if self.paths.is_empty() => return failure(libc::EINVAL),
+            None => return Report::NotExecuted(self.search()),
+            Some(Exactly::Nothing) => return Report::Changed(Change::Program),
+            Some(Exactly::Copy(copy, kind)) => {
+                // The interpreter of a script opens the copy again, by its descriptor's number.
+                if *kind == Kind::Script && fcntl_setfd(copy, FdFlags::empty()).is_err() {
+                    return failure(libc::EBADF);
+                }
+                sys::execve_descriptor(copy, &self.arguments, &self.variables)
+            }
+            Some(Exactly::File(_, path, file)) if !bound::is_same(path, file) => {
+                return Report::Changed(Change::Program);
+            }
+            Some(Exactly::File(name, ..)) => sys::execve(name, &self.arguments, &self.variables),
+        };
+        failure(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// Executes the first that is found along PATH.
+    fn search(&self) -> Failure {
         let failure = |errno| Failure { step: self.name.to_owned(), errno };
-        if self.paths.is_empty() {
-            return failure(libc::EINVAL);
-        }
         let mut errno = libc::ENOENT;
         for path in &self.paths {
             let error = sys::execve(path, &self.arguments, &self.variables).raw_os_error();

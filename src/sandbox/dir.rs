@@ -24,14 +24,16 @@ use rustix::{
 
 use super::{
     protected::{self, Protected, ProtectedError, Standing},
+    target,
     workspace::AsTools,
 };
+use crate::domain::BoundTarget;
 
 /// Times that a resolution is tried again after a concurrent rename (`EAGAIN`, openat2(2)).
 const TRIES: u32 = 128;
 /// Mode of files and directories made here, before the umask.
 const FILE_MODE: u32 = 0o644;
-const DIRECTORY_MODE: u32 = 0o755;
+pub(super) const DIRECTORY_MODE: u32 = 0o755;
 
 /// Why a file operation was not done.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,9 @@ pub enum DirError {
     /// The protected names of the workspace cannot be held.
     #[error(transparent)]
     Unprotected(#[from] ProtectedError),
+    /// Something is not what was approved.
+    #[error("{0}: the file, or its directory, is another than was approved; nothing was written")]
+    Changed(PathBuf),
     /// The name cannot be used for a new file.
     #[error("{0} is not a usable file name")]
     BadName(PathBuf),
@@ -94,7 +99,7 @@ fn failed(path: &Path, errno: Errno) -> DirError {
 }
 
 /// Attaches the path to an error.
-trait OfPath<T> {
+pub(super) trait OfPath<T> {
     fn of(self, path: &Path) -> Result<T, DirError>;
 }
 
@@ -150,7 +155,7 @@ impl Dir {
         Ok(Self { fd })
     }
 
-    fn beneath(
+    pub(super) fn beneath(
         &self,
         path: &Path,
         flags: OFlags,
@@ -225,6 +230,8 @@ pub struct WritableDir {
     dir: Dir,
     top: Stat,
     protected: Protected,
+    /// The directory's name, and what alone may be written.
+    exactly: Option<(PathBuf, BoundTarget)>,
 }
 
 impl WritableDir {
@@ -236,9 +243,15 @@ impl WritableDir {
         let top = fstat(&dir.fd).of(path)?;
         // The tree itself may be a protected one or lie in it.
         match protected.standing(dir.fd.as_fd(), None).of(path)? {
-            Standing::Free => Ok(Self { dir, top, protected }),
+            Standing::Free => Ok(Self { dir, top, protected, exactly: None }),
             Standing::Protected | Standing::Moved => Err(DirError::Protected(path.to_owned())),
         }
+    }
+
+    /// From here on nothing but this file is written, where it is as it was when it was looked at;
+    /// `root` is the directory's name, as it was given to [`Dir::target`].
+    pub fn exactly(self, root: &Path, target: BoundTarget) -> Self {
+        Self { exactly: Some((root.to_owned(), target)), ..self }
     }
 
     /// To read in.
@@ -337,6 +350,9 @@ impl WritableDir {
 
     /// The directory in which a new file goes, made as needed, and the file's name.
     fn parent<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p OsStr), DirError> {
+        if let Some((root, wanted)) = &self.exactly {
+            return target::parent(self, root, wanted, path);
+        }
         let Some(Component::Normal(name)) = path.components().next_back() else {
             return Err(DirError::BadName(path.to_owned()));
         };
@@ -362,7 +378,7 @@ impl WritableDir {
     }
 
     /// The directory, if nothing protects it.
-    fn free(&self, directory: OwnedFd, path: &Path) -> Result<OwnedFd, DirError> {
+    pub(super) fn free(&self, directory: OwnedFd, path: &Path) -> Result<OwnedFd, DirError> {
         match self.protected.standing(directory.as_fd(), Some(&self.top)).of(path)? {
             Standing::Free => Ok(directory),
             Standing::Protected => Err(DirError::Protected(path.to_owned())),
@@ -383,7 +399,12 @@ fn make_directory(
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(failed(so_far, error)),
     }
-    // One name, beneath the directory that is held: nobody can put a link on the way.
+    open_made(at, name, so_far)
+}
+
+/// Opens a directory by one name, beneath the directory that is held: nobody can put a link on the
+/// way.
+pub(super) fn open_made(at: &OwnedFd, name: &OsStr, so_far: &Path) -> Result<OwnedFd, DirError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     openat2(at, name, flags, Mode::empty(), resolve).of(so_far)

@@ -146,6 +146,7 @@ impl Ground {
         let stop = CancellationToken::new();
         let request = |kept: &Kept, program, live| -> Result<call::Request, SandboxError> {
             Ok(call::Request {
+                program: None,
                 plan: plan::with_program(&self.grant, &kept.plan, "", program)?,
                 stdin: Vec::new(),
                 wall: CANARY_WALL,

@@ -6,6 +6,8 @@
 
 mod attest;
 mod backend;
+mod binding;
+mod bound;
 mod call;
 mod canary;
 mod cgroup;
@@ -37,6 +39,7 @@ mod sys;
 mod syscall_lists;
 mod syscall_numbers;
 mod syscalls;
+mod target;
 mod usage;
 mod watch;
 mod wire;
@@ -51,6 +54,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use attest::{Attestation, Finding, Shown, attest, attest_with_helper};
 pub use backend::Backend;
+pub use bound::BindError;
 pub use docker::DockerOptions;
 pub use lock::LockError;
 pub use output::Live;
@@ -58,7 +62,7 @@ pub use plan::{ARGUMENT_BYTES_MAX, PlanError};
 pub use protected::ProtectedError;
 pub use session::{Listeners, Profile, Session};
 pub use syscalls::seccomp_program;
-pub use wire::Failure;
+pub use wire::{Change, Failure};
 pub use workspace::{WorkspaceError, give_to_tools, prepare_workspace};
 pub use zygote::{TOOL_UID, helper_main, helper_requested};
 
@@ -72,7 +76,7 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    domain::{CommandRule, Confinement, Grant},
+    domain::{Bound, CommandRule, Confinement, Grant},
     runtime::Tasks,
 };
 
@@ -128,6 +132,8 @@ pub struct Job {
     pub env: Vec<(String, String)>,
     /// Working directory: relative to the workspace, or absolute inside a granted tree.
     pub cwd: String,
+    /// What a person was shown; anything else is not run.
+    pub bound: Option<Arc<Bound>>,
     /// Standard input.
     pub stdin: Vec<u8>,
     /// Wall clock before it is killed.
@@ -206,6 +212,9 @@ pub enum SandboxError {
         /// The program, and why.
         failure: Failure,
     },
+    /// Something is not what was approved; nothing was run.
+    #[error("{0}")]
+    Changed(Change),
     /// A protected name of the workspace cannot be held; nothing was run.
     #[error(transparent)]
     Protected(#[from] ProtectedError),
@@ -435,8 +444,18 @@ impl Sandbox {
         job: Job,
         stop: CancellationToken,
     ) -> Result<Outcome, SandboxError> {
+        let mut plan = plan::call(&job.grant, &kept.plan, job.argv, &job.env, &job.cwd)?;
+        let program = match job.bound {
+            Some(bound) => {
+                let (exact, program) = self.exact(Arc::clone(&job.grant), bound).await?;
+                plan.exact = Some(exact);
+                program
+            }
+            None => None,
+        };
         let request = call::Request {
-            plan: plan::call(&job.grant, &kept.plan, job.argv, &job.env, &job.cwd)?,
+            plan,
+            program,
             stdin: job.stdin,
             wall: job.wall,
             capture: Capture::new(job.grant.limits.output_bytes, job.output),
@@ -470,6 +489,7 @@ impl Sandbox {
             permit = self.inner.permits.acquire() => permit,
             () = stop.cancelled() => return Err(SandboxError::Stopped),
         };
+        self.verify(&job).await?;
         kept.run(job, &stop).await
     }
 }

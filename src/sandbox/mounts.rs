@@ -227,9 +227,9 @@ pub(super) fn enter(
     Ok(needs)
 }
 
-/// Makes a directory of the view the working directory: resolved by the kernel beneath the
+/// Opens a directory of the view to be the working directory: resolved by the kernel beneath the
 /// innermost tree that holds it, so that no link can lead elsewhere.
-pub(super) fn enter_directory(plan: &Plan, path: &Path) -> Result<(), Failure> {
+pub(super) fn open_directory(plan: &Plan, path: &Path) -> Result<OwnedFd, Failure> {
     let step = || format!("enter {}", path.display());
     let holds = plan.trees.iter().filter(|tree| path.starts_with(&tree.target));
     let innermost = holds.max_by_key(|tree| tree.target.components().count());
@@ -240,8 +240,7 @@ pub(super) fn enter_directory(plan: &Plan, path: &Path) -> Result<(), Failure> {
     let tree = openat2(CWD, target, flags, Mode::empty(), no_links).at(step())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let rest = rest.unwrap_or(Path::new("."));
-    let directory = openat2(&tree, rest, flags, Mode::empty(), resolve).at(step())?;
-    fchdir(&directory).at(step())
+    openat2(&tree, rest, flags, Mode::empty(), resolve).at(step())
 }
 
 /// Covers `/proc` by one that shows this process's own pid namespace, once per call.

@@ -98,7 +98,8 @@ pub(super) async fn check(kept: &Kept, watch: &Watch, grant: &Grant) -> Result<(
     let program = Program::NetCanary(bait.attempts().clone());
     let plan = plan::with_program(grant, &kept.plan, "", program).map_err(|e| e.to_string())?;
     let capture = Capture::new(FINDINGS_BYTES_MAX, None);
-    let request = Request { plan, stdin: Vec::new(), wall: WALL, capture, limits: grant.limits };
+    let (program, stdin, limits) = (None, Vec::new(), grant.limits);
+    let request = Request { plan, program, stdin, wall: WALL, capture, limits };
     let stop = CancellationToken::new();
     let ended = Box::pin(call::run(kept, watch, request, &stop)).await;
     let ended = ended.map_err(|e: SandboxError| e.to_string())?;

@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    canary::Attempts, limits::Rlimits, net, net_canary::NetAttempts, wire::DESCRIPTORS_MAX,
+    bound::Exact, canary::Attempts, limits::Rlimits, net, net_canary::NetAttempts,
+    wire::DESCRIPTORS_MAX,
 };
 use crate::domain::{Access, CommandRule, Grant};
 
@@ -79,6 +80,8 @@ pub(super) struct CallPlan {
     pub(super) waits: bool,
     /// Working directory, absolute.
     pub(super) cwd: PathBuf,
+    /// What must be found as it was approved, if anybody was asked.
+    pub(super) exact: Option<Exact>,
     pub(super) program: Program,
 }
 
@@ -187,7 +190,7 @@ pub(super) fn with_program(
     if !is_inside || !is_plain(&cwd) {
         return Err(PlanError::BadCwd(cwd.display().to_string()));
     }
-    Ok(CallPlan { limits: Rlimits::from(&grant.limits), waits: false, cwd, program })
+    Ok(CallPlan { limits: Rlimits::from(&grant.limits), waits: false, cwd, exact: None, program })
 }
 
 /// The list that the view is narrowed to.

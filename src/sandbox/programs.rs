@@ -131,6 +131,12 @@ const FAMILIES: [Family; 7] = [
     Family { names: &["cargo"], programs: &["rustc", "rustdoc"], trees: &[] },
 ];
 
+/// Where a path really leads, every link followed by the names of this machine.
+pub(super) fn follow(path: &Path) -> Option<PathBuf> {
+    let (search, needs, seen) = (Vec::new(), Needs::default(), BTreeSet::new());
+    Finder { root: Path::new("/"), search, needs, seen }.follow(path).map(|found| found.real)
+}
+
 /// What a list of programs needs to start and to work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Needs {

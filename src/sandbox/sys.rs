@@ -200,6 +200,27 @@ pub(super) fn execve(program: &CStr, argv: &ExecStrings, env: &ExecStrings) -> i
     io::Error::last_os_error()
 }
 
+/// As [`execve`], of an open file.
+pub(super) fn execve_descriptor(
+    program: &OwnedFd,
+    argv: &ExecStrings,
+    env: &ExecStrings,
+) -> io::Error {
+    // SAFETY: the descriptor is open and the path an empty C string; both arrays end with a null
+    // pointer and point to C strings that `ExecStrings` keeps alive during the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            env.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
 /// Restricts this process by a Landlock ruleset, for good. The caller has set `no_new_privs`.
 pub(super) fn landlock_restrict(ruleset: &OwnedFd) -> io::Result<()> {
     // SAFETY: takes a descriptor that is open and no pointers.

@@ -45,12 +45,26 @@ pub(super) enum Report {
     Ready,
     /// A step of the sequence failed: nothing was run.
     Failed(Failure),
+    /// Something is not what was approved: nothing was run.
+    Changed(Change),
     /// Everything is in place but the program could not be started.
     NotExecuted(Failure),
     /// The program ended by itself with this code, and nothing that it started is left.
     Exited(i32),
     /// The program was ended by this signal, and nothing that it started is left.
     Signaled(i32),
+}
+
+/// What is not what was approved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// The working directory is gone or another one.
+    #[error("the working directory is another than the one that was approved")]
+    Directory,
+    /// The program is gone or another one.
+    #[error("the program is another than the one that was approved")]
+    Program,
 }
 
 /// A step that failed, and the kernel's reason.

@@ -58,6 +58,28 @@ impl Approvals<'_> {
         }
     }
 
+    /// Takes a question or the answer to it out of force, if the store still has it so.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`] when it was neither waiting nor approved.
+    pub async fn void(&mut self, approval: &Approval) -> Result<(), StoreError> {
+        let done = sqlx::query(
+            "UPDATE approvals SET state = $1, body = $2 WHERE id = $3 \
+             AND state IN ('pending', 'approved')",
+        )
+        .bind(approval.state.as_str())
+        .bind(cols::json(approval)?)
+        .bind(approval.id.to_string())
+        .execute(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("void an approval"))?;
+        if done.rows_affected() == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::Stale { what: approval.id.to_string() })
+        }
+    }
+
     /// One question.
     pub async fn get(&mut self, id: ApprovalId) -> Result<Option<Approval>, StoreError> {
         let row = sqlx::query("SELECT body FROM approvals WHERE id = $1")

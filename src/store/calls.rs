@@ -1,12 +1,13 @@
 //! Tool calls.
 
+use serde_json::Value;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     cols::{self, Cols},
     error::StoreError,
 };
-use crate::domain::{RunId, ToolCall, ToolCallId};
+use crate::domain::{RunId, Timestamp, ToolCall, ToolCallId};
 
 /// Access to tool calls.
 #[derive(Debug)]
@@ -90,6 +91,34 @@ impl Calls<'_> {
         .await
         .map_err(StoreError::unavailable("read tool calls"))?;
         rows.iter().map(call).collect()
+    }
+
+    /// The arguments of an agent's calls of one tool in runs since then, newest run first, at most
+    /// `limit`.
+    pub async fn args_since(
+        &mut self,
+        agent: &str,
+        tool: &str,
+        since: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Value>, StoreError> {
+        self.write_new().await?;
+        // An id begins with its time: the ids of later runs are a range of the index.
+        let millis = u64::try_from(since.as_micros() / 1_000).unwrap_or(0);
+        let first = format!("{}{:08x}-{:04x}", RunId::PREFIX, millis >> 16, millis & 0xffff);
+        let rows = sqlx::query(
+            "SELECT c.args FROM tool_calls c JOIN runs r ON r.id = c.run_id \
+             WHERE c.run_id >= $1 AND c.tool = $2 AND r.agent = $3 \
+             ORDER BY c.run_id DESC LIMIT $4",
+        )
+        .bind(first)
+        .bind(tool.to_owned())
+        .bind(agent.to_owned())
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("read the arguments of tool calls"))?;
+        rows.iter().map(|row| Cols::new(row).json()).collect()
     }
 
     /// One call.

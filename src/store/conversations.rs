@@ -207,14 +207,19 @@ impl Conversations<'_> {
         rows.iter().rev().map(message).collect()
     }
 
-    /// Whether a run whose messages stand in the thread has read untrusted content; also one of
-    /// the thread that this one was forked from.
-    pub async fn is_tainted(&mut self, id: ConversationId) -> Result<bool, StoreError> {
+    /// Whether a run whose messages stand in the thread has read untrusted content, or is somebody
+    /// else's than `principal`'s; also one of the thread that this one was forked from.
+    pub async fn is_tainted(
+        &mut self,
+        id: ConversationId,
+        principal: PrincipalId,
+    ) -> Result<bool, StoreError> {
         let found: Option<i64> = sqlx::query_scalar(
-            "SELECT 1 FROM runs WHERE tainted = 1 AND id IN \
+            "SELECT 1 FROM runs WHERE (tainted = 1 OR principal <> $2) AND id IN \
              (SELECT DISTINCT run_id FROM messages WHERE conversation_id = $1) LIMIT 1",
         )
         .bind(id.to_string())
+        .bind(principal.to_string())
         .fetch_optional(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("look for untrusted content"))?;

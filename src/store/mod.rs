@@ -27,6 +27,7 @@ mod lockdown;
 pub mod outside;
 mod page;
 mod pairings;
+mod patterns;
 mod policies;
 mod principals;
 mod run_scopes;
@@ -63,6 +64,7 @@ pub use links::Links;
 pub use lockdown::Lockdowns;
 pub use page::{Page, Paged};
 pub use pairings::Pairings;
+pub use patterns::Patterns;
 pub use policies::{Named, Policies};
 pub use principals::Principals;
 pub use run_scopes::RunScopes;
@@ -234,6 +236,11 @@ impl Reader {
     /// Questions to people.
     pub fn approvals(&mut self) -> Approvals<'_> {
         Approvals { conn: &mut self.conn }
+    }
+
+    /// Patterns of calls that people approved.
+    pub fn patterns(&mut self) -> Patterns<'_> {
+        Patterns { conn: &mut self.conn }
     }
 
     /// Threads.

@@ -30,6 +30,7 @@ use super::{
     links::Links,
     lockdown::Lockdowns,
     pairings::Pairings,
+    patterns::Patterns,
     policies::Policies,
     principals::Principals,
     run_scopes::RunScopes,
@@ -199,6 +200,11 @@ impl Tx {
     /// Questions to people.
     pub const fn approvals(&mut self) -> Approvals<'_> {
         Approvals { conn: &mut self.conn }
+    }
+
+    /// Patterns of calls that people approved.
+    pub const fn patterns(&mut self) -> Patterns<'_> {
+        Patterns { conn: &mut self.conn }
     }
 
     /// Threads.

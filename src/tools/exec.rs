@@ -76,7 +76,7 @@ pub(super) async fn run(
     process: Process,
     grant: Arc<Grant>,
     cx: &CallContext,
-) -> ToolOutcome {
+) -> (ToolOutcome, Option<String>) {
     let wall_secs = process.timeout_secs.unwrap_or(u64::MAX).min(grant.limits.wall_secs);
     let programs = Programs::of(&grant);
     let (pieces, live) = mpsc::channel(PIECES_MAX);
@@ -94,9 +94,10 @@ pub(super) async fn run(
     // The forwarding ends with the run, which holds its senders; both make progress together.
     let (result, ()) = tokio::join!(run, forward(live, redactor, cx));
     match result {
-        Ok(outcome) => told(outcome, wall_secs, &programs),
-        Err(SandboxError::NotExecuted { failure }) => not_executed(&failure, &programs),
-        Err(error) => refused(&error),
+        Ok(outcome) => (told(outcome, wall_secs, &programs), None),
+        Err(SandboxError::NotExecuted { failure }) => (not_executed(&failure, &programs), None),
+        Err(error @ SandboxError::Changed(_)) => (refused(&error), Some(error.to_string())),
+        Err(error) => (refused(&error), None),
     }
 }
 
@@ -117,6 +118,16 @@ async fn attempt(
 }
 
 impl Process {
+    /// The program's name or path.
+    pub(super) fn program(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+
+    /// Where it works, as the call says it.
+    pub(super) fn cwd(&self) -> &str {
+        &self.cwd
+    }
+
     fn job(
         &self,
         grant: &Arc<Grant>,
@@ -133,6 +144,7 @@ impl Process {
             env,
             // `./x` and `.` are relative to the workspace; the plan takes no dots.
             cwd: plain(&self.cwd),
+            bound: cx.bound.clone(),
             stdin: self.stdin.clone(),
             wall,
             output,
@@ -286,6 +298,7 @@ fn refused(error: &SandboxError) -> ToolOutcome {
         | SandboxError::NotGranted
         | SandboxError::Setup { .. }
         | SandboxError::NotExecuted { .. }
+        | SandboxError::Changed(_)
         | SandboxError::Protected(_)
         | SandboxError::Gone
         | SandboxError::OtherProfile

@@ -14,7 +14,7 @@ use super::{
     place::{self, PlaceError},
 };
 use crate::{
-    domain::Grant,
+    domain::{Bound, Grant},
     sandbox::dir::{Dir, DirError, Kind},
 };
 
@@ -115,9 +115,14 @@ fn text_of(path: &str, content: Vec<u8>) -> Result<String, FileError> {
 }
 
 /// Writes a file.
-pub(super) fn write(grant: &Grant, call: &WriteFile, bytes_max: u64) -> Result<Told, FileError> {
+pub(super) fn write(
+    grant: &Grant,
+    call: &WriteFile,
+    bytes_max: u64,
+    bound: Option<&Bound>,
+) -> Result<Told, FileError> {
     let place = place::find_writable(grant, &call.path)?;
-    let dir = place.open_writable(grant)?;
+    let dir = place.open_writable(grant, bound)?;
     let content = call.content.as_bytes();
     let done = |verb: &str| Told::all(format!("{verb} {} ({} bytes)", call.path, content.len()));
     match call.mode {
@@ -145,9 +150,13 @@ fn has_content(dir: &Dir, path: &Path, content: &[u8]) -> bool {
 }
 
 /// Replaces text in a file.
-pub(super) fn edit(grant: &Grant, call: &EditFile) -> Result<Told, FileError> {
+pub(super) fn edit(
+    grant: &Grant,
+    call: &EditFile,
+    bound: Option<&Bound>,
+) -> Result<Told, FileError> {
     let place = place::find_writable(grant, &call.path)?;
-    let dir = place.open_writable(grant)?;
+    let dir = place.open_writable(grant, bound)?;
     let text = text_of(&call.path, dir.dir().read(&place.path, FILE_BYTES_MAX)?)?;
     let count = call.count.unwrap_or(1);
     let path = call.path.clone();

@@ -40,8 +40,8 @@ impl Desk {
         let bytes = 4_000;
         match parse(tool, &args).unwrap() {
             Invocation::ReadFile(c) => read(&self.grant, &c, bytes),
-            Invocation::WriteFile(c) => write(&self.grant, &c, 10_000),
-            Invocation::EditFile(c) => edit(&self.grant, &c),
+            Invocation::WriteFile(c) => write(&self.grant, &c, 10_000, None),
+            Invocation::EditFile(c) => edit(&self.grant, &c, None),
             Invocation::ListFiles(c) => list(&self.grant, &c, bytes),
             Invocation::SearchFiles(c) => search::search(&self.grant, &c, bytes),
             other => panic!("{other:?}"),

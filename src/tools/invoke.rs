@@ -17,12 +17,12 @@ use super::{
 };
 use crate::{
     domain::{
-        AgentName, Confinement, EgressRecord, Grant, RunId, ToolCallId, ToolOutcome, ToolStatus,
-        event::OutputStream,
+        AgentName, Bound, Confinement, EgressRecord, Grant, RunId, ToolCallId, ToolOutcome,
+        ToolStatus, event::OutputStream,
     },
     egress::{Egress, Traffic},
     runtime::{Redactor, Tasks},
-    sandbox::{Sandbox, Status},
+    sandbox::{Sandbox, Status, dir::DirError},
 };
 
 /// How long a run's sandbox may be idle before it goes.
@@ -54,6 +54,8 @@ pub struct CallContext {
     pub stop: CancellationToken,
     /// Where pieces of output go while it runs; dropped when nobody keeps up.
     pub output: Option<mpsc::Sender<(OutputStream, String)>>,
+    /// What a person was shown, if anybody was asked: anything else is not touched.
+    pub bound: Option<Arc<Bound>>,
 }
 
 /// What became of a call.
@@ -65,12 +67,14 @@ pub struct Invoked {
     pub refusals: Vec<EgressRecord>,
     /// Whether something came in that others have written.
     pub taints: bool,
+    /// What is no longer as it was approved, if that is why nothing was done.
+    pub changed: Option<String>,
 }
 
 impl From<ToolOutcome> for Invoked {
     /// A call that never reached out.
     fn from(outcome: ToolOutcome) -> Self {
-        Self { outcome, refusals: Vec::new(), taints: false }
+        Self { outcome, refusals: Vec::new(), taints: false, changed: None }
     }
 }
 
@@ -191,7 +195,7 @@ impl Tools {
             | Invocation::WriteFile(_)
             | Invocation::EditFile(_)
             | Invocation::ListFiles(_)
-            | Invocation::SearchFiles(_) => on_files(call.clone(), grant).await.into(),
+            | Invocation::SearchFiles(_) => on_files(call.clone(), grant, cx.bound).await,
         }
     }
 
@@ -212,13 +216,13 @@ impl Tools {
         let hosts = Arc::clone(&grant.hosts);
         let under_way = UnderWay::begin(&place.channel, cx.call_id, hosts);
         let run = exec::run(&self.sessions, &place, &self.redactor, process, grant, cx);
-        let mut outcome = Box::pin(run).await;
+        let (mut outcome, changed) = Box::pin(run).await;
         let traffic = under_way.end();
         network::note(&mut outcome, &traffic);
         if wants_network && self.network.status() == NetworkStatus::Absent {
             network::note_absence(&mut outcome);
         }
-        reached_out(outcome, traffic, false)
+        Invoked { changed, ..reached_out(outcome, traffic, false) }
     }
 
     async fn request(&self, request: &HttpRequest, grant: Arc<Grant>, cx: &CallContext) -> Invoked {
@@ -259,15 +263,19 @@ fn reached_out(outcome: ToolOutcome, traffic: Traffic, came_back: bool) -> Invok
     // Beyond the records that were kept nobody knows: then it counts as having read something.
     let taints = came_back || traffic.more > 0 || traffic.records.iter().any(network::brought_in);
     let refusals = traffic.records.into_iter().filter(network::is_refusal).collect();
-    Invoked { outcome, refusals, taints }
+    Invoked { outcome, refusals, taints, changed: None }
 }
 
-async fn on_files(call: Invocation, grant: Arc<Grant>) -> ToolOutcome {
+async fn on_files(call: Invocation, grant: Arc<Grant>, bound: Option<Arc<Bound>>) -> Invoked {
     let started = Instant::now();
-    let done = Tasks::spawn_blocking(move || file_tool(&call, &grant)).await;
+    let done = Tasks::spawn_blocking(move || file_tool(&call, &grant, bound.as_deref())).await;
+    let mut changed = None;
     let (status, told) = match done {
         Ok(Ok(told)) => (ToolStatus::Ok, told),
         Ok(Err(error)) => {
+            if matches!(error, FileError::Dir(DirError::Changed(_))) {
+                changed = Some(error.to_string());
+            }
             (ToolStatus::Error, Told { text: error.to_string(), is_truncated: false })
         }
         Err(panicked) => {
@@ -276,22 +284,23 @@ async fn on_files(call: Invocation, grant: Arc<Grant>) -> ToolOutcome {
             (ToolStatus::Error, Told { text, is_truncated: false })
         }
     };
-    ToolOutcome {
+    let outcome = ToolOutcome {
         status,
         exit_code: None,
         output: told.text,
         truncated: told.is_truncated,
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         confinement: None,
-    }
+    };
+    Invoked { changed, ..outcome.into() }
 }
 
-fn file_tool(call: &Invocation, grant: &Grant) -> Result<Told, FileError> {
+fn file_tool(call: &Invocation, grant: &Grant, bound: Option<&Bound>) -> Result<Told, FileError> {
     let output_bytes = grant.limits.output_bytes;
     match call {
         Invocation::ReadFile(call) => files::read(grant, call, output_bytes),
-        Invocation::WriteFile(call) => files::write(grant, call, grant.limits.file_bytes),
-        Invocation::EditFile(call) => files::edit(grant, call),
+        Invocation::WriteFile(call) => files::write(grant, call, grant.limits.file_bytes, bound),
+        Invocation::EditFile(call) => files::edit(grant, call, bound),
         Invocation::ListFiles(call) => files::list(grant, call, output_bytes),
         Invocation::SearchFiles(call) => search::search(grant, call, output_bytes),
         Invocation::Exec(_)

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    domain::{Access, Grant},
+    domain::{Access, Bound, BoundTarget, Grant},
     sandbox::dir::{Dir, DirError, WritableDir},
 };
 
@@ -81,8 +81,23 @@ impl Place {
     }
 
     /// Opens the tree to write in it.
-    pub(super) fn open_writable(&self, grant: &Grant) -> Result<WritableDir, DirError> {
-        WritableDir::open(&self.root, &grant.workspace)
+    pub(super) fn open_writable(
+        &self,
+        grant: &Grant,
+        bound: Option<&Bound>,
+    ) -> Result<WritableDir, DirError> {
+        let dir = WritableDir::open(&self.root, &grant.workspace)?;
+        match bound.map(|bound| &bound.target) {
+            None => Ok(dir),
+            Some(Some(target)) => Ok(dir.exactly(&self.root, target.clone())),
+            // Somebody was asked about something else than a file.
+            Some(None) => Err(DirError::Changed(self.path.clone())),
+        }
+    }
+
+    /// What writing there would touch.
+    pub(super) fn target(&self) -> Result<BoundTarget, DirError> {
+        self.open()?.target(&self.root, &self.path)
     }
 
     /// How a path beneath the tree is told to the model: as it would name it.

@@ -115,6 +115,7 @@ pub(crate) fn containers(data_dir: &Path) -> Vec<String> {
 
 pub(crate) fn job(grant: Grant, argv: &[&str]) -> Job {
     Job {
+        bound: None,
         wall: grant.limits.wall(),
         grant: Arc::new(grant),
         argv: argv.iter().map(|a| (*a).to_owned()).collect(),

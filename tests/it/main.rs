@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod approval_races;
 mod approvals;
 mod audit_trail;
 mod auth;

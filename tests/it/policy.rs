@@ -232,12 +232,13 @@ async fn a_change_of_policy_outlives_kill_9_and_an_older_version_comes_back() {
     assert_eq!(active(&daemon).await["version"], second);
     let id = ran(&daemon, "open", "script:hello one").await;
     approval_of(&daemon, &id).await;
-    let told = daemon.cli(&["policy", "activate", &first[..12], "--note", "roll back"]).await;
+    let told =
+        daemon.cli(&["policy", "activate", first.get(..12).unwrap(), "--note", "roll back"]).await;
     assert_eq!(told.code, Some(0), "{told:?}");
     let id = ran(&daemon, "open", "script:hello two").await;
     assert_eq!(rule_of(&daemon, &id, "tool.denied").await.0, "no-echo");
-    let list = daemon.cli(&["policy", "versions", "--json"]).await.json();
-    let items = list["items"].as_array().unwrap();
+    let page = daemon.cli(&["policy", "versions", "--json"]).await.json();
+    let items = page["items"].as_array().unwrap();
     let states: Vec<(u64, bool)> =
         items.iter().map(|i| (i["n"].as_u64().unwrap(), i["active"].as_bool().unwrap())).collect();
     assert_eq!(states, [(3, false), (2, true), (1, false)], "the program's own is the first");
@@ -249,7 +250,10 @@ async fn a_change_of_policy_outlives_kill_9_and_an_older_version_comes_back() {
     );
     assert!(last["actor"].as_str().unwrap().starts_with("prn_"), "{last}");
     let table = daemon.cli(&["policy", "versions"]).await;
-    assert!(table.out.contains("in force") && table.out.contains(&first[..12]), "{table:?}");
+    assert!(
+        table.out.contains("in force") && table.out.contains(first.get(..12).unwrap()),
+        "{table:?}"
+    );
     let shown = daemon.cli(&["policy", "show"]).await;
     assert_eq!((shown.out.as_str(), shown.code), (NO_ECHO, Some(0)));
 }

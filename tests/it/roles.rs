@@ -63,6 +63,15 @@ const TABLE: &[(&str, &str, Least, &str)] = &[
     ("GET", "/api/v1/approvals", ANY, ""),
     ("GET", "/api/v1/approvals/{id}", ANY, ""),
     ("POST", "/api/v1/approvals/{id}/decision", OPERATOR_UP, r#"{"decision":"deny"}"#),
+    (
+        "POST",
+        "/api/v1/approvals/decisions",
+        OPERATOR_UP,
+        r#"{"ids":["apr_01890a5d-ac96-774b-bcce-b302099a8057"],"decision":"deny"}"#,
+    ),
+    ("POST", "/api/v1/approvals/{id}/pattern-preview", ANY, r#"{"ttl_secs":60,"uses":1}"#),
+    ("GET", "/api/v1/approval-patterns", OPERATOR_UP, ""),
+    ("DELETE", "/api/v1/approval-patterns/{id}", OPERATOR_UP, ""),
     ("POST", "/api/v1/conversations", MEMBER, "{}"),
     ("GET", "/api/v1/conversations", ANY, ""),
     ("GET", "/api/v1/conversations/{id}", ANY, ""),
@@ -85,10 +94,13 @@ async fn started() -> Daemon {
 /// A path with an id of the right kind that nothing has.
 fn concrete(path: &str) -> String {
     let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
-    let prefix = ["runs", "approvals", "conversations"].into_iter().find(|p| path.contains(p));
+    let prefix = ["runs", "approvals", "approval-patterns", "conversations"]
+        .into_iter()
+        .find(|p| path.contains(p));
     let prefix = match prefix {
         Some("runs") => "run_",
         Some("approvals") => "apr_",
+        Some("approval-patterns") => "pat_",
         _ => "conv_",
     };
     path.replace("{id}", &format!("{prefix}{uuid}"))

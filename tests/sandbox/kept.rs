@@ -61,6 +61,7 @@ impl Bench {
             agent: "a".parse().unwrap(),
             stop: CancellationToken::new(),
             output: None,
+            bound: None,
         };
         let call = parse("shell", &json!({ "script": script })).unwrap();
         let outcome = self.tools.invoke(&call, Arc::new(grant), cx).await.outcome;

@@ -13,6 +13,7 @@
 
 mod attempt;
 mod basics;
+mod bound;
 mod command_view;
 mod crash;
 mod escape_files;

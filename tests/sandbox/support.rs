@@ -124,6 +124,7 @@ pub(crate) fn job(grant: Grant, argv: &[&str]) -> Job {
         argv: argv.iter().map(|a| (*a).to_owned()).collect(),
         env: Vec::new(),
         cwd: String::new(),
+        bound: None,
         stdin: Vec::new(),
         output: None,
     }

@@ -169,6 +169,7 @@ async fn the_file_tools_never_read_or_write_outside() {
             agent: "a".parse().unwrap(),
             stop,
             output: None,
+            bound: None,
         };
         tools.invoke(&call, Arc::clone(&grant), cx).await.outcome
     };

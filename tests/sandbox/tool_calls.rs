@@ -26,6 +26,7 @@ fn context() -> CallContext {
         agent: "a".parse().unwrap(),
         stop: CancellationToken::new(),
         output: None,
+        bound: None,
     }
 }
 

@@ -19,6 +19,7 @@ mod init;
 mod lockdown;
 pub(crate) mod out;
 mod pairing;
+mod patterns;
 mod policy;
 mod policy_live;
 mod policy_words;

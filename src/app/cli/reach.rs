@@ -26,6 +26,7 @@ const RUN: (&str, &str) = ("GET", "/api/v1/runs/{id}");
 const EVENTS: (&str, &str) = ("GET", "/api/v1/runs/{id}/events");
 const APPROVAL: (&str, &str) = ("GET", "/api/v1/approvals/{id}");
 const DECIDE: (&str, &str) = ("POST", "/api/v1/approvals/{id}/decision");
+const DECIDE_MANY: (&str, &str) = ("POST", "/api/v1/approvals/decisions");
 const PRINCIPALS: (&str, &str) = ("GET", "/admin/v1/principals");
 const POLICY: (&str, &str) = ("GET", "/admin/v1/policy");
 const POLICY_VERSION: (&str, &str) = ("GET", "/admin/v1/policy/versions/{id}");
@@ -49,8 +50,11 @@ const COMMANDS: &[(&str, Reach)] = &[
     ("run retry", Public(&[("POST", "/api/v1/runs/{id}/retry")])),
     ("approval list", Public(&[("GET", "/api/v1/approvals")])),
     ("approval show", Public(&[APPROVAL])),
-    ("approval approve", Public(&[APPROVAL, DECIDE])),
-    ("approval deny", Public(&[APPROVAL, DECIDE])),
+    ("approval approve", Public(&[DECIDE, DECIDE_MANY])),
+    ("approval deny", Public(&[DECIDE, DECIDE_MANY])),
+    ("approval preview", Public(&[("POST", "/api/v1/approvals/{id}/pattern-preview")])),
+    ("approval patterns", Public(&[("GET", "/api/v1/approval-patterns")])),
+    ("approval revoke-pattern", Public(&[("DELETE", "/api/v1/approval-patterns/{id}")])),
     ("audit verify", Local),
     ("audit query", Local),
     ("audit export", Local),

@@ -99,6 +99,10 @@ impl Renderer {
             EventBody::ApprovalExpired { .. } => {
                 self.line(paint.warn("  nobody answered in time: denied"));
             }
+            EventBody::ApprovalVoided { reason, .. } => {
+                let reason = short(reason, OUTPUT_CHARS);
+                self.line(paint.warn(format_args!("  the answer holds no longer: {reason}")));
+            }
             EventBody::RunRecovered { from_epoch, to_epoch, paused, .. } => {
                 let next = paused.map_or_else(
                     || "goes on".to_owned(),

@@ -111,8 +111,6 @@ pub(crate) struct Egress {
     pub(crate) allow_all: bool,
     /// Whether tools get no network when the check at start finds another way out.
     pub(crate) enforce_proxy: bool,
-    /// The proxy that connections go through, as given; may hold credentials.
-    pub(crate) proxy_url: Option<Secret<String>>,
     /// The same, read.
     pub(crate) upstream: Option<egress::Upstream>,
     /// Certificates trusted beside the public ones.

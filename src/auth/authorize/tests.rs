@@ -285,6 +285,8 @@ fn approval(required_role: Role) -> Approval {
         risk: Risk::High,
         reasons: Vec::new(),
         tainted: false,
+        binding: String::new(),
+        bound: crate::domain::Bound::default(),
         egress: Vec::new(),
         required_role,
         quorum: 1,

@@ -111,24 +111,26 @@ fn the_documented_shapes_are_what_is_written() {
     assert_eq!(written(json!(lockdown)), documented("Lockdown"));
 }
 
-#[test]
-fn the_documented_shapes_of_policy_are_what_is_written() {
-    use crate::{
-        auth::policy::{Explanation, Layer, Outcome, Step, StepOutcome},
-        domain::{PolicyActivation, PolicyInfo, PolicyOrigin, PolicyVersion, Timestamp, ToolName},
-        orchestrator::{
-            Difference, Judged, PastApproval, PastCall, PastDecision, PolicyChange, PolicyEntry,
-            PolicyView, ReplayCounts, ReplayPage,
-        },
-    };
+/// Holds a value against the shape that is documented under a name.
+fn is_documented() -> impl Fn(&str, Value) {
     let document: Value = serde_json::from_str(&openapi().to_json().unwrap()).unwrap();
-    let check = |name: &str, value: Value| {
+    move |name, value| {
         let pointer = format!("/components/schemas/{name}/properties");
         let properties = document.pointer(&pointer).unwrap_or_else(|| panic!("{name} is missing"));
         let documented: BTreeSet<_> = properties.as_object().unwrap().keys().collect();
         let written: BTreeSet<_> = value.as_object().unwrap().keys().collect();
         assert_eq!(written, documented, "{name}");
+    }
+}
+
+#[test]
+fn the_documented_shapes_of_policy_are_what_is_written() {
+    use crate::{
+        auth::policy::{Explanation, Layer, Outcome, Step, StepOutcome},
+        domain::{PolicyActivation, PolicyInfo, PolicyOrigin, PolicyVersion, Timestamp},
+        orchestrator::{PolicyChange, PolicyEntry, PolicyView},
     };
+    let check = is_documented();
     let at = Timestamp::from_micros(0);
     let version: PolicyVersion = "a".repeat(64).parse().unwrap();
     let info = PolicyInfo {
@@ -179,6 +181,20 @@ fn the_documented_shapes_of_policy_are_what_is_written() {
         change: String::new(),
     };
     check("PolicyExplanation", json!(explanation));
+}
+
+#[test]
+fn the_documented_shapes_of_past_decisions_are_what_is_written() {
+    use crate::{
+        auth::policy::Outcome,
+        domain::{PolicyVersion, Timestamp, ToolName},
+        orchestrator::{
+            Difference, Judged, PastApproval, PastCall, PastDecision, ReplayCounts, ReplayPage,
+        },
+    };
+    let check = is_documented();
+    let at = Timestamp::from_micros(0);
+    let version: PolicyVersion = "a".repeat(64).parse().unwrap();
     let decision = PastDecision {
         after_event: 1,
         at,

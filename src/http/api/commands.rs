@@ -1,11 +1,13 @@
 //! The commands that REST and WebSocket share: permission, then one call of the orchestrator.
 
+use serde_json::{Value, json};
+
 use super::{App, dto, runs::refused};
 use crate::{
     auth::{CallContext, Verb},
-    domain::{ApprovalId, RunId},
+    domain::{ApprovalId, RunId, limits},
     http::kit::{Problem, Reply, problem::code},
-    orchestrator::Idempotency,
+    orchestrator::{Idempotency, NewDecision},
 };
 
 /// The caller's key, if they gave one.
@@ -103,6 +105,39 @@ pub(super) async fn fork(
     let permit = app.authorizer().control(cx, Verb::Fork)?;
     let done = app.orchestrator().fork(permit, id, body.bundle_id, body.input, key);
     Reply::of(done.await.map_err(refused)?, |run| run)
+}
+
+/// Decides several approvals, one after the other. A key covers each of them by its id.
+pub(super) async fn decide_many(
+    app: &App,
+    cx: &CallContext,
+    body: dto::DecideMany,
+    key: Key,
+) -> Result<Vec<Value>, Problem> {
+    let permit = app.authorizer().decide(cx)?;
+    let dto::DecideMany { ids, decision, scope, reason } = body;
+    if ids.is_empty() || ids.len() > limits::DECISIONS_MAX {
+        let detail = format!("1 to {} approvals", limits::DECISIONS_MAX);
+        return Err(Problem::invalid("/ids", detail));
+    }
+    let mut items = Vec::with_capacity(ids.len());
+    for id in ids {
+        let (pattern, outcome) = (None, None);
+        let new = NewDecision { decision, scope, pattern, outcome, reason: reason.clone() };
+        let key = key.as_ref().map(|k| Idempotency {
+            key: format!("{}/{id}", k.key),
+            fingerprint: k.fingerprint.clone(),
+        });
+        let done = app.orchestrator().decide(permit.clone(), id, new, key).await;
+        let done = done.map_err(|error| Problem::of_command(error, &code::NO_APPROVAL));
+        items.push(match done.and_then(|done| Reply::of(done, |approval| approval)) {
+            Ok(reply) => json!({ "id": id, "ok": true, "approval": reply.json }),
+            Err(problem) => json!({
+                "id": id, "ok": false, "problem": problem.written(&cx.request_id),
+            }),
+        });
+    }
+    Ok(items)
 }
 
 /// Decides an approval.

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::schema;
 use crate::{
     domain::{
-        ApprovalState, BundleId, ConversationId, Decision, DecisionScope, InterruptMode, OnBusy,
-        RunState, UnknownOutcome, Usd, UserInput,
+        ApprovalId, ApprovalState, BundleId, ConversationId, Decision, DecisionScope,
+        InterruptMode, OnBusy, PatternBounds, RunState, UnknownOutcome, Usd, UserInput,
     },
     orchestrator::{IfEnded, LimitsPatch, NewDecision, NewRun},
 };
@@ -194,8 +193,8 @@ pub struct Decide {
     pub scope: DecisionScope,
     /// Bounds of a pattern; with `scope: pattern` only.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    pub pattern: Option<Value>,
+    #[schema(value_type = Option<schema::Pattern>)]
+    pub pattern: Option<PatternBounds>,
     /// What happened, for an unknown effect.
     #[serde(default)]
     #[schema(value_type = Option<schema::UnknownOutcome>)]
@@ -210,10 +209,47 @@ impl From<Decide> for NewDecision {
         Self {
             decision: said.decision,
             scope: said.scope,
+            pattern: said.pattern,
             outcome: said.outcome,
             reason: said.reason,
         }
     }
+}
+
+/// One answer to several approvals.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecideMany {
+    /// The approvals, 1 to 100; each is decided on its own.
+    #[schema(value_type = Vec<String>)]
+    pub ids: Vec<ApprovalId>,
+    /// Yes or no.
+    #[schema(value_type = schema::Decision)]
+    pub decision: Decision,
+    /// How far a yes reaches: `once` or `run`.
+    #[serde(default)]
+    #[schema(value_type = schema::DecisionScope)]
+    pub scope: DecisionScope,
+    /// Why; the reason of a no goes to the model.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Which patterns.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListPatterns {
+    /// Those that are over too.
+    #[serde(default)]
+    pub all: bool,
+    /// Items of a page, 1 to 500.
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    pub limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[serde(default)]
+    pub cursor: Option<String>,
 }
 
 /// A new conversation.

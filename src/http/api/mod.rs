@@ -7,6 +7,7 @@ mod conversations;
 pub mod dto;
 mod events;
 mod health;
+mod patterns;
 mod runs;
 pub mod schema;
 pub mod usage;
@@ -73,6 +74,10 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/api/v1/approvals"),
     (Method::GET, "/api/v1/approvals/{id}"),
     (Method::POST, "/api/v1/approvals/{id}/decision"),
+    (Method::POST, "/api/v1/approvals/decisions"),
+    (Method::POST, "/api/v1/approvals/{id}/pattern-preview"),
+    (Method::GET, "/api/v1/approval-patterns"),
+    (Method::DELETE, "/api/v1/approval-patterns/{id}"),
     (Method::POST, "/api/v1/conversations"),
     (Method::GET, "/api/v1/conversations"),
     (Method::GET, "/api/v1/conversations/{id}"),
@@ -229,6 +234,10 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::get))
         .routes(routes!(approvals::decide))
+        .routes(routes!(approvals::decide_many))
+        .routes(routes!(patterns::preview))
+        .routes(routes!(patterns::list))
+        .routes(routes!(patterns::revoke))
         .routes(routes!(conversations::create, conversations::list))
         .routes(routes!(conversations::get, conversations::delete))
         .routes(routes!(conversations::messages))

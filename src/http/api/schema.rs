@@ -190,6 +190,99 @@ pub struct SteerAccepted {
     pub steer_id: String,
 }
 
+/// Which calls beside the one on the card a yes lets through.
+#[derive(Debug, ToSchema)]
+pub struct Pattern {
+    pub argv_prefix: Option<Vec<String>>,
+    pub args: Option<BTreeMap<String, String>>,
+    #[schema(minimum = 1, maximum = 86400)]
+    pub ttl_secs: u64,
+    #[schema(minimum = 1, maximum = 100)]
+    pub uses: u32,
+}
+
+/// What a pattern would have let through in the last days, by the arguments of the calls.
+#[derive(Debug, ToSchema)]
+pub struct PatternPreview {
+    pub days: u64,
+    pub calls: u64,
+    pub matched: u64,
+    pub is_complete: bool,
+    #[schema(value_type = Vec<Object>)]
+    pub examples: Vec<Value>,
+}
+
+/// A pattern that people approved.
+#[derive(Debug, ToSchema)]
+pub struct ApprovalPattern {
+    pub id: String,
+    pub approval_id: String,
+    pub agent: String,
+    pub tool: String,
+    #[schema(value_type = Object)]
+    pub args: Value,
+    pub pattern: Pattern,
+    pub bound: Bound,
+    pub egress: Vec<String>,
+    pub policy_version: String,
+    pub tainted: bool,
+    pub required_role: Role,
+    pub approved_by: Vec<String>,
+    pub created_at: String,
+    pub expires_at: String,
+    pub uses_left: u32,
+    pub revoked_at: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct ApprovalPatternPage {
+    pub items: Vec<ApprovalPattern>,
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct BoundDirectory {
+    pub path: String,
+    pub dev: u64,
+    pub ino: u64,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct BoundFile {
+    pub dev: u64,
+    pub ino: u64,
+    pub bytes: u64,
+    pub mtime_ns: i64,
+    pub ctime_ns: i64,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct BoundExecutable {
+    pub path: String,
+    pub dev: u64,
+    pub ino: u64,
+    pub bytes: u64,
+    pub mtime_ns: i64,
+    pub ctime_ns: i64,
+    pub sha256: Option<String>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct BoundTarget {
+    pub path: String,
+    pub directory: BoundDirectory,
+    pub file: Option<BoundFile>,
+}
+
+/// What the names on a card stood for when it was asked.
+#[derive(Debug, ToSchema)]
+pub struct Bound {
+    pub cwd: Option<BoundDirectory>,
+    pub executable: Option<BoundExecutable>,
+    pub target: Option<BoundTarget>,
+    pub profile: String,
+}
+
 #[derive(Debug, ToSchema)]
 pub struct DecisionRecord {
     pub principal: String,
@@ -198,6 +291,7 @@ pub struct DecisionRecord {
     pub at: String,
     pub surface: Surface,
     pub scope: DecisionScope,
+    pub pattern: Option<Pattern>,
     pub outcome: Option<UnknownOutcome>,
 }
 
@@ -218,6 +312,8 @@ pub struct Approval {
     pub reasons: Vec<String>,
     pub tainted: bool,
     pub egress: Vec<String>,
+    pub binding: String,
+    pub bound: Bound,
     pub required_role: Role,
     pub quorum: u32,
     pub state: ApprovalState,
@@ -226,9 +322,36 @@ pub struct Approval {
     pub expires_at: String,
 }
 
+/// The approvals of one run on a page, together.
+#[derive(Debug, ToSchema)]
+pub struct ApprovalGroup {
+    pub run_id: String,
+    pub count: u64,
+    pub risk: Risk,
+    pub tools: Vec<String>,
+    pub tainted: bool,
+    pub oldest_at: String,
+    pub ids: Vec<String>,
+}
+
+/// What became of one of several decisions.
+#[derive(Debug, ToSchema)]
+pub struct DecidedOne {
+    pub id: String,
+    pub ok: bool,
+    pub approval: Option<Approval>,
+    pub problem: Option<Problem>,
+}
+
+#[derive(Debug, ToSchema)]
+pub struct DecidedMany {
+    pub items: Vec<DecidedOne>,
+}
+
 #[derive(Debug, ToSchema)]
 pub struct ApprovalPage {
     pub items: Vec<Approval>,
+    pub groups: Vec<ApprovalGroup>,
     pub next_cursor: Option<String>,
 }
 

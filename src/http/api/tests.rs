@@ -85,7 +85,7 @@ fn the_documented_shapes_are_what_is_written() {
     });
     let decision = json!({
         "principal": id("prn_"), "decision": "deny", "reason": null, "at": at, "surface": "api",
-        "scope": "once", "outcome": null,
+        "scope": "once", "pattern": null, "outcome": null,
     });
     let approval = json!({
         "id": id("apr_"), "run_id": id("run_"), "call_id": null, "kind": "tool", "tool": "shell",

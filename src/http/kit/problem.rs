@@ -49,6 +49,7 @@ codes! {
     NO_ROUTE = "route.not_found" NOT_FOUND "There is no such path";
     NO_RUN = "run.not_found" NOT_FOUND "There is no such run";
     NO_APPROVAL = "approval.not_found" NOT_FOUND "There is no such approval";
+    NO_PATTERN = "approval.pattern_not_found" NOT_FOUND "There is no such pattern";
     NO_CONVERSATION = "conversation.not_found" NOT_FOUND "There is no such conversation";
     NO_EGRESS_RULE = "egress.not_found" NOT_FOUND "There is no such egress rule";
     NO_BUDGET = "budget.not_found" NOT_FOUND "No such budget was set";

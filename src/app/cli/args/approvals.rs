@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Client;
-use crate::domain::ApprovalId;
+use crate::domain::{ApprovalId, PatternId};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
@@ -11,8 +11,16 @@ Examples:
   agent-runtime approval list
   agent-runtime approval show apr_01…
   agent-runtime approval approve apr_01…
+  agent-runtime approval approve apr_01… apr_02… apr_03…       each is decided on its own
   agent-runtime approval deny apr_01… --reason 'not on this machine'
-  agent-runtime approval approve apr_01… --outcome happened     after a crash")]
+  agent-runtime approval approve apr_01… --outcome happened     after a crash
+
+Calls like one that waits, for a while (the tool, the agent and what is not named stay as they are):
+  agent-runtime approval preview apr_01… --argv-prefix git --argv-prefix log
+  agent-runtime approval approve apr_01… --scope pattern --argv-prefix git --argv-prefix log --uses 20
+  agent-runtime approval approve apr_01… --scope pattern --arg 'path=reports/*.md' --ttl-secs 7200
+  agent-runtime approval patterns
+  agent-runtime approval revoke-pattern pat_01…")]
 pub(crate) enum Approval {
     /// List what waits for an answer
     List(ApprovalList),
@@ -22,6 +30,12 @@ pub(crate) enum Approval {
     Approve(Decide),
     /// Say no; the reason goes to the agent
     Deny(Decide),
+    /// How many calls of the last 30 days a pattern would have let through; decides nothing
+    Preview(Preview),
+    /// List the patterns of calls that are approved for a while
+    Patterns(Patterns),
+    /// Take a pattern back
+    RevokePattern(RevokePattern),
 }
 
 #[derive(Debug, Args)]
@@ -29,6 +43,9 @@ pub(crate) struct ApprovalList {
     /// pending, approved, denied, expired, voided, or all
     #[arg(long, default_value = "pending")]
     pub(crate) state: String,
+    /// Only what waits for an answer: the same as `--state pending`
+    #[arg(long, conflicts_with = "state")]
+    pub(crate) pending: bool,
     #[command(flatten)]
     pub(crate) client: Client,
 }
@@ -43,8 +60,9 @@ pub(crate) struct ApprovalOne {
 
 #[derive(Debug, Args)]
 pub(crate) struct Decide {
-    /// The approval
-    pub(crate) id: ApprovalId,
+    /// The approvals, one or more
+    #[arg(required = true, value_name = "APPROVAL")]
+    pub(crate) ids: Vec<ApprovalId>,
     /// Why, for the record and the agent
     #[arg(long)]
     pub(crate) reason: Option<String>,
@@ -54,6 +72,52 @@ pub(crate) struct Decide {
     /// For a call whose result a crash hid: what happened, or what to do
     #[arg(long, value_enum)]
     pub(crate) outcome: Option<Outcome>,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    #[command(flatten)]
+    pub(crate) client: Client,
+}
+
+/// How far a pattern reaches beyond the call on the card.
+#[derive(Debug, Args)]
+pub(crate) struct Bounds {
+    /// The next of the words with which the command must begin; the rest may differ
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    pub(crate) argv_prefix: Vec<String>,
+    /// An argument that may differ and its glob; `*` stays within a part of a path, `**` does not
+    #[arg(long, value_name = "NAME=GLOB")]
+    pub(crate) arg: Vec<String>,
+    /// How long the pattern holds, in seconds, at most a day [default: 3600]
+    #[arg(long, value_name = "SECS")]
+    pub(crate) ttl_secs: Option<u64>,
+    /// How many calls it lets through, at most 100 [default: 10]
+    #[arg(long, value_name = "N")]
+    pub(crate) uses: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Preview {
+    /// The approval that the pattern would be made from
+    pub(crate) id: ApprovalId,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    #[command(flatten)]
+    pub(crate) client: Client,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Patterns {
+    /// Those that are over too
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) client: Client,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokePattern {
+    /// The pattern
+    pub(crate) id: PatternId,
     #[command(flatten)]
     pub(crate) client: Client,
 }
@@ -65,6 +129,8 @@ pub(crate) enum Scope {
     Once,
     /// The same call for the rest of the run
     Run,
+    /// Calls like it, for a while: see --argv-prefix, --arg, --ttl-secs and --uses
+    Pattern,
 }
 
 impl Scope {
@@ -72,6 +138,7 @@ impl Scope {
         match self {
             Self::Once => "once",
             Self::Run => "run",
+            Self::Pattern => "pattern",
         }
     }
 }

@@ -19,7 +19,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use approvals::{Approval, ApprovalList, Decide};
+pub(crate) use approvals::{
+    Approval, ApprovalList, Bounds, Decide, Patterns, Preview, RevokePattern, Scope,
+};
 pub(crate) use audit::{Audit, Query as AuditQuery};
 pub(crate) use budgets::{Budget, BudgetClear, BudgetSet, BudgetShow, Usage};
 pub(crate) use capabilities::{Capability, CapabilityList, CapabilityOne, CapabilityRevoke};

@@ -18,7 +18,6 @@ impl Reader<'_> {
             allow_all: self.bool("egress.allow_all_domains"),
             enforce_proxy: self.bool("egress.enforce_proxy"),
             upstream: proxy_url.as_ref().and_then(|url| self.upstream(url.expose())),
-            proxy_url,
             extra_roots: self.extra_roots(),
             connect_to: self.connect_to(),
             secrets,
