@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Mutations of the fuzz test.
-const ROUNDS: u64 = 6_000;
+const ROUNDS: u64 = 2_500;
 
 /// A stopped daemon with a trail of many kinds of rows, and the key that signed it.
 async fn trail() -> (Daemon, Key) {

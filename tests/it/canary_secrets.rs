@@ -268,12 +268,12 @@ async fn leak(daemon: &Daemon, fake: &FakeLlm, seen: &mut Seen, n: usize, value:
     for path in ["", "/events?limit=500", "/bundles"] {
         seen.call(daemon, Method::GET, &format!("/api/v1/runs/{id}{path}"), ADMIN, None).await;
     }
-    errors(daemon, seen, value).await;
+    errors(daemon, seen, n, value).await;
     people(daemon, fake, seen, n, value).await;
 }
 
 /// Requests that are wrong, with the value in every part that a problem may quote.
-async fn errors(daemon: &Daemon, seen: &mut Seen, value: &str) {
+async fn errors(daemon: &Daemon, seen: &mut Seen, n: usize, value: &str) {
     let quoted: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
     for (method, path, body) in [
         (Method::POST, "/api/v1/runs".to_owned(), json!({"agent": value, "input": "x"})),
@@ -294,8 +294,12 @@ async fn errors(daemon: &Daemon, seen: &mut Seen, value: &str) {
         let body = Some(&body).filter(|b| !b.is_null());
         seen.call(daemon, method, &path, ADMIN, body).await;
     }
-    let strange = format!("art_{}", value.replace(|c: char| !c.is_ascii_alphanumeric(), ""));
-    seen.call(daemon, Method::GET, "/api/v1/me", &strange, None).await;
+    // More of them would lock the address out.
+    if n < 4 {
+        let strange = value.replace(|c: char| !c.is_ascii_alphanumeric(), "");
+        let strange = format!("art_{strange}");
+        seen.call(daemon, Method::GET, "/api/v1/me", &strange, None).await;
+    }
 }
 
 /// Approvals, answers, reasons and notes.
@@ -314,7 +318,7 @@ async fn people(daemon: &Daemon, fake: &FakeLlm, seen: &mut Seen, n: usize, valu
     );
     let start = |script: &str| json!({"agent": "careful", "input": format!("script:{script}")});
     let run = seen.call(daemon, Method::POST, "/api/v1/runs", ADMIN, Some(&start(&runs))).await;
-    let id = run["id"].as_str().unwrap().to_owned();
+    let id = run["id"].as_str().unwrap_or_else(|| panic!("{run}")).to_owned();
     let approval = approval_of(daemon, &id).await;
     seen.add("approval", approval.to_string());
     let path = format!("/api/v1/approvals/{}/decision", approval["id"].as_str().unwrap());
