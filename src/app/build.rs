@@ -113,18 +113,7 @@ pub(super) async fn daemon(
     };
     let options = limits::of_runs(settings);
     let orchestrator = Orchestrator::start(parts, options).await.map_err(fault)?;
-    if settings.admin_socket {
-        let parts = http::admin::Parts {
-            orchestrator: orchestrator.clone(),
-            authorizer: authorizer.clone(),
-            authenticator: authenticator.clone(),
-            ids: ids.clone(),
-            bounds: bounds(settings),
-        };
-        let uid = secret_file::effective_uid();
-        let path = http::admin::start(&settings.data_dir, uid, parts, tasks).map_err(fault)?;
-        tracing::info!(path = %path.display(), "admin socket");
-    }
+    admin_door(settings, &orchestrator, &authorizer, &authenticator, &ids, tasks)?;
     let info = Info { environment: settings.mode.as_str().to_owned(), store: "sqlite" };
     let parts = http::Parts {
         orchestrator: orchestrator.clone(),
@@ -153,6 +142,31 @@ pub(super) async fn daemon(
         generated,
     };
     Ok((daemon, reloads))
+}
+
+/// Opens the local door of the admin API, where the operator has not shut it.
+fn admin_door(
+    settings: &Settings,
+    orchestrator: &Orchestrator,
+    authorizer: &Authorizer,
+    authenticator: &Authenticator,
+    ids: &IdSource,
+    tasks: &Tasks,
+) -> Result<(), Failure> {
+    if !settings.admin_socket {
+        return Ok(());
+    }
+    let parts = http::admin::Parts {
+        orchestrator: orchestrator.clone(),
+        authorizer: authorizer.clone(),
+        authenticator: authenticator.clone(),
+        ids: ids.clone(),
+        bounds: bounds(settings),
+    };
+    let uid = secret_file::effective_uid();
+    let path = http::admin::start(&settings.data_dir, uid, parts, tasks).map_err(fault)?;
+    tracing::info!(path = %path.display(), "admin socket");
+    Ok(())
 }
 
 fn sandbox_options(settings: &Settings) -> sandbox::Options {

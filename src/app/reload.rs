@@ -37,7 +37,7 @@ pub(super) async fn answer(
             answer.send(done).unwrap_or_default();
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Takes over the log level, the secrets, the policy and which machines agents may reach; the rest

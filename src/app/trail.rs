@@ -226,7 +226,9 @@ async fn write(store: Store, entries: Vec<AuditEntry>) -> Result<(), StoreError>
     store
         .write(Durability::Normal, move |tx| {
             Box::pin(async move {
-                entries.into_iter().for_each(|entry| tx.audit(entry));
+                for entry in entries {
+                    tx.audit(entry);
+                }
                 Ok(())
             })
         })

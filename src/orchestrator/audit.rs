@@ -194,7 +194,9 @@ pub async fn verify_trail(
             Ok(rows) if rows.is_empty() => break,
             Ok(rows) => {
                 let before = check.end();
-                rows.iter().for_each(|row| check.row(row));
+                for row in &rows {
+                    check.row(row);
+                }
                 if check.end() == before {
                     break;
                 }

@@ -35,7 +35,7 @@ impl Reloader {
     pub async fn reload(&self) -> Result<(), String> {
         let (answer, done) = oneshot::channel();
         let ended = || "the daemon is stopping".to_owned();
-        self.0.send(Some(answer)).await.map_err(|_| ended())?;
+        self.0.send(Some(answer)).await.map_err(|_nobody| ended())?;
         done.await.unwrap_or_else(|_| Err(ended()))
     }
 }

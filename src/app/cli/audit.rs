@@ -30,20 +30,17 @@ pub(super) async fn audit(context: &Context, command: args::Audit) -> Result<Exi
                 [] => known_keys(context),
                 files => Some(files.iter().map(|f| key(f)).collect::<Result<_, _>>()?),
             };
-            let report = match &verify.file {
-                Some(file) => {
-                    let unreadable = |e: std::io::Error| {
-                        Failure::usage(format!("{} cannot be read: {e}", file.display()))
-                    };
-                    let lines = BufReader::new(std::fs::File::open(file).map_err(unreadable)?);
-                    verify_export(lines, keys.as_deref()).map_err(unreadable)?
-                }
-                None => {
-                    let data_dir = context.data_dir();
-                    let file = context.load().ok().map(|l| l.settings.checkpoint_file());
-                    let file = file.unwrap_or_else(|| data_dir.join(CHECKPOINT_FILE));
-                    self::verify(&data_dir, &file, keys.as_deref()).await?
-                }
+            let report = if let Some(file) = &verify.file {
+                let unreadable = |e: std::io::Error| {
+                    Failure::usage(format!("{} cannot be read: {e}", file.display()))
+                };
+                let lines = BufReader::new(std::fs::File::open(file).map_err(unreadable)?);
+                verify_export(lines, keys.as_deref()).map_err(unreadable)?
+            } else {
+                let data_dir = context.data_dir();
+                let file = context.load().ok().map(|l| l.settings.checkpoint_file());
+                let file = file.unwrap_or_else(|| data_dir.join(CHECKPOINT_FILE));
+                self::verify(&data_dir, &file, keys.as_deref()).await?
             };
             tell(&report, verify.output.json)
         }

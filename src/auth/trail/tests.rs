@@ -47,7 +47,9 @@ fn check(
     let keys = key.map(std::slice::from_ref);
     let mut check = TrailCheck::new(keys);
     check.expect(stored.to_vec(), outside.to_vec());
-    rows.iter().for_each(|row| check.row(row));
+    for row in rows {
+        check.row(row);
+    }
     check.finish()
 }
 
