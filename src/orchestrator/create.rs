@@ -16,8 +16,7 @@ use crate::{
     auth::{Admitted, Permit, Scope, StartRun},
     domain::{
         AgentDef, AuditKind, BundleId, ConversationId, Day, EventBody, InterruptMode, OnBusy,
-        PrincipalId, Run, RunId, RunLimits, RunState, Surface, Usage, Usd, UserInput,
-        limits,
+        PrincipalId, Run, RunId, RunLimits, RunState, Surface, Usage, Usd, UserInput, limits,
     },
     store::{Conversation, Narrowed, RunCore, StoreError, Tx},
 };
