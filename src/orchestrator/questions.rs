@@ -11,6 +11,7 @@ use super::{
     calls::{advance, asked},
     consent::Now,
     policy::{Basis, bound_version},
+    scoped,
     transition::{Actor, change},
 };
 use crate::{
@@ -127,9 +128,10 @@ pub(super) async fn ask_unknown(
     // One of the answers runs it: the card says what policy would let it do now.
     let invocation = tools::parse(&call.tool, &call.args).ok();
     let policy = inner.policy.current();
+    let role = scoped::role(tx, inner, run).await?;
     let verdict = invocation.as_ref().map(|invocation| {
         let hosts = inner.hosts.effective(&agent.name);
-        policy::decide(&policy, &asked(inner, run, agent, &hosts, &invocation.facts()))
+        policy::decide(&policy, &asked(role, run, agent, &hosts, &invocation.facts()))
     });
     let (risk, egress, quorum, wanted) = match verdict {
         Some(Verdict::Ask { risk, egress, quorum, required_role, .. }) => {
