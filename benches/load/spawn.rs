@@ -59,6 +59,7 @@ pub(crate) async fn measure(report: &mut Report, plan: Plan) -> anyhow::Result<(
             stdin: Vec::new(),
             wall: Duration::from_secs(10),
             output: None,
+            bound: None,
         };
         let began = Instant::now();
         let outcome = sandbox.run(job, CancellationToken::new()).await?;

@@ -67,7 +67,7 @@ fn encodings(value: &str) -> Vec<(&'static str, Vec<u8>)> {
         };
         bytes.iter().map(one).collect()
     };
-    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let hex = data_encoding::HEXLOWER.encode(bytes);
     let json = serde_json::to_string(value).unwrap();
     let html = value
         .replace('&', "&amp;")
@@ -76,7 +76,7 @@ fn encodings(value: &str) -> Vec<(&'static str, Vec<u8>)> {
         .replace('"', "&quot;");
     let mut all = vec![
         ("raw", value.to_owned()),
-        ("json", json[1..json.len() - 1].to_owned()),
+        ("json", json.trim_matches('"').to_owned()),
         ("html", html),
         ("percent", percent(true)),
         ("percent, lower case", percent(false)),
@@ -86,9 +86,9 @@ fn encodings(value: &str) -> Vec<(&'static str, Vec<u8>)> {
     for (name, engine) in [("base64", &STANDARD), ("base64url", &URL_SAFE)] {
         for before in 0..3 {
             let text = engine.encode([&vec![b'?'; before], bytes].concat());
-            let inner = &text[[0, 2, 3][before]..];
             // The last characters depend on what follows.
-            all.push((name, inner[..inner.len() - 4].to_owned()));
+            let inner = text.get([0, 2, 3][before]..text.len() - 4).unwrap();
+            all.push((name, inner.to_owned()));
         }
     }
     let mut all: Vec<(&str, Vec<u8>)> = all.into_iter().map(|(n, t)| (n, t.into_bytes())).collect();
@@ -207,7 +207,7 @@ fn everything(values: &[&str]) -> String {
     for value in values {
         for (name, bytes) in encodings(value) {
             if let Ok(form) = String::from_utf8(bytes) {
-                text.push_str(&format!("{name}: {form}\n"));
+                text.extend([name, ": ", &form, "\n"]);
             }
         }
     }
