@@ -393,6 +393,10 @@ impl Turn<'_> {
             self.say(Author::Tool, parts).await?;
             self.work.calls.clear();
         }
+        if self.inner.tokens.directory().current(self.run.principal).is_none() {
+            let why = "who started the run may not act any more";
+            return self.end(End::failed("principal.gone", why)).await;
+        }
         self.run.step += 1;
         self.apply_steers().await?;
         let mut request = Request {

@@ -1,5 +1,7 @@
 //! What administrators do to the list of machines that agents may reach: see, add, remove, test.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -186,15 +188,17 @@ impl Orchestrator {
         check_reason_at("/note", new.note.as_deref())?;
         let note = new.note.map(|note| self.inner.redactor.redact(&note).into_owned());
         let new = NewEgressRule { note, ..new };
-        let cx = permit.context().clone();
-        let done = self
-            .inner
-            .command(&cx, idempotency, move |tx| {
+        let (inner, cx) = (Arc::clone(&self.inner), permit.context().clone());
+        // On its own feet: who asked may go away between the commit and its taking effect.
+        let work = async move {
+            let work = inner.command(&cx, idempotency, move |tx| {
                 Box::pin(async move { add(tx, permit.context(), new).await })
-            })
-            .await?;
-        self.inner.put_hosts_in_force().await?;
-        Ok(done)
+            });
+            let done = work.await?;
+            inner.put_hosts_in_force().await?;
+            Ok(done)
+        };
+        self.inner.detached(work).await
     }
 
     /// Removes a rule from the list. What only it allowed is cut when this returns.
@@ -206,14 +210,16 @@ impl Orchestrator {
         permit: Permit<ManageEgress>,
         id: EgressRuleId,
     ) -> Result<(), CommandError> {
-        let cx = permit.context().clone();
-        self.inner
-            .command(&cx, None, move |tx| {
+        let (inner, cx) = (Arc::clone(&self.inner), permit.context().clone());
+        let work = async move {
+            let work = inner.command(&cx, None, move |tx| {
                 Box::pin(async move { remove(tx, permit.context(), id).await })
-            })
-            .await?;
-        self.inner.put_hosts_in_force().await?;
-        Ok(())
+            });
+            work.await?;
+            inner.put_hosts_in_force().await?;
+            Ok(())
+        };
+        self.inner.detached(work).await
     }
 
     /// Says what would become of a connection, and why. Connects to nothing.

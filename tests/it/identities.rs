@@ -268,6 +268,27 @@ async fn a_tool_out_of_scope_is_refused_in_the_run_whoever_speaks_to_it() {
     assert_eq!(denied(&free).await, Vec::<String>::new());
 }
 
+#[tokio::test]
+async fn the_work_of_somebody_disabled_ends_before_it_asks_a_model_again() {
+    let fake = provider();
+    fake.script(
+        "asks",
+        [Turn::call("ask_user", &json!({ "question": "well?" })), Turn::text("done")],
+    );
+    let daemon = Daemon::start(&fake.openai_url()).await;
+    let (id, _, token) = somebody(&daemon, "ann", &["--role", "member"]).await;
+    let body = json!({ "agent": "open", "input": "script:asks" });
+    let run = daemon.call(Method::POST, "/api/v1/runs", &token, Some(&body)).await.unwrap();
+    let run = text(&run.expect(202), "id");
+    daemon.wait_for(&run, &["paused"]).await;
+    said(&daemon, &["principal", "disable", &id]).await;
+    let answer = json!({ "input": "go on" });
+    daemon.post(&format!("/api/v1/runs/{run}/resume"), &answer).await.expect(202);
+    let ended = daemon.wait_for(&run, &["failed", "succeeded"]).await;
+    assert_eq!(ended["error"]["code"], "principal.gone", "{ended:#}");
+    assert_eq!(fake.seen_of("asks").len(), 1, "the model was not asked again");
+}
+
 async fn code(daemon: &Daemon, account: &str) -> (String, String) {
     let args = ["pair", "request", "--platform", "telegram", "--account", account, "--name", "Ann"];
     let made = said(daemon, &args).await;

@@ -26,6 +26,7 @@ use crate::{
     domain::{PrincipalId, RunId, limits},
     http::kit::{
         Caller, Id, Problem, Query,
+        extract::unauthenticated,
         limit::{PING_EVERY, Share},
         problem::code,
     },
@@ -94,11 +95,16 @@ pub(super) async fn stream(
     let place = app.streams().admit()?;
     let subscription = app.orchestrator().subscribe(&permit, id, after).await.map_err(refused)?;
     let subscription = subscription.ok_or_else(no_run)?;
+    // Watched first, asked then: what changed since the request came is not missed.
+    let tokens = app.tokens().watch();
+    if !app.still_stands(&caller) {
+        return Err(unauthenticated());
+    }
     let live = Live {
         subscription,
         caller,
         stop: app.stop().clone(),
-        tokens: app.tokens().watch(),
+        tokens,
         app: app.clone(),
         ping: pinger(),
         has_begun: false,

@@ -50,11 +50,10 @@ impl Orchestrator {
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
-            .command(&cx, None, move |tx| {
+            .change_access(&cx, None, move |tx| {
                 Box::pin(async move { revoke(tx, &inner, &permit, id).await })
             })
             .await?;
-        self.inner.put_access_in_force().await?;
         Ok(())
     }
 

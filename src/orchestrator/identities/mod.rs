@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 
@@ -31,12 +32,17 @@ pub use principals::{NewPrincipal, PrincipalPatch, PrincipalSource, PrincipalVie
 pub use stale::{StaleKind, StaleView};
 pub use tokens::{NewToken, TokenMade, TokenView};
 
-use super::{Inner, error::CommandError, transition::Actor};
+use super::{
+    Inner,
+    commands::{Done, Idempotency},
+    error::CommandError,
+    transition::Actor,
+};
 use crate::{
     auth::{CallContext, Denied, authn::TokenHash, pairing::Guesses},
     domain::{AuditEntry, AuditKind, Principal, limits},
     runtime::{Stop, TaskKind, tasks::lock},
-    store::{Durability, StoreError},
+    store::{Durability, JobFuture, StoreError, Tx},
 };
 
 /// How late the end of a token may reach connections that are open; requests see it at once.
@@ -87,6 +93,27 @@ impl Inner {
             self.tokens.load(tokens);
         }
         Ok(())
+    }
+
+    /// Runs a command and puts what it changed in force, on its own feet: who asked may go away
+    /// between the commit and that.
+    async fn change_access<T, F>(
+        self: &Arc<Self>,
+        cx: &CallContext,
+        idempotency: Option<Idempotency>,
+        work: F,
+    ) -> Result<Done<T>, CommandError>
+    where
+        F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
+        T: Serialize + Send + Sync + 'static,
+    {
+        let (inner, cx) = (Arc::clone(self), cx.clone());
+        self.detached(async move {
+            let done = inner.command(&cx, idempotency, work).await?;
+            inner.put_access_in_force().await?;
+            Ok(done)
+        })
+        .await
     }
 
     /// As [`refresh_access`](Self::refresh_access); tries again by itself until it is in force.

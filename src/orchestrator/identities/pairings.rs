@@ -144,26 +144,10 @@ impl Orchestrator {
         self.inner.allowed(&cx, ACTION, permit.reaches(new.role))?;
         self.inner.allowed(&cx, ACTION, permit.gives(new.role, &Scopes::default()))?;
         let whom = self.inner.whom(&permit, &new)?;
-        let approver = cx.principal.id;
-        if let Some(wait) = self.inner.access.guesses.locked(approver, self.inner.clock.now()) {
-            self.inner.guess_failed(&permit, "locked").await?;
-            return Err(CommandError::Locked { retry_after: wait });
-        }
         let inner = Arc::clone(&self.inner);
-        let shared = permit.clone();
-        let done = self
-            .inner
-            .command(&cx, idempotency, move |tx| {
-                Box::pin(async move { approve(tx, &inner, &shared, key, new, whom).await })
-            })
-            .await;
-        if matches!(done, Err(CommandError::NotFound { what: WRONG_CODE })) {
-            self.inner.access.guesses.failed(approver, self.inner.clock.now());
-            self.inner.guess_failed(&permit, "wrong").await?;
-        }
-        let done = done?;
-        self.inner.put_access_in_force().await?;
-        Ok(done)
+        // On its own feet: who goes away before the answer is counted all the same.
+        let work = async move { inner.try_code(permit, key, new, whom, idempotency).await };
+        self.inner.detached(work).await
     }
 
     /// Refuses a request.
@@ -191,6 +175,35 @@ impl Orchestrator {
 const WRONG_CODE: &str = "a pairing with this code";
 
 impl Inner {
+    async fn try_code(
+        self: &Arc<Self>,
+        permit: Permit<ManagePairings>,
+        key: PairingKey,
+        new: NewLink,
+        whom: Option<Principal>,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Done<Approved>, CommandError> {
+        let cx = permit.context().clone();
+        let approver = cx.principal.id;
+        if let Some(wait) = self.access.guesses.locked(approver, self.clock.now()) {
+            self.guess_failed(&permit, "locked").await?;
+            return Err(CommandError::Locked { retry_after: wait });
+        }
+        let (inner, shared) = (Arc::clone(self), permit.clone());
+        let done = self
+            .command(&cx, idempotency, move |tx| {
+                Box::pin(async move { approve(tx, &inner, &shared, key, new, whom).await })
+            })
+            .await;
+        if matches!(done, Err(CommandError::NotFound { what: WRONG_CODE })) {
+            self.access.guesses.failed(approver, self.clock.now());
+            self.guess_failed(&permit, "wrong").await?;
+        }
+        let done = done?;
+        self.put_access_in_force().await?;
+        Ok(done)
+    }
+
     /// Whom the account shall stand for, of those who may act; somebody new when none.
     fn whom(
         &self,

@@ -156,14 +156,13 @@ impl Orchestrator {
         let inner = Arc::clone(&self.inner);
         let done = self
             .inner
-            .command(&cx, idempotency, move |tx| {
+            .change_access(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let row = create(tx, &inner, permit.context(), new).await?;
                     view(&inner, &row)
                 })
             })
             .await?;
-        self.inner.put_access_in_force().await?;
         Ok(done)
     }
 
@@ -228,7 +227,7 @@ impl Orchestrator {
         self.inner.allowed(&cx, ACTION, permit.is_another(id))?;
         let done = self
             .inner
-            .command(&cx, idempotency, move |tx| {
+            .change_access(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let cx = permit.context();
                     let (mut row, is_new) = row_of(tx, &inner, cx, id).await?;
@@ -253,7 +252,6 @@ impl Orchestrator {
                 })
             })
             .await?;
-        self.inner.put_access_in_force().await?;
         Ok(done)
     }
 }

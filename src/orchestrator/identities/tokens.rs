@@ -84,7 +84,7 @@ impl Orchestrator {
         let (hash, text) = (TokenHash::of(token.expose()).to_hex(), token.clone());
         let done = self
             .inner
-            .command(&cx, idempotency, move |tx| {
+            .change_access(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let public_id = token_id(text.expose()).unwrap_or_default().to_owned();
                     let record = record(tx, permit.context().principal.id, principal.id, new, role);
@@ -93,7 +93,6 @@ impl Orchestrator {
                 })
             })
             .await?;
-        self.inner.put_access_in_force().await?;
         Ok(TokenMade { done, token })
     }
 
@@ -127,11 +126,10 @@ impl Orchestrator {
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
-            .command(&cx, None, move |tx| {
+            .change_access(&cx, None, move |tx| {
                 Box::pin(async move { revoke(tx, &inner, &permit, id).await })
             })
             .await?;
-        self.inner.put_access_in_force().await?;
         Ok(())
     }
 }

@@ -126,7 +126,7 @@ impl Inner {
     }
 
     /// Work that goes on when the one who waits for it goes away.
-    pub(super) async fn detached<T: Send + 'static>(
+    pub(in crate::orchestrator) async fn detached<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, CommandError>> + Send + 'static,
     ) -> Result<T, CommandError> {
@@ -135,8 +135,7 @@ impl Inner {
             // Nobody waits any more: it is done all the same.
             drop(reply.send(work.await));
         });
-        let ended =
-            || StoreError::Unavailable { doing: "finish a change of the policy", source: None };
+        let ended = || StoreError::Unavailable { doing: "finish a change", source: None };
         answer.await.unwrap_or_else(|_| Err(ended().into()))
     }
 }

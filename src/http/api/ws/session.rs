@@ -112,16 +112,22 @@ impl Session {
     }
 
     async fn talk(&mut self, socket: &mut WebSocket) -> Goodbye {
+        // Watched first, asked then: what changed since the handshake is not missed.
+        let mut tokens = self.app.tokens().watch();
+        if !self.app.still_stands(&self.caller) {
+            return Goodbye::REVOKED;
+        }
         let hello = frames::hello(&self.caller.cx.principal);
         if let Err(goodbye) = send(socket, Message::text(hello)).await {
             return goodbye;
         }
-        let mut tokens = self.app.tokens().watch();
         let mut ping = pinger();
         loop {
             // Every branch is cancel-safe: the socket and the queue keep what they have.
             let step = tokio::select! {
                 message = socket.recv() => match message {
+                    // A change and a command may come together: the change comes first.
+                    Some(Ok(_)) if !self.app.still_stands(&self.caller) => Err(Goodbye::REVOKED),
                     Some(Ok(message)) => self.hear(socket, message).await,
                     Some(Err(error)) => Err(of_error(error)),
                     None => Err(Goodbye::GONE),
