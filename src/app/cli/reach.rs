@@ -152,6 +152,8 @@ const WITHOUT_COMMAND: &[(&str, &str)] = &[
     ("GET", "/admin/v1/audit"),
     ("GET", "/admin/v1/audit/export"),
     ("GET", "/admin/v1/audit/verify"),
+    // `health` and `doctor` show the same over the public probe.
+    ("GET", "/admin/v1/health"),
     ("GET", "/admin/v1/sandbox"),
     ("POST", "/admin/v1/pairings/{id}/approve"),
     ("POST", "/admin/v1/policy/validate"),
