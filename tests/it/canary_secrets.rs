@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -201,15 +202,23 @@ async fn daemon(fake: &FakeLlm) -> (Daemon, Vec<PathBuf>) {
     (daemon, allowed)
 }
 
-/// Text with every value in every encoding that a text can hold.
-fn everything(values: &[&str]) -> String {
+/// Text with a value in every encoding, whole: what [`encodings`] looks for are parts of these, where
+/// the ends of an encoding depend on what stands beside the value.
+fn everything(value: &str) -> String {
+    use base64::{
+        Engine,
+        engine::general_purpose::{STANDARD, URL_SAFE},
+    };
     let mut text = String::new();
-    for value in values {
-        for (name, bytes) in encodings(value) {
-            if let Ok(form) = String::from_utf8(bytes) {
-                text.extend([name, ": ", &form, "\n"]);
-            }
+    for (name, bytes) in encodings(value).into_iter().filter(|(name, _)| !name.contains("base64")) {
+        if let Ok(form) = String::from_utf8(bytes) {
+            writeln!(text, "{name}: {form}").unwrap();
         }
+    }
+    for before in 0..3 {
+        let plain = format!("{}{value}~", "?".repeat(before));
+        writeln!(text, "base64: {}", STANDARD.encode(&plain)).unwrap();
+        writeln!(text, "base64url: {}", URL_SAFE.encode(&plain)).unwrap();
     }
     text
 }
@@ -231,7 +240,7 @@ async fn leak(daemon: &Daemon, fake: &FakeLlm, seen: &mut Seen, n: usize, value:
             Turn::call("write_file", &json!({"path": "echo.txt", "content": value})),
             Turn::call("list_files", &json!({"path": format!("/nowhere/{value}")})),
             Turn::call("nonsense", &json!({"what": value})),
-            Turn::text(&everything(&[value])),
+            Turn::text(&everything(value)),
         ],
     );
     let planted = daemon.workspace("open").join(format!("leak{n}.txt"));
@@ -336,9 +345,7 @@ async fn people(daemon: &Daemon, fake: &FakeLlm, seen: &mut Seen, n: usize, valu
     daemon.wait_for(&id, &["cancelled"]).await;
     seen.cli(daemon, &["egress", "add", "a.example.com", "--note", value]).await;
     seen.cli(daemon, &["egress", "remove", "a.example.com"]).await;
-    seen.cli(daemon, &["egress", "test", value]).await;
     seen.cli(daemon, &["run", "show", &id]).await;
-    seen.cli(daemon, &["run", "show", value]).await;
 }
 
 #[tokio::test]
@@ -406,7 +413,8 @@ async fn no_canary_leaves_its_place_over_any_surface_in_any_encoding() {
         ("raw", "/api/v1/runs"),
         ("raw", "audit export"),
         ("raw", "agent-runtime.db"),
-        ("raw", "the log"),
+        // No payload is logged; a path is.
+        ("percent", "the log"),
         ("base64", "sse"),
         ("hex", "sse"),
         ("percent", "sse"),
