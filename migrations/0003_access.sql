@@ -18,11 +18,12 @@ CREATE TABLE principal_seen (
     principal TEXT PRIMARY KEY,
     at        BIGINT NOT NULL
 );
--- What narrows the tools of a run: the scopes of those who started it and spoke to it, as their
--- tokens had them then. No row: nothing does.
+-- What narrows a run: the tools and the least role of those who started it and spoke to it, as their
+-- tokens had them then. NULL, or no row: nothing does.
 CREATE TABLE run_scopes (
     run_id TEXT PRIMARY KEY,
-    tools  TEXT NOT NULL
+    tools  TEXT,
+    role   TEXT
 );
 
 -- Bearer tokens; `public_id` is the part of `art_<id>_<secret>` that may be shown. Only a hash of the

@@ -176,6 +176,7 @@ fn facts(tool: ToolName) -> CallFacts {
         argv: Vec::new(),
         script: None,
         sets_env: false,
+        is_tree: false,
         paths: vec![PathUse { path: ".".to_owned(), is_write: false }],
         network: Some(false),
         request: None,

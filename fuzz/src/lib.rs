@@ -6,10 +6,7 @@
 //! time with the fuzzer's instrumentation. That this is possible is what the import table of
 //! `tests/architecture.rs` promises.
 
-pub mod auth {
-    #[path = "../../../src/auth/policy/mod.rs"]
-    pub mod policy;
-}
+pub mod auth;
 #[path = "../../src/domain/mod.rs"]
 pub mod domain;
 #[path = "../../src/egress/mod.rs"]

@@ -327,6 +327,9 @@ pub struct CallFacts {
     pub sets_env: bool,
     /// Paths that the call names, as it names them.
     pub paths: Vec<PathUse>,
+    /// Whether the call goes through everything below its paths.
+    #[serde(default)]
+    pub is_tree: bool,
     /// Whether a process call says that it needs the network, or needs none; it may say nothing.
     pub network: Option<bool>,
     /// The request of `http_request`.

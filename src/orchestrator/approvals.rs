@@ -29,6 +29,9 @@ use crate::{
     store::{AuditFilter, Durability, RunCore, StoreError, Tx},
 };
 
+/// Retries of retries whose authors are looked up.
+const RETRIES_MAX: usize = 64;
+
 /// A person's answer.
 #[derive(Clone, Debug)]
 pub struct NewDecision {
@@ -160,6 +163,19 @@ pub(super) async fn requesters(tx: &mut Tx, run: &RunCore) -> Result<Vec<Princip
     // The trail is where every command's author stands; rows of this group count too.
     tx.flush().await?;
     let mut requesters = vec![run.principal];
+    // The reason of a no goes to the model like any other word.
+    for approval in tx.approvals().of_run(run.id).await? {
+        let told = approval.decisions.iter().filter(|d| d.decision == Decision::Deny);
+        requesters.extend(told.filter(|d| d.reason.is_some()).map(|d| d.principal));
+    }
+    // A retry repeats what somebody else may have asked.
+    let mut earlier = tx.runs().get(run.id).await?.and_then(|run| run.retry_of);
+    for _ in 0..RETRIES_MAX {
+        let Some(id) = earlier else { break };
+        let Some(first) = tx.runs().get(id).await? else { break };
+        requesters.push(first.principal);
+        earlier = first.retry_of;
+    }
     let mut filter = AuditFilter {
         kind: Some(AuditKind::Control.as_str().to_owned()),
         run_id: Some(run.id),

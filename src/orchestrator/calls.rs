@@ -93,10 +93,13 @@ pub(super) async fn decide(
             return deny(tx, run, call, reason, &basis).await;
         }
     };
-    if let Err(denied) = scoped::check(tx, inner, run, &call.tool).await? {
-        let basis = Basis::before_policy(denied.rule());
-        return deny(tx, run, call, denied.to_string(), &basis).await;
-    }
+    let role = match scoped::check(tx, inner, run, &call.tool).await? {
+        Ok(role) => role,
+        Err(denied) => {
+            let basis = Basis::before_policy(denied.rule());
+            return deny(tx, run, call, denied.to_string(), &basis).await;
+        }
+    };
     let hosts = inner.hosts.effective(&agent.name);
     let facts = invocation.facts();
     // Between "the agent may use the tool", which policy says first, and every other rule.
@@ -106,7 +109,7 @@ pub(super) async fn decide(
         return refuse(tx, run, held.as_ref(), call, &why).await;
     }
     let policy = inner.policy.current();
-    let question = asked(inner, run, agent, &hosts, &facts);
+    let question = asked(role, run, agent, &hosts, &facts);
     let verdict = policy::decide(&policy, &question);
     let found = match &verdict {
         Verdict::Ask { grant, .. } => match looked.and_then(|looked| looked.of(call, grant)) {
@@ -231,22 +234,20 @@ pub(super) async fn refuse_revoked(
     refuse(tx, run, held, call, &why).await.map(drop)
 }
 
-/// What policy is asked about a call of this run. Whoever started it counts as what they are now; who
-/// may not act any more has the least role.
+/// What policy is asked about a call of this run; `role`: see [`scoped::role`].
 pub(super) fn asked<'a>(
-    inner: &Inner,
+    role: Role,
     run: &RunCore,
     agent: &'a AgentDef,
     hosts: &'a Arc<HostPolicy>,
     facts: &'a CallFacts,
 ) -> policy::Question<'a> {
-    let who = inner.tokens.directory().current(run.principal);
     policy::Question {
         agent,
         hosts,
         facts,
         tainted: run.tainted,
-        role: who.map_or(Role::Viewer, |principal| principal.role),
+        role,
         surface: run.surface,
         conversation: Some(run.conversation_id),
     }

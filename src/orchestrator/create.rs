@@ -1,6 +1,6 @@
 //! Creating runs: the one place that inserts one, for every way a run can begin.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use super::{
     Inner, Options, Orchestrator,
     commands::{Done, Idempotency, visible_run},
     error::{CommandError, check_input},
-    scoped::tools_of,
+    scoped::left_by,
     transition::Actor,
     verbs,
 };
@@ -16,10 +16,9 @@ use crate::{
     auth::{Admitted, Permit, Scope, StartRun},
     domain::{
         AgentDef, AuditKind, BundleId, ConversationId, Day, EventBody, InterruptMode, OnBusy,
-        PrincipalId, Run, RunId, RunLimits, RunState, Surface, ToolName, Usage, Usd, UserInput,
-        limits,
+        PrincipalId, Run, RunId, RunLimits, RunState, Surface, Usage, Usd, UserInput, limits,
     },
-    store::{Conversation, RunCore, StoreError, Tx},
+    store::{Conversation, Narrowed, RunCore, StoreError, Tx},
 };
 
 /// What a caller asks for.
@@ -169,7 +168,7 @@ async fn create(
         retry_of: None,
         base_bundle_id: new.bundle_id.or(conversation.head_bundle_id),
         admitted,
-        tools: tools_of(permit.context()),
+        narrowed: left_by(permit.context()),
     };
     let actor = Actor::from(permit.context());
     insert(tx, inner, &mut conversation, draft, &actor).await
@@ -230,8 +229,8 @@ pub(super) struct Draft<'a> {
     pub(super) base_bundle_id: Option<BundleId>,
     /// Proof that who starts it may make agents work.
     pub(super) admitted: Admitted,
-    /// What scopes leave of the agent's tools; none where they leave all.
-    pub(super) tools: Option<BTreeSet<ToolName>>,
+    /// What those whose words it begins with leave to it.
+    pub(super) narrowed: Narrowed,
 }
 
 /// Inserts a run with its first message, event and audit row, and gives it its place in the
@@ -270,8 +269,12 @@ pub(super) async fn insert(
     inner.alerts.queue(tx.queued());
     let run = Run { seq: core.seq, ..run };
     tx.runs().insert(&core, &run).await?;
-    if let Some(tools) = &draft.tools {
-        tx.run_scopes().narrow(core.id, tools).await?;
+    // A row only where it says something: most tokens are no lower than who holds them.
+    let now = inner.tokens.directory().current(draft.principal).map(|principal| principal.role);
+    let role = draft.narrowed.role.filter(|role| now.is_none_or(|now| *role < now));
+    let narrowed = Narrowed { role, ..draft.narrowed };
+    if narrowed != Narrowed::default() {
+        tx.run_scopes().narrow(core.id, &narrowed).await?;
     }
     tx.conversations().put(conversation).await?;
     draft.admitted.store();

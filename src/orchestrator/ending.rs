@@ -295,8 +295,11 @@ async fn follow_up(
     let Some(mut conversation) = tx.conversations().get(run.conversation_id).await? else {
         return Ok(None);
     };
-    let sender = inner.tokens.directory().current(steer.principal);
-    let Some(admitted) = sender.and_then(|sender| inner.gate.readmit(sender.role)) else {
+    // The run that ends has heard the steer, so it is narrowed by who sent it.
+    let narrowed = tx.run_scopes().of(run.id).await?;
+    let sender = inner.tokens.directory().current(steer.principal).map(|sender| sender.role);
+    let sender = sender.map(|now| narrowed.role.map_or(now, |then| then.min(now)));
+    let Some(admitted) = sender.and_then(|role| inner.gate.readmit(role)) else {
         return Ok(None);
     };
     let draft = Draft {
@@ -309,8 +312,7 @@ async fn follow_up(
         retry_of: None,
         base_bundle_id: conversation.head_bundle_id,
         admitted,
-        // The run that ends has heard the steer, so it is narrowed by who sent it.
-        tools: tx.run_scopes().tools(run.id).await?,
+        narrowed,
     };
     match create::insert(tx, inner, &mut conversation, draft, actor).await {
         Ok(started) => Ok(Some(started.id)),

@@ -11,6 +11,7 @@ use super::{
     calls::{advance, asked},
     consent::Now,
     policy::{Basis, bound_version},
+    scoped,
     transition::{Actor, change},
 };
 use crate::{
@@ -127,16 +128,19 @@ pub(super) async fn ask_unknown(
     // One of the answers runs it: the card says what policy would let it do now.
     let invocation = tools::parse(&call.tool, &call.args).ok();
     let policy = inner.policy.current();
+    let role = scoped::role(tx, inner, run).await?;
     let verdict = invocation.as_ref().map(|invocation| {
         let hosts = inner.hosts.effective(&agent.name);
-        policy::decide(&policy, &asked(inner, run, agent, &hosts, &invocation.facts()))
+        policy::decide(&policy, &asked(role, run, agent, &hosts, &invocation.facts()))
     });
-    let (risk, egress, quorum) = match verdict {
-        Some(Verdict::Ask { risk, egress, quorum, .. }) => (risk.max(call.risk), egress, quorum),
-        Some(Verdict::Allow { risk, grant, .. }) => {
-            (risk.max(call.risk), policy::texts(&grant.hosts), 1)
+    let (risk, egress, quorum, wanted) = match verdict {
+        Some(Verdict::Ask { risk, egress, quorum, required_role, .. }) => {
+            (risk.max(call.risk), egress, quorum, required_role)
         }
-        Some(Verdict::Deny { .. }) | None => (call.risk, Vec::new(), 1),
+        Some(Verdict::Allow { risk, grant, .. }) => {
+            (risk.max(call.risk), policy::texts(&grant.hosts), 1, Role::Operator)
+        }
+        Some(Verdict::Deny { .. }) | None => (call.risk, Vec::new(), 1, Role::Operator),
     };
     // What a person was shown of this call before it was started holds for another start.
     let shown = tx.approvals().of_run(run.id).await?.into_iter().rev();
@@ -154,7 +158,7 @@ pub(super) async fn ask_unknown(
             "the daemon stopped while this ran; nobody knows whether it happened".to_owned(),
         ],
         egress,
-        required_role: policy::required_role(risk),
+        required_role: policy::required_role(risk).max(wanted),
         quorum,
         cwd: invocation.as_ref().map_or("", Invocation::cwd).to_owned(),
     };

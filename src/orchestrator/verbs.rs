@@ -11,7 +11,7 @@ use super::{
     create::{self, BUSY_INTERRUPT, Draft, visible_conversation, whole},
     ending::{self, End, finish},
     error::{CommandError, check_input, check_reason},
-    scoped::{hears, tools_of},
+    scoped::{hears, left_by},
     transition::{Actor, change},
 };
 use crate::{
@@ -475,7 +475,7 @@ async fn retry(
         retry_of: Some(id),
         base_bundle_id: conversation.head_bundle_id,
         admitted: inner.admit(permit.context())?,
-        tools: tools_of(permit.context()),
+        narrowed: left_by(permit.context()),
     };
     create::insert(tx, inner, &mut conversation, draft, &actor).await
 }
@@ -524,7 +524,7 @@ async fn fork(
         retry_of: None,
         base_bundle_id: Some(wanted),
         admitted,
-        tools: tools_of(permit.context()),
+        narrowed: left_by(permit.context()),
     };
     create::insert(tx, inner, &mut conversation, draft, &actor).await
 }

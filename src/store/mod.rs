@@ -67,7 +67,7 @@ pub use pairings::Pairings;
 pub use patterns::Patterns;
 pub use policies::{Named, Policies};
 pub use principals::Principals;
-pub use run_scopes::RunScopes;
+pub use run_scopes::{Narrowed, RunScopes};
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use secrets::Secrets;
 pub use steers::{Steer, Steers};

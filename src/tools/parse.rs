@@ -354,8 +354,13 @@ impl Invocation {
             _ => None,
         };
         let sets_env = matches!(self, Self::Exec(exec) if !exec.env.is_empty());
+        let is_tree = match self {
+            Self::SearchFiles(_) => true,
+            Self::ListFiles(list) => list.recursive,
+            _ => false,
+        };
         let (tool, effect) = (self.tool(), self.effect());
-        CallFacts { tool, effect, argv, script, sets_env, paths, network, request }
+        CallFacts { tool, effect, argv, script, sets_env, paths, is_tree, network, request }
     }
 
     /// The question and its options, for `ask_user`.
@@ -426,6 +431,14 @@ mod tests {
         let exec = facts("exec", json!({"argv": ["ls", "-l"], "cwd": "/srv"}));
         assert_eq!(exec.argv, ["ls", "-l"]);
         assert_eq!(exec.paths, [PathUse { path: "/srv".to_owned(), is_write: false }]);
+        for (tool, args, is_tree) in [
+            ("list_files", json!({}), false),
+            ("list_files", json!({"recursive": true}), true),
+            ("search_files", json!({"pattern": "x"}), true),
+            ("read_file", json!({"path": "a"}), false),
+        ] {
+            assert_eq!(facts(tool, args).is_tree, is_tree, "{tool}");
+        }
         let ask = parse("ask_user", &json!({"question": "why?", "options": ["a"]})).unwrap();
         assert_eq!(ask.question(), Some(("why?", &["a".to_owned()][..])));
     }

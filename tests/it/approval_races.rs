@@ -30,13 +30,14 @@ const TOM: &str = "tom-token-0123456789-0123456789-0123456789abc";
 /// Rounds of each attack.
 const ROUNDS: usize = 12;
 
-/// `builder`: may execute what lies in its workspace, and asks before it does. `hasty`: does not
-/// ask.
+/// `builder`: may execute what lies in its workspace, and asks before it does; its view holds the
+/// interpreter that its scripts name. `hasty`: does not ask.
 const MORE: &str = r#"
 [agents.builder]
 system_prompt = "test"
 tools = ["exec"]
 roles = ["member", "operator", "admin", "overlord"]
+allowed_commands = ["dash"]
 may_execute_files = true
 [agents.hasty]
 system_prompt = "test"
@@ -62,7 +63,7 @@ async fn start(fake: &FakeLlm) -> Daemon {
 }
 
 fn program(path: &Path, word: &str) {
-    fs::write(path, format!("#!/bin/sh\necho {word} >> {word}.log\n")).unwrap();
+    fs::write(path, format!("#!/usr/bin/dash\necho {word} >> {word}.log\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -145,6 +146,11 @@ async fn a_program_swapped_after_the_answer_never_runs_in_its_place() {
     }
     drop(attack);
     assert_eq!(workspace_text(&daemon, "builder", "evil.log"), "", "a mismatched execution");
+    // In peace the same program runs.
+    program(&daemon.workspace("builder").join("x"), "good");
+    let id = daemon.submit("builder", "script:race in peace").await;
+    answer_all(&daemon, &id, |_| true).await;
+    assert!(workspace_text(&daemon, "builder", "good.log").contains("good"));
     // The control: where nobody is asked, what lies there runs.
     let attack = swapper("hasty");
     for round in 0..40 {

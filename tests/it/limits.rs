@@ -230,6 +230,8 @@ const OTHERS: &[&str] = &[
     "/api/v1/runs/{id}/interrupt",
     "/api/v1/runs/{id}/cancel",
     "/api/v1/approvals/{id}/decision",
+    "/api/v1/approvals/decisions",
+    "/api/v1/approvals/{id}/pattern-preview",
     "/api/v1/conversations",
 ];
 

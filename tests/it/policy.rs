@@ -432,3 +432,41 @@ async fn two_authors_do_not_overwrite_each_other_and_a_repeated_request_changes_
     let whats: Vec<&str> = rows.iter().filter_map(|r| r["data"]["what"].as_str()).collect();
     assert_eq!(whats, ["builtin_taken_up", "activated", "stored"]);
 }
+
+#[tokio::test]
+async fn policy_sees_the_least_role_that_a_run_has_heard_and_not_its_owners() {
+    let fake = speaker();
+    let question = Turn::call("ask_user", &json!({"question": "Shall I?"}));
+    let hello = Turn::call("exec", &json!({"argv": ["/bin/echo", "hello"]}));
+    fake.script("asked", [question, hello, Turn::text("done")]);
+    let daemon = Daemon::start(&fake.openai_url()).await;
+    put(
+        &daemon,
+        &LET_ECHO.replace("effect = \"allow\"", "effect = \"allow\"\nroles = [\"operator\"]"),
+    )
+    .await;
+    let made = daemon.cli(&["principal", "create", "olga", "--role", "operator", "--json"]).await;
+    made.json();
+    let token = async |args: &[&str]| {
+        let made = daemon.cli(&[&["token", "create", "olga", "--json"], args].concat()).await;
+        made.json()["token"].as_str().unwrap().to_owned()
+    };
+    let (full, low) = (token(&[]).await, token(&["--role", "member"]).await);
+    let start = async |token: &str, input: &str| {
+        let body = json!({ "agent": "careful", "input": input });
+        let run = daemon.call(Method::POST, "/api/v1/runs", token, Some(&body)).await.unwrap();
+        run.expect(202)["id"].as_str().unwrap().to_owned()
+    };
+    let settled = ["succeeded", "failed", "awaiting_approval"];
+    let by_full = start(&full, "script:hello one").await;
+    assert_eq!(daemon.wait_for(&by_full, &settled).await["state"], "succeeded");
+    let by_low = start(&low, "script:hello two").await;
+    assert_eq!(daemon.wait_for(&by_low, &settled).await["state"], "awaiting_approval");
+    // Started with the full token, answered with the low one.
+    let heard = start(&full, "script:asked three").await;
+    daemon.wait_for(&heard, &["paused"]).await;
+    let resume = format!("/api/v1/runs/{heard}/resume");
+    let said = json!({ "input": "yes" });
+    daemon.call(Method::POST, &resume, &low, Some(&said)).await.unwrap().expect(202);
+    assert_eq!(daemon.wait_for(&heard, &settled).await["state"], "awaiting_approval");
+}

@@ -191,6 +191,7 @@ fn facts(tool: ToolName, argv: &[&str], paths: &[(&str, bool)]) -> CallFacts {
         effect: crate::domain::Effect::Unsafe,
         argv,
         sets_env: false,
+        is_tree: false,
         paths,
         network: None,
         request: None,

@@ -103,7 +103,7 @@ fn asked(own: Verdict, asking: &[&Rule], question: &Question<'_>) -> Verdict {
     });
     let least_risk = asking.iter().filter_map(|rule| rule.set_risk).max().unwrap_or(Risk::Low);
     let least_quorum = asking.iter().filter_map(|rule| rule.quorum).max().unwrap_or(1);
-    let (grant, own_risk, mut reasons, egress, own_quorum, named) = match own {
+    let (mut grant, own_risk, mut reasons, egress, own_quorum, named) = match own {
         Verdict::Ask { grant, risk, reasons, egress, quorum, rule, layer, .. } => {
             (grant, risk, reasons, egress, quorum, Some((rule, layer)))
         }
@@ -117,6 +117,8 @@ fn asked(own: Verdict, asking: &[&Rule], question: &Question<'_>) -> Verdict {
         }
         denied @ Verdict::Deny { .. } => return denied,
     };
+    // The card shows one destination: a redirect to another is another question.
+    grant.same_host_only |= question.facts.request.is_some();
     reasons.extend(reasons_of_rules);
     let risk = own_risk.max(least_risk);
     let wanted = asking.iter().filter_map(|rule| rule.require_role).max();

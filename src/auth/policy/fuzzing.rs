@@ -59,6 +59,7 @@ fn calls(words: &str) -> Vec<CallFacts> {
         argv: Vec::new(),
         script: None,
         sets_env: false,
+        is_tree: false,
         paths: Vec::new(),
         network: None,
         request: None,

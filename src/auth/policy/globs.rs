@@ -116,7 +116,8 @@ impl SeenPath {
         let seen = facts.paths.iter().filter_map(|used| {
             let path = resolved(&workspace.join(&used.path))?;
             let absolute = path.to_str()?.to_owned();
-            let is_tree = facts.tool == ToolName::SearchFiles;
+            // Older recordings do not say it of a search.
+            let is_tree = facts.is_tree || facts.tool == ToolName::SearchFiles;
             let below = root.as_ref().and_then(|root| {
                 // Past the slash; at the end for the workspace itself, and for a tree around it.
                 let end = (root.as_os_str().len() + 1).min(absolute.len());

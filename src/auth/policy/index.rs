@@ -139,8 +139,8 @@ fn keys(rule: &Rule, tool: ToolName) -> Keys {
         }
         // Only a call of `http_request` names a host; the others' are narrowed.
         (_, _, Some(_), _) => Keys::Named(Vec::new()),
-        // A search of a tree comes to patterns deeper down.
-        (ToolName::SearchFiles, ..) | (_, _, _, None) => Keys::Always,
+        // What goes through a tree comes to patterns deeper down.
+        (ToolName::SearchFiles | ToolName::ListFiles, ..) | (_, _, _, None) => Keys::Always,
         (_, _, _, Some(globs)) => {
             let bases: Option<Vec<String>> = globs
                 .iter()

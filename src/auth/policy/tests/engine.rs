@@ -258,8 +258,11 @@ fn a_search_reads_everything_below_and_is_judged_by_it() {
     };
     let found = says(&policy, &above, &file(ToolName::SearchFiles, "/srv/data")).0;
     assert_eq!(found, Outcome::Deny);
-    // Listing names is not reading what lies below.
-    assert_eq!(says(&policy, &agent(), &file(ToolName::ListFiles, "secrets")).0, Outcome::Allow);
+    // Listing the names of one directory is not going through what lies below; of all of them is.
+    let list = file(ToolName::ListFiles, "secrets");
+    assert_eq!(says(&policy, &agent(), &list).0, Outcome::Allow);
+    let all = CallFacts { is_tree: true, ..list };
+    assert_eq!(says(&policy, &agent(), &all).0, Outcome::Deny);
 }
 
 #[test]

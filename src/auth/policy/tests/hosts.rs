@@ -64,6 +64,7 @@ fn programs_and_redirects_never_come_to_a_host_that_a_rule_denies_or_asks_about(
     // Who agreed to the request itself has agreed to this host, and to no other.
     let asked = grant(&policy, &request("GET", "x.wild.example", false));
     assert!(reaches(&asked, "x.wild.example") && !reaches(&asked, "a.example"));
+    assert!(asked.same_host_only, "the card showed one host");
 }
 
 #[test]

@@ -53,6 +53,7 @@ pub(super) fn facts(tool: ToolName) -> CallFacts {
         argv: Vec::new(),
         script: None,
         sets_env: false,
+        is_tree: false,
         paths: Vec::new(),
         network: None,
         request: None,

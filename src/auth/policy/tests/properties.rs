@@ -146,6 +146,7 @@ fn any_facts() -> impl Strategy<Value = CallFacts> {
             }
             ToolName::HttpRequest => request(method, host, carries_data),
             ToolName::AskUser => facts(tool),
+            ToolName::ListFiles => CallFacts { is_tree: sets_env, ..file(tool, path) },
             _ => file(tool, path),
         },
     )
