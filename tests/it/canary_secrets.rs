@@ -413,7 +413,8 @@ async fn no_canary_leaves_its_place_over_any_surface_in_any_encoding() {
         ("raw", "/api/v1/runs"),
         ("raw", "audit export"),
         ("raw", "agent-runtime.db"),
-        ("raw", "the log"),
+        // No payload is logged; a path is.
+        ("percent", "the log"),
         ("base64", "sse"),
         ("hex", "sse"),
         ("percent", "sse"),
