@@ -189,19 +189,15 @@ async fn a_secret_of_the_daemon_is_kept_nowhere() {
     std::fs::write(daemon.workspace("open").join("leak.txt"), format!("key={SECRET}\n")).unwrap();
     let typed =
         say(&daemon, json!({"agent": "open", "input": format!("script:say {SECRET}")})).await;
-    assert_eq!(
-        (&typed["state"], &typed["error"]["code"]),
-        (&json!("failed"), &json!("bundle.secret"))
-    );
-    let blocked = event(&daemon, typed["id"].as_str().unwrap(), "secret.blocked").await;
-    assert_eq!(blocked["data"]["place"], "session bundle");
+    // What a person typed was masked before it was stored, and the model repeats the mask.
+    assert_eq!(typed["state"], "succeeded", "{typed}");
+    assert!(!typed.to_string().contains(SECRET));
     let read = say(&daemon, json!({"agent": "open", "input": "script:leak"})).await;
     // What came through a tool or the model was masked before it was stored.
     assert_eq!(read["state"], "succeeded", "{read}");
     assert!(!read.to_string().contains(SECRET));
     let audit = daemon.cli(&["audit", "export"]).await;
     assert_eq!(audit.code, Some(0));
-    assert!(audit.out.contains("secret_blocked"));
     for id in [&typed["id"], &read["id"]] {
         let events = format!("{:?}", daemon.events(id.as_str().unwrap()).await);
         let bundles = format!("{:?}", bundles(&daemon, id.as_str().unwrap()).await);
