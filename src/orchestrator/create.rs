@@ -55,7 +55,7 @@ pub struct LimitsPatch {
 }
 
 impl LimitsPatch {
-    fn lower(&self, agent: RunLimits) -> RunLimits {
+    pub(super) fn lower(&self, agent: RunLimits) -> RunLimits {
         fn least<T: Ord>(asked: Option<T>, most: T) -> T {
             match asked {
                 Some(asked) => asked.min(most),

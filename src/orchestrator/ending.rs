@@ -5,12 +5,13 @@ use serde_json::json;
 use super::{
     Inner,
     bundles::{self, Snapshot},
-    create::{self, Draft},
+    create::{self, Draft, LimitsPatch},
     error::CommandError,
     model,
     transition::{Actor, change},
 };
 use crate::{
+    auth::CallContext,
     domain::{
         Approval, ApprovalState, AuditKind, Author, BundleId, CallInput, CallState, EventBody,
         Part, RunError, RunId, RunInput, RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus,
@@ -288,25 +289,40 @@ async fn follow_up(
     steer: &Steer,
     actor: &Actor,
 ) -> Result<Option<RunId>, CommandError> {
-    let agents = inner.authorizer.agents();
-    let Some(agent) = agents.values().find(|a| a.name.as_str() == run.agent) else {
-        return Ok(None);
-    };
-    let Some(mut conversation) = tx.conversations().get(run.conversation_id).await? else {
+    // Whoever sent it must be allowed now what a new run of theirs takes.
+    let Some(mut sender) = inner.tokens.directory().current(steer.principal) else {
         return Ok(None);
     };
     // The run that ends has heard the steer, so it is narrowed by who sent it.
     let narrowed = tx.run_scopes().of(run.id).await?;
-    let sender = inner.tokens.directory().current(steer.principal).map(|sender| sender.role);
-    let sender = sender.map(|now| narrowed.role.map_or(now, |then| then.min(now)));
-    let Some(admitted) = sender.and_then(|role| inner.gate.readmit(role)) else {
+    sender.role = narrowed.role.map_or(sender.role, |then| then.min(sender.role));
+    let Some(admitted) = inner.gate.readmit(sender.role) else { return Ok(None) };
+    let request_id = actor.request_id.clone().unwrap_or_else(|| steer.id.to_string());
+    let cx = CallContext { principal: sender, surface: run.surface, request_id };
+    let Ok(permit) = inner.authorizer.start_run(&cx, &run.agent) else { return Ok(None) };
+    if permit.in_conversation(Some(run.conversation_id)).is_err() {
         return Ok(None);
+    }
+    let found = create::visible_conversation(tx, permit.scope(), run.conversation_id).await;
+    let mut conversation = match found {
+        Ok(conversation) => conversation,
+        Err(CommandError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let agent = &permit.action().agent;
+    // What a person raised for the run that ends was raised for it alone.
+    let asked = LimitsPatch {
+        timeout_secs: Some(run.limits.timeout_secs),
+        max_steps: Some(run.limits.max_steps),
+        max_tool_calls: Some(run.limits.max_tool_calls),
+        max_tokens: Some(run.limits.max_tokens),
+        max_cost_usd: Some(run.limits.max_cost_usd),
     };
     let draft = Draft {
         principal: steer.principal,
         surface: run.surface,
         agent,
-        limits: run.limits,
+        limits: asked.lower(agent.limits),
         input: steer.input.clone(),
         metadata: std::collections::BTreeMap::new(),
         retry_of: None,

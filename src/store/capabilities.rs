@@ -130,7 +130,7 @@ impl Capabilities<'_> {
     }
 
     /// Takes a capability away, and every one that was made out of it; those that were taken away
-    /// now.
+    /// now. What a lockdown has taken away, a person can take away for good.
     pub async fn revoke(
         &mut self,
         id: CapabilityId,
@@ -140,7 +140,8 @@ impl Capabilities<'_> {
         let rows = sqlx::query(
             "UPDATE capabilities SET revoked_at = $1, revoked_by = $2, revoked_for = $3, \
              reason = $4 WHERE run_id = $5 AND (id = $6 OR parent_id = $6) \
-             AND revoked_at IS NULL RETURNING id, expires_at",
+             AND (revoked_at IS NULL OR (revoked_for = 'lockdown' AND $3 = 'person')) \
+             RETURNING id, expires_at",
         )
         .bind(revocation.at.as_micros())
         .bind(revocation.by.clone())

@@ -1,15 +1,15 @@
 //! What a hostile model or a low token tries: each attempt is answered, and harms nothing.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    scenes::{provider, sh},
+    scenes::{event, provider, sh, until_asked},
     support::{
         daemon::{ADMIN, ALICE, Daemon, OPERATOR},
-        fake_llm::Turn,
+        fake_llm::{FakeLlm, Fault, Turn},
     },
 };
 
@@ -108,4 +108,28 @@ async fn a_data_directory_that_others_can_write_is_not_used() {
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).expect("a mode");
     let mut daemon = daemon;
     daemon.run().await;
+}
+
+#[tokio::test]
+async fn a_late_steer_starts_no_run_of_an_agent_that_its_sender_may_not_start() {
+    let fake = FakeLlm::start();
+    let slow = Turn::text("done").after([Fault::SlowBytes(Duration::from_millis(150))]);
+    fake.script("slow", [slow]);
+    fake.script("say", [Turn::text("new")]);
+    let daemon = Daemon::start(&fake.openai_url()).await;
+    // One model call and no more: what is said meanwhile comes too late.
+    for (sender, may_start) in [(OPERATOR, false), (ADMIN, true)] {
+        let body = json!({
+            "agent": "closed", "input": format!("script:slow {may_start}"),
+            "limits": {"max_steps": 1},
+        });
+        let run = daemon.post("/api/v1/runs", &body).await.expect(202);
+        let run = run["id"].as_str().unwrap();
+        until_asked(&fake, "slow", usize::from(may_start) + 1).await;
+        let steer = json!({"input": "script:say", "if_ended": "start_new_run"});
+        let path = format!("/api/v1/runs/{run}/steer");
+        daemon.call(Method::POST, &path, sender, Some(&steer)).await.unwrap().expect(202);
+        let failed = event(&daemon, run, "run.steer_failed").await;
+        assert_eq!(failed["data"]["started_run_id"].is_string(), may_start, "{failed}");
+    }
 }

@@ -181,6 +181,26 @@ async fn a_lockdown_outlives_kill_9_and_what_it_stopped_goes_on_once_it_is_lifte
 }
 
 #[tokio::test]
+async fn what_a_lockdown_took_for_a_while_a_person_can_take_for_good() {
+    let fake = provider();
+    fake.script("late", [Turn::call("exec", &writer(91)), Turn::text("done")]);
+    let daemon = Daemon::start(&fake.openai_url()).await;
+    let stopped = daemon.submit("open", "script:late").await;
+    until_alive("lock-marker-91", true).await;
+    lock(&daemon, "drill").await;
+    let given = daemon.cli(&["capability", "list", "--json", "--run", &stopped]).await.json();
+    let mut all = given["items"].as_array().unwrap().iter();
+    let own = all.find(|c| c["parent"].is_null()).unwrap();
+    assert_eq!(own["revoked"]["cause"], "lockdown");
+    let revoke = ["capability", "revoke", own["id"].as_str().unwrap(), "--json"];
+    assert_eq!(daemon.cli(&revoke).await.json()["revoked"]["cause"], "person");
+    unlock(&daemon).await;
+    daemon.post(&format!("/api/v1/runs/{stopped}/resume"), &json!({})).await.expect(202);
+    let run = daemon.wait_for(&stopped, &["failed", "succeeded"]).await;
+    assert_eq!(run["error"]["code"], "capability.revoked", "{run:#}");
+}
+
+#[tokio::test]
 async fn queued_runs_start_by_themselves_when_it_is_lifted() {
     let fake = provider();
     fake.script("hold", [Turn::text("held").after([Fault::Hang])]);

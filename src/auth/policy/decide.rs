@@ -152,15 +152,12 @@ fn allowed_by(rule: &Rule, own: &Verdict, question: &Question<'_>) -> Option<Ver
         _ => return None,
     };
     Some(match builtin::judge(question, said) {
-        Verdict::Allow { mut grant, risk, rule: own_rule, layer } => {
+        Verdict::Allow { mut grant, risk, rule: own_rule, .. } => {
             // The rule has seen one destination.
             grant.same_host_only |= said.method;
-            // A note for the model hangs on this name.
-            if own_rule == network::OFFLINE {
-                Verdict::Allow { grant, risk, rule: own_rule, layer }
-            } else {
-                Verdict::Allow { grant, risk, rule: rule.name.clone(), layer: Layer::Rules }
-            }
+            // A note for the model hangs on this name. The layer says that a rule released it.
+            let name = if own_rule == network::OFFLINE { own_rule } else { rule.name.clone() };
+            Verdict::Allow { grant, risk, rule: name, layer: Layer::Rules }
         }
         other => other,
     })

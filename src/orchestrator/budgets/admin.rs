@@ -112,14 +112,18 @@ impl Orchestrator {
         self.inner.check_subject(&new.subject)?;
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
-        let done = self
-            .inner
-            .command(&cx, idempotency, move |tx| {
-                Box::pin(async move { set(tx, &inner, permit.context(), new).await })
-            })
-            .await?;
-        self.put_budgets_in_force().await?;
-        Ok(done)
+        // On its own feet: who asked may go away between the commit and its taking effect.
+        let work = async move {
+            let shared = Arc::clone(&inner);
+            let done = inner
+                .command(&cx, idempotency, move |tx| {
+                    Box::pin(async move { set(tx, &shared, permit.context(), new).await })
+                })
+                .await?;
+            put_budgets_in_force(&inner).await?;
+            Ok(done)
+        };
+        self.inner.detached(work).await
     }
 
     /// Removes a budget that was set: what the configuration says is in force again.
@@ -133,28 +137,32 @@ impl Orchestrator {
     ) -> Result<(), CommandError> {
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
-        self.inner
-            .command(&cx, None, move |tx| {
-                Box::pin(async move { clear(tx, &inner, permit.context(), subject).await })
-            })
-            .await?;
-        self.put_budgets_in_force().await
+        let work = async move {
+            let shared = Arc::clone(&inner);
+            inner
+                .command(&cx, None, move |tx| {
+                    Box::pin(async move { clear(tx, &shared, permit.context(), subject).await })
+                })
+                .await?;
+            put_budgets_in_force(&inner).await
+        };
+        self.inner.detached(work).await
     }
+}
 
-    async fn put_budgets_in_force(&self) -> Result<(), CommandError> {
-        // Read again, whole: of two changes the later one wins in whatever order they come here.
-        let set = self.inner.store.read().await?.budgets().all().await?;
-        self.inner.budgets.replace(set);
-        let mut after = None;
-        loop {
-            let mut reader = self.inner.store.read().await?;
-            let waiting = reader.runs().out_of_budget(after, RESUMED).await?;
-            drop(reader);
-            let Some(last) = waiting.last().copied() else { return Ok(()) };
-            after = Some(last);
-            for id in waiting {
-                let_go_on(&self.inner, id).await?;
-            }
+async fn put_budgets_in_force(inner: &Arc<Inner>) -> Result<(), CommandError> {
+    // Read again, whole: of two changes the later one wins in whatever order they come here.
+    let set = inner.store.read().await?.budgets().all().await?;
+    inner.budgets.replace(set);
+    let mut after = None;
+    loop {
+        let mut reader = inner.store.read().await?;
+        let waiting = reader.runs().out_of_budget(after, RESUMED).await?;
+        drop(reader);
+        let Some(last) = waiting.last().copied() else { return Ok(()) };
+        after = Some(last);
+        for id in waiting {
+            let_go_on(inner, id).await?;
         }
     }
 }

@@ -147,7 +147,8 @@ async fn revoke(
     // Another job of the group may have given it.
     tx.flush().await?;
     let record = tx.capabilities().get(id).await?.ok_or(NOT_FOUND)?;
-    if record.revoked.is_some() {
+    // What a lockdown took away comes back when the run goes on; what a person takes away does not.
+    if record.revoked.as_ref().is_some_and(|revoked| revoked.cause == RevokedFor::Person) {
         return Ok(record);
     }
     let (at, by, cause) = (tx.now(), cx.principal.id.to_string(), RevokedFor::Person);

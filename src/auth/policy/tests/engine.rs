@@ -120,6 +120,8 @@ fn an_allowed_program_of_a_tainted_run_gets_no_network_unasked() {
     };
     assert_eq!(ask(Some(true), false).rule(), &"m");
     assert_eq!(brief(&ask(None, true)), ("allow low", OFFLINE));
+    // The run's capability lists what the definition lists; a rule is known by its layer.
+    assert_eq!(ask(None, true).layer(), Layer::Rules);
     assert_eq!(brief(&ask(Some(true), true)), ("ask", "taint.way_out"));
 }
 
