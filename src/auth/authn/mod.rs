@@ -1,4 +1,4 @@
-//! Who is this? A presented credential becomes a [`Principal`](crate::domain::Principal), or a
+//! Who is this? A presented credential becomes a [`Principal`], or a
 //! refusal that is logged, counted and audited.
 
 mod local;
