@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Lab, eventually, good, job, start_with, text};
+use crate::support::{Lab, eventually, good, job, settled, start_with, text};
 
 impl Lab {
     pub(crate) async fn open(&self) -> Session {
@@ -223,8 +223,9 @@ async fn a_hundred_sessions_leave_nothing_behind() {
     let mounts = || std::fs::read_to_string("/proc/self/mounts").unwrap().lines().count();
     let own = std::process::id();
     good(lab.sh("true").await);
-    eventually("one is prepared", || children(helper).len() == 1).await;
-    let before = (descriptors(own), descriptors(helper), mounts());
+    let look = || (children(helper).len(), descriptors(own), descriptors(helper), mounts());
+    let before = settled(look).await;
+    assert_eq!(before.0, 1, "one is prepared");
     for round in 0..10 {
         let sessions = join_all((0..10).map(|_| lab.open())).await;
         if round % 2 == 0 {
@@ -232,13 +233,7 @@ async fn a_hundred_sessions_leave_nothing_behind() {
             join_all(calls).await.into_iter().for_each(|o| drop(good(o)));
         }
     }
-    eventually("every session is gone", || children(helper).len() == 1).await;
-    // At the first count the watchdog may still have held the workspace, and the one child may have
-    // been the first session, about to be gone, the next one with its pipe not yet there.
-    eventually("descriptors and mounts are as before", || {
-        descriptors(own) <= before.0 && descriptors(helper) <= before.1 + 1 && mounts() == before.2
-    })
-    .await;
+    eventually("sessions, descriptors and mounts are as before", || look() == before).await;
 }
 
 #[tokio::test]

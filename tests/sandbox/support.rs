@@ -146,6 +146,21 @@ pub(crate) fn good(outcome: Outcome) -> String {
     output
 }
 
+/// What a look shows once it has shown the same for half a second: what begins and ends by itself after
+/// a call has had its time then.
+pub(crate) async fn settled<T: PartialEq + std::fmt::Debug>(mut look: impl FnMut() -> T) -> T {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let (mut seen, mut same) = (look(), 0);
+    while same < 50 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let now = look();
+        same = if now == seen { same + 1 } else { 0 };
+        seen = now;
+        assert!(tokio::time::Instant::now() < deadline, "it never settles: {seen:?}");
+    }
+    seen
+}
+
 /// Waits for something that another process does; fails when it does not happen in time.
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);

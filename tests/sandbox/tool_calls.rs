@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{HELPER, Lab, allow, eventually, good, job};
+use crate::support::{HELPER, Lab, allow, eventually, good, job, settled};
 
 fn context() -> CallContext {
     let ids = IdSource::new(Arc::new(SystemClock), |bytes| getrandom::fill(bytes).unwrap());
@@ -324,7 +324,9 @@ async fn many_calls_leave_no_descriptor_and_no_process_behind() {
             .unwrap_or_default()
     };
     good(lab.sh("true").await);
-    let before = count(helper);
+    let look = || (count(helper), children().split_whitespace().count());
+    let before = settled(look).await;
+    assert_eq!(before.1, 1, "the helper keeps one prepared");
     for n in 0..60 {
         match n % 3 {
             0 => drop(good(lab.sh("true").await)),
@@ -336,9 +338,6 @@ async fn many_calls_leave_no_descriptor_and_no_process_behind() {
             }
         }
     }
-    // The pipe of the sandbox that is kept prepared may not have been there at the first count.
-    let is_as_before = || count(helper) <= before + 1;
-    eventually("the helper has as many descriptors as before", is_as_before).await;
-    let is_one = || children().split_whitespace().count() == 1;
-    eventually("the helper has no child but the one that it keeps prepared", is_one).await;
+    eventually("the helper has its descriptors and its one child as before", || look() == before)
+        .await;
 }
