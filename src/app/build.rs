@@ -19,7 +19,7 @@ use crate::{
     llm::{self, Llm},
     orchestrator::{self, Alerts, Live, Orchestrator},
     runtime::{
-        Redactor, Tasks,
+        LogFile, Redactor, Tasks,
         reload::{Reloader, Reloads, reloads},
     },
     sandbox::{self, Sandbox},
@@ -52,6 +52,7 @@ pub(super) struct Daemon {
 pub(super) async fn daemon(
     settings: &Settings,
     redactor: Redactor,
+    log: Option<LogFile>,
     tasks: &Tasks,
 ) -> Result<(Daemon, Reloads), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -109,6 +110,7 @@ pub(super) async fn daemon(
         live,
         audit: secrets::audit_options(settings, &keyring),
         secrets: secrets::secret_options(&keyring, &reloader),
+        keeping: limits::of_keeping(settings, log),
         tasks: tasks.clone(),
     };
     let options = limits::of_runs(settings);

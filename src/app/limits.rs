@@ -9,6 +9,7 @@ use crate::{
     auth::{AuditSink, RequestRates},
     http, llm,
     orchestrator::{self, AlertKind, Alerts},
+    runtime::LogFile,
 };
 
 /// The bounds of runs.
@@ -22,6 +23,15 @@ pub(super) fn of_runs(settings: &Settings) -> orchestrator::Options {
         model_requests_per_minute: settings.bounds.model_requests_per_principal,
         model_tokens_per_minute: settings.bounds.model_tokens_per_principal,
     }
+}
+
+/// How long things are kept.
+pub(super) fn of_keeping(
+    settings: &Settings,
+    log: Option<LogFile>,
+) -> orchestrator::KeepingOptions {
+    let retention = settings.retention;
+    orchestrator::KeepingOptions { retention, log, ..orchestrator::KeepingOptions::default() }
 }
 
 /// The public listener and its bounds.

@@ -62,7 +62,7 @@ async fn run(
         Signals::install().map_err(|e| Failure::fault(format!("cannot watch for signals: {e}")))?;
     let stop = Stop::default();
     let tasks = Tasks::new(stop.clone());
-    let built = Box::pin(build::daemon(settings, redactor, &tasks)).await;
+    let built = Box::pin(build::daemon(settings, redactor, telemetry.log_file(), &tasks)).await;
     let (daemon, reloads) = match built {
         Ok(built) => built,
         Err(failure) => {

@@ -76,4 +76,12 @@ areas! {
     Lockdown: Admin, "lockdown.set", "lock the daemon down";
     /// Let agents work again.
     LiftLockdown: Overlord, "lockdown.lift", "lift a lockdown";
+    /// See how long things are kept, what must be, and who was erased.
+    SeeRetention: Admin, "retention.read", "see how long things are kept";
+    /// Say how long things are kept, and remove what is old.
+    ManageRetention: Overlord, "retention.manage", "change how long things are kept";
+    /// Erase a person's data.
+    ErasePersons: Overlord, "persons.erase", "erase a person's data";
+    /// Export a person's data, up to their own standing.
+    ExportPersons: Admin, "persons.export", "export a person's data";
 }

@@ -73,11 +73,17 @@ pub enum AuditKind {
     Checkpoint,
     /// The daemon warned those who run it.
     Alert,
+    /// What is old was removed, or how long it is kept was changed.
+    Retention,
+    /// A person's data was erased.
+    Erase,
+    /// A person's data was exported.
+    PersonExport,
 }
 
 impl AuditKind {
     /// Every kind, for queries and for the test that finds who writes each.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::Daemon,
         Self::RunState,
         Self::Control,
@@ -107,6 +113,9 @@ impl AuditKind {
         Self::SecretChanged,
         Self::Checkpoint,
         Self::Alert,
+        Self::Retention,
+        Self::Erase,
+        Self::PersonExport,
     ];
 
     /// The name in the store, in exports and in queries.
@@ -141,6 +150,9 @@ impl AuditKind {
             Self::SecretChanged => "secret_changed",
             Self::Checkpoint => "checkpoint",
             Self::Alert => "alert",
+            Self::Retention => "retention",
+            Self::Erase => "erase",
+            Self::PersonExport => "person_export",
         }
     }
 }

@@ -98,6 +98,8 @@ id!(/// A request to link an account.
     PairingId, "pair_");
 id!(/// A bounded pattern of calls that a person approved.
     PatternId, "pat_");
+id!(/// The erasure of a person's data.
+    ErasureId, "era_");
 id!(/// An audit row.
     EventId, "evt_");
 id!(/// One message of a conversation.
@@ -114,6 +116,14 @@ impl ToolCallId {
     pub const FIRST: Self = Self(Uuid::nil());
 
     /// Comes before every id that was drawn at this moment or later, and after every earlier one.
+    pub fn first_at(at: Timestamp) -> Self {
+        let micros = u64::try_from(at.as_micros()).unwrap_or(0);
+        Self(Builder::from_unix_timestamp_millis(micros / 1_000, &[0; 10]).into_uuid())
+    }
+}
+
+impl ConversationId {
+    /// As [`ToolCallId::first_at`].
     pub fn first_at(at: Timestamp) -> Self {
         let micros = u64::try_from(at.as_micros()).unwrap_or(0);
         Self(Builder::from_unix_timestamp_millis(micros / 1_000, &[0; 10]).into_uuid())

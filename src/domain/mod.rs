@@ -16,6 +16,7 @@ pub mod grant;
 pub mod host;
 pub mod identity;
 pub mod ids;
+pub mod keeping;
 pub mod limits;
 pub mod message;
 pub mod money;
@@ -47,9 +48,10 @@ pub use identity::{
     LinkRecord, PairingRecord, PairingState, Platform, PrincipalRecord, TokenRecord,
 };
 pub use ids::{
-    ApprovalId, BundleId, CapabilityId, ConversationId, EgressRuleId, EventId, IdSource, LinkId,
+    ApprovalId, BundleId, CapabilityId, ConversationId, EgressRuleId, ErasureId, EventId, IdSource, LinkId,
     MessageId, PairingId, PatternId, PrincipalId, RunId, SteerId, TokenId, ToolCallId,
 };
+pub use keeping::{Erasure, Hold, HoldKind, Retention, RetentionClass};
 pub use message::{Author, Message, Part, UserInput};
 pub use money::Usd;
 pub use pattern::{ApprovalPattern, PatternBounds};

@@ -62,6 +62,11 @@ impl Signer {
     pub(super) fn new(options: AuditOptions) -> Self {
         Self { options, waiting: Mutex::default() }
     }
+
+    /// The key in force first.
+    pub(super) fn keys(&self) -> &[Key] {
+        &self.options.keys
+    }
 }
 
 impl Orchestrator {
@@ -178,9 +183,15 @@ pub async fn verify_trail(
     keys: Option<&[Key]>,
 ) -> Result<Report, StoreError> {
     let mut check = TrailCheck::new(keys);
+    let begin = reader.checkpoints().cut().await?;
+    if let Some(cut) = &begin {
+        check.begins_after(cut);
+    }
+    let begin = begin.map_or(0, |cut| cut.n);
     let mut stored = Vec::new();
     loop {
-        let after = stored.last().map_or(0, |c: &Checkpoint| c.n);
+        // With the checkpoint of the row that was cut last.
+        let after = stored.last().map_or(begin.saturating_sub(1), |c: &Checkpoint| c.n);
         let page = reader.checkpoints().after(after, PAGE).await?;
         if page.is_empty() {
             break;
@@ -224,10 +235,12 @@ pub async fn export_trail(
     key: Option<&Key>,
     now: Timestamp,
 ) -> Result<Exported, StoreError> {
+    let cut = if after == 0 { reader.checkpoints().cut().await? } else { None };
+    let after = cut.as_ref().map_or(after, |cut| cut.n);
+    let mut lines: Vec<Line> = cut.map(|cut| Line::Cut { cut }).into_iter().collect();
     let filter = AuditFilter { after, ..AuditFilter::default() };
     let rows = reader.audit().query(&filter, PAGE).await?;
     let mut checkpoints = reader.checkpoints().after(after, PAGE).await?.into_iter().peekable();
-    let mut lines = Vec::new();
     let mut last = None;
     for row in rows {
         let n = row.n;

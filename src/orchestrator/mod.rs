@@ -26,6 +26,7 @@ mod gate;
 mod health;
 mod hosts;
 mod identities;
+mod keeping;
 mod live;
 mod lockdown;
 mod model;
@@ -71,6 +72,10 @@ pub use identities::{
     Approved, LinkView, NewLink, NewPairing, NewPrincipal, NewToken, PairingKey, PairingMade,
     PairingView, PrincipalPatch, PrincipalSource, PrincipalView, StaleKind, StaleView, TokenMade,
     TokenView,
+};
+pub use keeping::{
+    BackupHint, ErasureView, ExportPiece, ExportPlace, ExportPlaceError, KeepingOptions, NewErasure, RetentionReport,
+    RetentionView,
 };
 pub use live::Live;
 pub use lockdown::{LockdownView, Stopped};
@@ -168,6 +173,8 @@ pub struct Parts {
     pub audit: AuditOptions,
     /// What seals stored secrets.
     pub secrets: SecretOptions,
+    /// How long things are kept.
+    pub keeping: KeepingOptions,
     /// Where its tasks run.
     pub tasks: Tasks,
 }
@@ -201,6 +208,7 @@ struct Inner {
     tasks: Tasks,
     signer: audit::Signer,
     secrets: SecretOptions,
+    keeper: keeping::Keeper,
     options: Options,
 }
 
@@ -226,7 +234,7 @@ impl Orchestrator {
         let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
         let Parts { policies, policy_file, redactor, clock, live, audit, secrets, tasks, .. } =
             parts;
-        let Parts { alerts, gate, budgets, .. } = parts;
+        let Parts { alerts, gate, budgets, keeping, .. } = parts;
         let set = store.read().await?.budgets().all().await?;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
@@ -254,6 +262,7 @@ impl Orchestrator {
             tasks: tasks.clone(),
             signer: audit::Signer::new(audit),
             secrets,
+            keeper: keeping::Keeper::new(keeping),
             options,
         });
         inner.take_up_policy(policy_file).await?;
@@ -265,6 +274,10 @@ impl Orchestrator {
         tasks.spawn(TaskKind::Helper, |stop| identities::keep(kept, stop));
         let supervised = Arc::clone(&inner);
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));
+        let retained = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Helper, |stop| keeping::keep_retention(retained, stop));
+        let erased = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Helper, |stop| keeping::keep_erasing(erased, stop));
         let signing = Arc::clone(&inner);
         tasks.spawn(TaskKind::Helper, |stop| signing.keep_signing(stop));
         Ok(Self { inner })

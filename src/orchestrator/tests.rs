@@ -116,6 +116,7 @@ async fn start(options: Options) -> Fixture {
             sealing: vec![keys().key(crate::auth::Purpose::Sealing)],
             reloader: crate::runtime::reload::reloads().0,
         },
+        keeping: KeepingOptions::default(),
         tasks: tasks.clone(),
     };
     let orchestrator = Orchestrator::start(parts, options).await.unwrap();

@@ -136,7 +136,7 @@ impl Orchestrator {
             .command(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let mut run = visible_run(tx, permit.scope(), id).await?;
-                    cancel(tx, &inner, &mut run, reason, permit.context()).await?;
+                    cancel(tx, &inner, &mut run, reason, &permit.context().into()).await?;
                     whole(tx, id).await
                 })
             })
@@ -402,14 +402,13 @@ async fn answer(
     Ok(())
 }
 
-async fn cancel(
+pub(super) async fn cancel(
     tx: &mut Tx,
     inner: &Inner,
     run: &mut RunCore,
     reason: Option<String>,
-    cx: &CallContext,
+    actor: &Actor,
 ) -> Result<(), CommandError> {
-    let actor = Actor::from(cx);
     let data = json!({ "verb": "cancel", "reason": reason });
     match run.state {
         RunState::Succeeded | RunState::Failed | RunState::Cancelled | RunState::Expired => {
@@ -419,13 +418,13 @@ async fn cancel(
         RunState::Running => {
             tx.audit(actor.entry(AuditKind::Control, run, data));
             let body = EventBody::CancelRequested { reason };
-            change(tx, run, RunInput::RequestCancel, body, &actor)?;
+            change(tx, run, RunInput::RequestCancel, body, actor)?;
         }
         RunState::Queued | RunState::Paused | RunState::AwaitingApproval => {
             tx.audit(actor.entry(AuditKind::Control, run, data));
             tx.event(run, EventBody::CancelRequested { reason: reason.clone() })?;
             let end = End::Cancelled { reason, unknown_effects: unknown_effects(tx, run).await? };
-            finish(tx, inner, run, end, None, &actor).await?;
+            finish(tx, inner, run, end, None, actor).await?;
         }
     }
     let epoch = run.epoch;

@@ -1,6 +1,7 @@
 //! Process machinery: tasks, stopping, retries, logs. Knows nothing of runs, agents or users.
 
 pub mod lifecycle;
+pub mod log_file;
 pub mod rate;
 pub mod redact;
 pub mod reload;
@@ -9,6 +10,7 @@ pub mod tasks;
 pub mod telemetry;
 
 pub use lifecycle::{Stop, StopStage};
+pub use log_file::{LineFate, LogFile};
 pub use rate::{Rates, TooOften};
 pub use redact::Redactor;
 pub use retry::RetryPolicy;

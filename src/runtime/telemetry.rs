@@ -2,14 +2,14 @@
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    path::PathBuf,
+    sync::Arc,
 };
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, reload};
 
-use super::{redact::Redactor, tasks::lock};
+use super::{log_file::LogFile, redact::Redactor};
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,7 @@ pub struct Telemetry {
     set_level: Arc<dyn Fn(EnvFilter) -> bool + Send + Sync>,
     metrics: PrometheusHandle,
     redactor: Redactor,
+    file: Option<LogFile>,
 }
 
 impl std::fmt::Debug for Telemetry {
@@ -75,8 +76,14 @@ impl Telemetry {
     pub fn start(options: Options) -> Result<Self, TelemetryError> {
         let (filter, handle) = reload::Layer::new(parse(&options.level)?);
         let sink = match &options.file {
-            Some(path) => Sink::File(Arc::new(Mutex::new(append_to(path)?))),
+            Some(path) => Sink::File(LogFile::open(path).map_err(|source| {
+                TelemetryError::File { path: path.clone(), source }
+            })?),
             None => Sink::Stdout,
+        };
+        let file = match &sink {
+            Sink::File(file) => Some(file.clone()),
+            Sink::Stdout => None,
         };
         let redactor = options.redactor.clone();
         let writer = Redacting { redactor: options.redactor, sink };
@@ -92,13 +99,19 @@ impl Telemetry {
             .install_recorder()
             .ok()
             .ok_or(TelemetryError::AlreadyStarted)?;
-        Ok(Self { set_level: Arc::new(move |f| handle.reload(f).is_ok()), metrics, redactor })
+        let set_level = Arc::new(move |f| handle.reload(f).is_ok());
+        Ok(Self { set_level, metrics, redactor, file })
     }
 
     /// Changes the level of a running daemon.
     pub fn set_level(&self, level: &str) -> Result<(), TelemetryError> {
         let filter = parse(level)?;
         if (self.set_level)(filter) { Ok(()) } else { Err(TelemetryError::AlreadyStarted) }
+    }
+
+    /// The file that lines go to, where they go to one.
+    pub fn log_file(&self) -> Option<LogFile> {
+        self.file.clone()
     }
 
     /// The counters in Prometheus' text format.
@@ -111,20 +124,10 @@ fn parse(level: &str) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::try_new(level).ok().ok_or_else(|| TelemetryError::Level { level: level.to_owned() })
 }
 
-fn append_to(path: &Path) -> Result<std::fs::File, TelemetryError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|source| TelemetryError::File { path: path.to_owned(), source })
-}
-
 #[derive(Clone)]
 enum Sink {
     Stdout,
-    File(Arc<Mutex<std::fs::File>>),
+    File(LogFile),
 }
 
 /// Makes writers that redact.
@@ -153,7 +156,7 @@ impl Write for Line<'_> {
         let clean = self.owner.redactor.redact(&text);
         match &self.owner.sink {
             Sink::Stdout => io::stdout().lock().write_all(clean.as_bytes())?,
-            Sink::File(file) => lock(file).write_all(clean.as_bytes())?,
+            Sink::File(file) => file.append(clean.as_bytes())?,
         }
         Ok(bytes.len())
     }

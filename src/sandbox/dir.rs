@@ -502,6 +502,10 @@ fn kind(mode: u32) -> Kind {
     }
 }
 
+mod remove;
+
+pub use remove::FileRemoval;
+
 #[cfg(test)]
 #[path = "dir_tests.rs"]
 mod tests;

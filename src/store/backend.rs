@@ -96,6 +96,10 @@ pub(super) const fn begin(promise: Option<Durability>) -> &'static str {
 /// Moves the write-ahead log into the database file, so that after an orderly stop the one file
 /// holds everything. Whoever copies only that file would otherwise lose the newest commits.
 pub(super) const FOLD_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+/// Writes the database anew without what was removed from it, and empties the log. Outside of a
+/// transaction. What it holds meanwhile goes to a file, not to memory: it may be large.
+pub(super) const COMPACT: &str = "PRAGMA temp_store = FILE; VACUUM; PRAGMA temp_store = MEMORY; \
+    PRAGMA wal_checkpoint(TRUNCATE)";
 /// Begins the first job of a group, so that it can be undone alone.
 pub(super) const FIRST_JOB: &str = "SAVEPOINT job";
 /// Keeps the job before and begins the next.

@@ -55,6 +55,33 @@ impl Checkpoints<'_> {
         .map(drop)
         .map_err(StoreError::unavailable("store a checkpoint"))
     }
+
+    /// Where the trail begins, when its old end was cut off: the last row that is gone, signed.
+    pub async fn cut(&mut self) -> Result<Option<Checkpoint>, StoreError> {
+        let row = sqlx::query("SELECT n, hash, at, key_id, mac FROM audit_cut WHERE id = 1")
+            .fetch_optional(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read where the audit trail begins"))?;
+        row.as_ref().map(checkpoint).transpose()
+    }
+
+    /// Stores where the trail begins from now on.
+    pub async fn put_cut(&mut self, cut: &Checkpoint) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO audit_cut (id, n, hash, at, key_id, mac) VALUES (1, $1, $2, $3, $4, $5) \
+             ON CONFLICT (id) DO UPDATE SET n = excluded.n, hash = excluded.hash, \
+             at = excluded.at, key_id = excluded.key_id, mac = excluded.mac",
+        )
+        .bind(cols::int(cut.n))
+        .bind(cut.hash.clone())
+        .bind(cut.at.as_micros())
+        .bind(cut.key_id.clone())
+        .bind(cut.mac.clone())
+        .execute(&mut *self.conn)
+        .await
+        .map(drop)
+        .map_err(StoreError::unavailable("store where the audit trail begins"))
+    }
 }
 
 fn checkpoint(row: &SqliteRow) -> Result<Checkpoint, StoreError> {

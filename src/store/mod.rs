@@ -18,8 +18,10 @@ mod cols;
 mod conversations;
 mod decisions;
 mod egress_rules;
+mod erasures;
 mod error;
 mod events;
+mod export;
 mod idempotency;
 mod known;
 mod links;
@@ -30,6 +32,7 @@ mod pairings;
 mod patterns;
 mod policies;
 mod principals;
+mod retention;
 mod run_scopes;
 mod runs;
 mod secrets;
@@ -57,8 +60,10 @@ pub use checkpoints::Checkpoints;
 pub use conversations::{Conversation, Conversations};
 pub use decisions::{DecisionKey, Decisions};
 pub use egress_rules::EgressRules;
+pub use erasures::{Erasures, RunOfPerson, Texts, TextsOf};
 pub use error::{OpenError, StoreError};
 pub use events::Events;
+pub use export::{ExportKey, Exportable, Exports};
 pub use idempotency::{IdempotencyKeys, StoredAnswer};
 pub use links::Links;
 pub use lockdown::Lockdowns;
@@ -67,6 +72,7 @@ pub use pairings::Pairings;
 pub use patterns::Patterns;
 pub use policies::{Named, Policies};
 pub use principals::Principals;
+pub use retention::{Keeping, OldRows, Removed};
 pub use run_scopes::{Narrowed, RunScopes};
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use secrets::Secrets;
@@ -326,6 +332,21 @@ impl Reader {
     /// Signed ends of the audit trail.
     pub fn checkpoints(&mut self) -> Checkpoints<'_> {
         Checkpoints { conn: &mut self.conn }
+    }
+
+    /// How long things are kept, and what must be.
+    pub fn keeping(&mut self) -> Keeping<'_> {
+        Keeping { conn: &mut self.conn }
+    }
+
+    /// What is stored about a person, for them to have.
+    pub fn exports(&mut self) -> Exports<'_> {
+        Exports { conn: &mut self.conn }
+    }
+
+    /// Erasures, and what is stored about a person.
+    pub fn erasures(&mut self) -> Erasures<'_> {
+        Erasures { conn: &mut self.conn }
     }
 
     /// The audit trail.

@@ -9,6 +9,7 @@ mod gathered;
 use std::sync::Arc;
 
 use sqlx::SqliteConnection;
+use tokio::sync::oneshot;
 
 use super::{
     approvals::Approvals,
@@ -24,6 +25,7 @@ use super::{
     conversations::{Conversation, Conversations},
     decisions::Decisions,
     egress_rules::EgressRules,
+    erasures::Erasures,
     error::StoreError,
     idempotency::IdempotencyKeys,
     known::Known,
@@ -33,6 +35,7 @@ use super::{
     patterns::Patterns,
     policies::Policies,
     principals::Principals,
+    retention::Keeping,
     run_scopes::RunScopes,
     runs::{RunCore, Runs},
     secrets::Secrets,
@@ -69,6 +72,8 @@ pub struct Tx {
     revoked: Revoked,
     /// Calls that this job has inserted; written when it ends, as it leaves them.
     new_calls: Vec<ToolCall>,
+    /// Who waits for the database to be compacted after the commit.
+    compact: Vec<oneshot::Sender<bool>>,
 }
 
 /// Where the group's savepoint stands.
@@ -164,6 +169,7 @@ impl Tx {
             known,
             revoked,
             new_calls,
+            compact: Vec::new(),
         }
     }
 
@@ -368,9 +374,41 @@ impl Tx {
         Secrets { conn: &mut self.conn }
     }
 
+    /// How long things are kept, and removing what is old.
+    pub const fn keeping(&mut self) -> Keeping<'_> {
+        Keeping { conn: &mut self.conn }
+    }
+
+    /// Erasures, and what is stored about a person.
+    pub const fn erasures(&mut self) -> Erasures<'_> {
+        Erasures { conn: &mut self.conn }
+    }
+
     /// Signed ends of the audit trail.
     pub const fn checkpoints(&mut self) -> Checkpoints<'_> {
         Checkpoints { conn: &mut self.conn }
+    }
+
+    /// Has the database written anew once this group is committed, so that nothing of removed rows is
+    /// left in its file; `done` is told whether it was. Other jobs wait for it.
+    pub fn compact_after_commit(&mut self, done: oneshot::Sender<bool>) {
+        self.compact.push(done);
+    }
+
+    /// Does what [`compact_after_commit`](Self::compact_after_commit) was asked for. A group that was
+    /// not committed tells whoever waits by dropping them.
+    pub(super) async fn compact(&mut self) {
+        let waiting = std::mem::take(&mut self.compact);
+        if waiting.is_empty() {
+            return;
+        }
+        let done = self.execute(backend::COMPACT).await;
+        if let Err(error) = &done {
+            tracing::error!(%error, "the database was not compacted");
+        }
+        for waiting in waiting {
+            waiting.send(done.is_ok()).unwrap_or_default();
+        }
     }
 
     /// The number and the hash of the trail's last row. Flush the transaction first.
@@ -503,6 +541,7 @@ impl Tx {
         self.known.abandon_group();
         self.revoked.abandon_group();
         self.new_calls.clear();
+        self.compact.clear();
         self.chain.abandon();
     }
 

@@ -115,6 +115,7 @@ async fn work(mut tx: Tx, mut waiting: mpsc::Receiver<Job>, hook: CommitHook, st
         let (answers, committed) = commit(&mut tx, jobs, wanted, &mut durability).await;
         let is_committed = match committed {
             Ok(events) => {
+                tx.compact().await;
                 // Readers first see the commit, then hear of it.
                 hook(&events);
                 true

@@ -13,6 +13,7 @@ mod gate;
 mod hash;
 mod http;
 mod invoke;
+pub mod keeping;
 mod look;
 mod network;
 mod parse;

@@ -137,7 +137,8 @@ fn tell(report: &Report, is_json: bool) -> Result<ExitCode, Failure> {
         out::json(&serde_json::to_value(report).map_err(|e| Failure::fault(e.to_string()))?);
         return Ok(ExitCode::from(if report.ok { 0 } else { super::failure::FAULT }));
     }
-    let Report { rows, hash, checkpoints, signed, unsigned_rows, problems, ok } = report;
+    let Report { rows, removed, replaced, hash, checkpoints, signed, unsigned_rows, .. } = report;
+    let Report { problems, ok, .. } = report;
     if !ok {
         let what = problems.iter().map(|p| out::tame(p)).collect::<Vec<_>>().join("; ");
         return Err(Failure::fault(format!("the trail is broken after {rows} good rows: {what}"))
@@ -148,6 +149,12 @@ fn tell(report: &Report, is_json: bool) -> Result<ExitCode, Failure> {
         None => "signatures were not checked: no permission secret".to_owned(),
     };
     out::line(format_args!("the trail is whole: {rows} rows, last hash {hash}"));
+    if *removed > 0 || *replaced > 0 {
+        out::line(format_args!(
+            "{removed} old rows were removed in their time, {replaced} rows lost an erased person's \
+             name; both by signature of the daemon"
+        ));
+    }
     out::line(format_args!(
         "{checkpoints} checkpoints agree, {signatures}; {unsigned_rows} rows after the last one"
     ));

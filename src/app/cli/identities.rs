@@ -15,7 +15,7 @@ use super::{
     out::{self, short},
     runs::encoded,
 };
-use crate::app::client::Page;
+use crate::{app::client::Page, auth::authn::principal_id_of, domain::PrincipalId};
 
 const PRINCIPALS: &str = "/admin/v1/principals";
 const TOKENS: &str = "/admin/v1/tokens";
@@ -123,6 +123,18 @@ async fn id_of(door: &Door, named: &str) -> Result<String, Failure> {
             .next("name one by the id; `agent-runtime principal list` shows them")),
         (None, _) => Err(Failure::fault(format!("there is no principal `{named}`"))
             .next("`agent-runtime principal list` shows them all")),
+    }
+}
+
+/// The id of a person who may be known by their rows alone: an id as it is, a name as it is known or
+/// as the configuration's would be.
+pub(super) async fn person_id(door: &Door, named: &str) -> Result<String, Failure> {
+    if named.parse::<PrincipalId>().is_ok() {
+        return Ok(named.to_owned());
+    }
+    match id_of(door, named).await {
+        Ok(id) => Ok(id),
+        Err(_) => Ok(principal_id_of(named).to_string()),
     }
 }
 

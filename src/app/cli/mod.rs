@@ -12,6 +12,7 @@ mod configuration;
 mod connect;
 mod door;
 mod egress;
+mod export;
 mod failure;
 mod health;
 mod identities;
@@ -26,6 +27,7 @@ mod policy_words;
 #[cfg(test)]
 mod reach;
 mod render;
+mod retention;
 mod runs;
 mod secret;
 
@@ -154,6 +156,9 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Token(command) => client(identities::token(&context, command)),
         Command::Pair(command) => client(pairing::pair(&context, command)),
         Command::Link(command) => client(pairing::link(&context, command)),
+        Command::Retention(command) => client(retention::retention(&context, command)),
+        Command::Erase(erase) => client(retention::erase(&context, erase)),
+        Command::Export(export) => client(export::export(&context, export)),
         Command::Config(command) => configuration::configuration(&context, command),
         Command::Doctor(options) if options.attest => {
             client(super::doctor::attest(&context, options.output.json))

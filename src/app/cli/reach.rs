@@ -31,6 +31,9 @@ const PRINCIPALS: (&str, &str) = ("GET", "/admin/v1/principals");
 const POLICY: (&str, &str) = ("GET", "/admin/v1/policy");
 const POLICY_VERSION: (&str, &str) = ("GET", "/admin/v1/policy/versions/{id}");
 const BUDGETS: (&str, &str) = ("GET", "/admin/v1/budgets");
+const RETENTION: (&str, &str) = ("GET", "/admin/v1/retention");
+const ERASE: (&str, &str) = ("POST", "/admin/v1/principals/{id}/erase");
+const ERASURE: (&str, &str) = ("GET", "/admin/v1/erasures/{id}");
 const DOMAINS: (&str, &str) = ("GET", "/admin/v1/egress/domains");
 
 /// Every command, and what it reaches.
@@ -103,6 +106,13 @@ const COMMANDS: &[(&str, Reach)] = &[
     ("link list", Admin(&[("GET", "/admin/v1/links")])),
     ("link resolve", Admin(&[("GET", "/admin/v1/links/resolve")])),
     ("link revoke", Admin(&[("DELETE", "/admin/v1/links/{id}")])),
+    ("retention show", Admin(&[RETENTION])),
+    ("retention set", Admin(&[("PUT", "/admin/v1/retention")])),
+    ("retention run", Admin(&[("POST", "/admin/v1/retention/run")])),
+    ("retention hold", Admin(&[PRINCIPALS, ("POST", "/admin/v1/retention/holds")])),
+    ("retention lift", Admin(&[PRINCIPALS, ("DELETE", "/admin/v1/retention/holds")])),
+    ("erase", Admin(&[PRINCIPALS, ERASE, ERASURE, ("GET", "/admin/v1/erasures")])),
+    ("export", Admin(&[PRINCIPALS, ("GET", "/admin/v1/principals/{id}/export")])),
     ("config show", Local),
     ("config check", Local),
     ("doctor", Local),

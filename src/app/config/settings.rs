@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use crate::{
     auth::GateRules,
     auth::policy::Policy,
-    domain::{AgentDef, Confinement, HostName, Role, Secret, SecretName, SecretSource},
+    domain::{AgentDef, Confinement, HostName, Retention, Role, Retention, Secret, SecretName, SecretSource},
     egress,
     llm::ModelOptions,
     orchestrator::BudgetConfig,
@@ -226,6 +226,8 @@ pub(crate) struct Settings {
     pub(crate) egress: Egress,
     /// Where signed checkpoints go outside the database; none: the data directory.
     pub(crate) audit_file: Option<PathBuf>,
+    /// How long things are kept.
+    pub(crate) retention: Retention,
     /// The policy of the file, read; none where no file is named.
     pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) log_level: String,

@@ -71,6 +71,7 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         session_idle: Duration::from_secs(r.int("sandbox.session_idle_secs")),
         egress: r.egress(),
         audit_file: r.some("audit.checkpoint_file").map(PathBuf::from),
+        retention: r.retention(),
         policy: r.policy(),
         log_level: r.text("log.level"),
         log_style: r.choice("log.format").unwrap_or(LogStyle::Auto),

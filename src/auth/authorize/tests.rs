@@ -123,11 +123,17 @@ fn each_area_is_administered_from_its_role_on() {
             auth.manage::<area::ChangeSecrets>(&c).is_ok(),
             auth.manage::<area::Lockdown>(&c).is_ok(),
             auth.manage::<area::LiftLockdown>(&c).is_ok(),
+            auth.manage::<area::SeeRetention>(&c).is_ok(),
+            auth.manage::<area::ManageRetention>(&c).is_ok(),
+            auth.manage::<area::ErasePersons>(&c).is_ok(),
+            auth.manage::<area::ExportPersons>(&c).is_ok(),
         ];
         assert_eq!(allowed.len(), area::AREAS.len(), "an area is not tried");
         for (allowed, (name, least)) in allowed.into_iter().zip(area::AREAS) {
             let expected = match *name {
-                "secrets.change" | "lockdown.lift" => role == Role::Overlord,
+                "secrets.change" | "lockdown.lift" | "retention.manage" | "persons.erase" => {
+                    role == Role::Overlord
+                }
                 _ => role >= Role::Admin,
             };
             assert_eq!(allowed, expected, "{role} {name} {least}");

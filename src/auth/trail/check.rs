@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
-use super::{Seal, Signature, signature};
+use super::{Replaced, Seal, Signature, signature};
 use crate::{
     auth::keys::Key,
     domain::{
@@ -79,6 +79,14 @@ pub enum Finding {
         /// The row.
         n: u64,
     },
+    /// The signature over where the trail begins, or over replaced rows, does not hold.
+    #[error("{what} at row {n} was not signed by this daemon")]
+    NotOurs {
+        /// What was signed.
+        what: &'static str,
+        /// The row.
+        n: u64,
+    },
     /// An export does not end as exports do.
     #[error("the export ends after row {after} without its last line: it was cut off")]
     NoEnd {
@@ -92,8 +100,12 @@ pub enum Finding {
 pub struct Report {
     /// Whether nothing was found.
     pub ok: bool,
-    /// Good rows.
+    /// The number of the last good row: how many there are and were.
     pub rows: u64,
+    /// Rows at the old end that were removed when their time was over, by a signed cut.
+    pub removed: u64,
+    /// Rows that lost a person's name when the person was erased, by a signed list.
+    pub replaced: u64,
     /// Hash (hex) of the last good one.
     pub hash: String,
     /// Checkpoints that agree with the rows.
@@ -111,6 +123,11 @@ pub struct Report {
 pub struct TrailCheck<'k> {
     keys: Option<&'k [Key]>,
     verifier: Verifier,
+    /// Where the trail begins, when its old end was cut off.
+    cut: Option<Checkpoint>,
+    /// Rows that hold something else than their hash says, and no row has vouched for yet.
+    changed: BTreeMap<u64, String>,
+    replaced: u64,
     /// Checkpoints by their row.
     expected: BTreeMap<u64, Vec<Checkpoint>>,
     findings: Vec<Finding>,
@@ -130,6 +147,9 @@ impl<'k> TrailCheck<'k> {
         Self {
             keys,
             verifier: Verifier::default(),
+            cut: None,
+            changed: BTreeMap::new(),
+            replaced: 0,
             expected: BTreeMap::new(),
             findings: Vec::new(),
             is_broken: false,
@@ -141,8 +161,37 @@ impl<'k> TrailCheck<'k> {
         }
     }
 
+    /// Says that the trail begins behind this row, before anything else.
+    pub fn begins_after(&mut self, cut: &Checkpoint) {
+        self.verifier = Verifier::after(cut.n, &cut.hash);
+        self.covered = cut.n;
+        self.cut = Some(cut.clone());
+        self.check_seal(Seal::Cut, cut, "the cut");
+    }
+
+    /// Whether a signature holds; without keys every one does.
+    fn check_seal(&mut self, seal: Seal, signed: &Checkpoint, what: &'static str) -> bool {
+        let n = signed.n;
+        let found = match self.keys.map(|keys| signature(keys, seal, signed)) {
+            None | Some(Signature::Good) => return true,
+            Some(Signature::Forged) => Finding::NotOurs { what, n },
+            Some(Signature::OtherKey) => Finding::OtherKey { n, key_id: signed.key_id.clone() },
+        };
+        self.findings.push(found);
+        false
+    }
+
     /// Names the checkpoints of the database and those outside of it, before the rows.
     pub fn expect(&mut self, stored: Vec<Checkpoint>, outside: Vec<Checkpoint>) {
+        let begin = self.cut.as_ref().map_or(0, |cut| cut.n);
+        // What was cut off is told by the cut alone; a checkpoint of its row must be of that row.
+        for checkpoint in stored.iter().chain(&outside).filter(|c| c.n == begin) {
+            if self.cut.as_ref().is_some_and(|cut| cut.hash != checkpoint.hash) {
+                self.findings.push(Finding::Replaced { n: begin });
+            }
+        }
+        let stored = stored.into_iter().filter(|c| c.n > begin);
+        let outside = outside.into_iter().filter(|c| c.n > begin);
         for checkpoint in stored {
             self.expected.entry(checkpoint.n).or_default().push(checkpoint);
         }
@@ -162,15 +211,41 @@ impl<'k> TrailCheck<'k> {
         if self.is_broken {
             return;
         }
-        if let Err(error) = self.verifier.check(row) {
-            self.is_broken = true;
-            self.findings.push(error.into());
-            return;
+        match self.verifier.link(row) {
+            Ok(None) => {}
+            Ok(Some(holds)) => drop(self.changed.insert(row.n, holds)),
+            Err(error) => {
+                self.is_broken = true;
+                self.findings.push(error.into());
+                return;
+            }
         }
+        self.vouches(row);
         self.newest = self.newest.max(Some(row.at));
         self.first_unsigned = self.first_unsigned.or(Some(row.at));
         for checkpoint in self.expected.remove(&row.n).unwrap_or_default() {
             self.checkpoint(&checkpoint, Seal::Checkpoint);
+        }
+    }
+
+    /// Takes the rows that this row vouches for from those that were changed.
+    fn vouches(&mut self, row: &AuditRow) {
+        let list = match Replaced::of(row) {
+            None => return,
+            Some(Ok(list)) if list.is_about_its_rows() => list,
+            Some(_) => {
+                let what = "the list of replaced rows";
+                return self.findings.push(Finding::NotOurs { what, n: row.n });
+            }
+        };
+        if !self.check_seal(Seal::Replaced, &list.seal, "the list of replaced rows") {
+            return;
+        }
+        for (n, hash) in list.rows {
+            if self.changed.get(&n) == Some(&hash) {
+                self.changed.remove(&n);
+                self.replaced += 1;
+            }
         }
     }
 
@@ -223,7 +298,13 @@ impl<'k> TrailCheck<'k> {
 
     /// The end of the rows.
     pub fn finish(mut self) -> Report {
-        let (rows, hash) = (self.end(), self.verifier.end().1.to_owned());
+        let (mut rows, hash) = (self.end(), self.verifier.end().1.to_owned());
+        // What nobody vouches for was changed by somebody else.
+        if let Some(first) = self.changed.keys().next() {
+            rows = rows.min(first - 1);
+        }
+        let changed = std::mem::take(&mut self.changed).into_keys();
+        self.findings.extend(changed.map(|n| ChainError::Changed { n }.into()));
         if !self.is_broken {
             let missing = std::mem::take(&mut self.expected).into_keys();
             self.findings.extend(missing.map(|n| Finding::Cut { n, end: rows }));
@@ -242,6 +323,8 @@ impl<'k> TrailCheck<'k> {
         Report {
             ok: self.findings.is_empty(),
             rows,
+            removed: self.cut.map_or(0, |cut| cut.n),
+            replaced: self.replaced,
             hash,
             checkpoints: self.checkpoints,
             signed: self.keys.map(|_| self.signed),

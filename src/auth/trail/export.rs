@@ -23,6 +23,11 @@ pub enum Line {
         /// The checkpoint.
         checkpoint: Checkpoint,
     },
+    /// Where the trail begins because what is older was removed; only as the first line.
+    Cut {
+        /// The last row that is gone.
+        cut: Checkpoint,
+    },
     /// The end; signed by whoever has the key, else with an empty key and signature.
     End {
         /// The last row.
@@ -35,7 +40,8 @@ impl Line {
     /// a number in another form, is something that nobody signed.
     fn read(text: &str) -> Result<Self, String> {
         let value: Value = serde_json::from_str(text).map_err(|e| format!("no JSON: {e}"))?;
-        let line = if value.get("checkpoint").is_some() || value.get("end").is_some() {
+        let is_other = ["checkpoint", "cut", "end"].iter().any(|name| value.get(name).is_some());
+        let line = if is_other {
             serde_json::from_value(value).map_err(|e| e.to_string())
         } else {
             // Not through the enum, whose error would say nothing.
@@ -55,6 +61,7 @@ impl Line {
 pub fn verify_export(lines: impl BufRead, keys: Option<&[Key]>) -> std::io::Result<Report> {
     let mut check = TrailCheck::new(keys);
     let mut has_ended = false;
+    let mut is_first = true;
     for line in lines.split(b'\n') {
         let line = line?;
         let text = String::from_utf8_lossy(&line);
@@ -62,7 +69,10 @@ pub fn verify_export(lines: impl BufRead, keys: Option<&[Key]>) -> std::io::Resu
             check.unreadable("there is more behind the end of the export");
             break;
         }
+        let was_first = std::mem::replace(&mut is_first, false);
         match Line::read(&text) {
+            Ok(Line::Cut { cut }) if was_first => check.begins_after(&cut),
+            Ok(Line::Cut { .. }) => check.unreadable("a cut that is not the first line"),
             Ok(Line::Row(row)) => check.row(&row),
             Ok(Line::Checkpoint { checkpoint }) => check.checkpoint(&checkpoint, Seal::Checkpoint),
             Ok(Line::End { end }) => {

@@ -3,15 +3,18 @@
 //!
 //! Invariants: nothing here reads a clock or a file; what cannot be understood is a finding, never
 //! skipped. Without keys the chain and the checkpoints are held against each other; with them each
-//! signature too, so that a trail which was replaced as a whole shows.
+//! signature too, so that a trail which was replaced as a whole shows. Rows may lose a person's name,
+//! and old rows may be removed: only by a row of the trail, or a record, that the daemon signed.
 
 mod check;
 mod export;
+mod replaced;
 
 use data_encoding::HEXLOWER;
 
 pub use check::{Finding, Report, TrailCheck};
 pub use export::{Line, verify_export};
+pub use replaced::{Replaced, replaced_entry};
 
 use super::keys::Key;
 use crate::domain::{Timestamp, audit::Checkpoint};
@@ -23,6 +26,10 @@ pub enum Seal {
     Checkpoint,
     /// An export ends with this row.
     ExportEnd,
+    /// This row and all before it were removed because they were old.
+    Cut,
+    /// Rows up to this one were replaced; the hash is over the list of them.
+    Replaced,
 }
 
 /// Signs the end of a trail.
@@ -59,6 +66,8 @@ fn message(seal: Seal, checkpoint: &Checkpoint) -> Vec<u8> {
     let seal = match seal {
         Seal::Checkpoint => "checkpoint",
         Seal::ExportEnd => "export end",
+        Seal::Cut => "cut",
+        Seal::Replaced => "replaced",
     };
     let Checkpoint { n, hash, at, key_id, .. } = checkpoint;
     // Every field but the last two is of a fixed form without line breaks, and these are hex.

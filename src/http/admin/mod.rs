@@ -8,11 +8,13 @@ mod audit;
 mod budgets;
 mod capabilities;
 mod egress;
+mod erase;
 mod health;
 mod lockdown;
 mod pairings;
 mod policy;
 mod principals;
+mod retention;
 mod sandbox;
 pub mod schema;
 mod secrets;
@@ -95,6 +97,15 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::PATCH, "/admin/v1/principals/{id}"),
     (Method::POST, "/admin/v1/principals/{id}/disable"),
     (Method::POST, "/admin/v1/principals/{id}/enable"),
+    (Method::POST, "/admin/v1/principals/{id}/erase"),
+    (Method::GET, "/admin/v1/principals/{id}/export"),
+    (Method::GET, "/admin/v1/erasures"),
+    (Method::GET, "/admin/v1/erasures/{id}"),
+    (Method::GET, "/admin/v1/retention"),
+    (Method::PUT, "/admin/v1/retention"),
+    (Method::POST, "/admin/v1/retention/run"),
+    (Method::POST, "/admin/v1/retention/holds"),
+    (Method::DELETE, "/admin/v1/retention/holds"),
     (Method::GET, "/admin/v1/tokens"),
     (Method::POST, "/admin/v1/tokens"),
     (Method::DELETE, "/admin/v1/tokens/{id}"),
@@ -177,6 +188,13 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(principals::get, principals::patch))
         .routes(routes!(principals::disable))
         .routes(routes!(principals::enable))
+        .routes(routes!(erase::erase))
+        .routes(routes!(erase::export))
+        .routes(routes!(erase::list))
+        .routes(routes!(erase::show))
+        .routes(routes!(retention::show, retention::put))
+        .routes(routes!(retention::run))
+        .routes(routes!(retention::hold, retention::lift))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(pairings::list, pairings::request))

@@ -7,9 +7,11 @@ pub mod policy;
 use utoipa::ToSchema;
 
 mod identities;
+mod retention;
 
 pub use crate::http::kit::schema::Problem;
 pub use identities::*;
+pub use retention::*;
 
 #[derive(Debug, serde::Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -179,6 +181,8 @@ pub struct AuditRow {
 pub struct AuditReport {
     pub ok: bool,
     pub rows: u64,
+    pub removed: u64,
+    pub replaced: u64,
     pub hash: String,
     pub checkpoints: u64,
     pub signed: Option<u64>,

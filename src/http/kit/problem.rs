@@ -55,6 +55,8 @@ codes! {
     NO_BUDGET = "budget.not_found" NOT_FOUND "No such budget was set";
     NO_POLICY = "policy.not_found" NOT_FOUND "There is no such policy version, or no such decision";
     NO_PRINCIPAL = "principal.not_found" NOT_FOUND "There is no such principal";
+    NO_HOLD = "hold.not_found" NOT_FOUND "There is no such legal hold";
+    NO_ERASURE = "erasure.not_found" NOT_FOUND "There is no such erasure";
     NO_TOKEN = "token.not_found" NOT_FOUND "There is no such token";
     NO_PAIRING = "pairing.not_found" NOT_FOUND "No request to link an account waits with this code or id";
     NO_LINK = "link.not_found" NOT_FOUND "There is no such link";

@@ -12,6 +12,7 @@ mod identities;
 mod lockdown;
 mod policy;
 mod policy_offline;
+mod retention;
 mod runs;
 mod secret;
 
@@ -38,6 +39,7 @@ pub(crate) use policy::{
     Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
 };
 pub(crate) use policy_offline::{PolicyTest, PolicyValidate};
+pub(crate) use retention::{Erase, Export, Retention};
 pub(crate) use runs::{List, Run, Submit};
 pub(crate) use secret::Secret;
 
@@ -52,8 +54,8 @@ Client commands (chat, run, approval, health) find the daemon by AGENT_RUNTIME_U
 AGENT_RUNTIME_TOKEN or AGENT_RUNTIME_TOKEN_FILE; without them they use the address and the
 generated token in the data directory, so on the daemon's own machine nothing needs copying.
 
-`egress`, `policy`, `budget`, `capability`, `lockdown`, `principal`, `token`, `pair` and `link` change
-the daemon itself: they speak to <data_dir>/admin.sock, as the daemon's user or root.
+`egress`, `policy`, `budget`, `capability`, `lockdown`, `principal`, `token`, `pair`, `link`, `retention`
+and `erase` change the daemon itself: they speak to <data_dir>/admin.sock, as the daemon's user or root.
 
 Exit codes: 0 done; 1 it failed, or the run did; 2 wrong usage or configuration; 3 no daemon
 answers, or it does not accept the token.";
@@ -124,6 +126,13 @@ pub(super) enum Command {
     /// See and revoke linked accounts
     #[command(subcommand)]
     Link(Link),
+    /// See and change how long things are kept, and what must be
+    #[command(subcommand)]
+    Retention(Retention),
+    /// Erase a person's data
+    Erase(Erase),
+    /// Write everything that is stored about a person to files
+    Export(Export),
     /// Show the settings in force, or check them
     #[command(subcommand)]
     Config(Config),

@@ -4,7 +4,7 @@ use super::Reader;
 use crate::{
     app::config::settings::Bounds,
     auth::{GateRules, authn::principal_id_of},
-    domain::{BudgetLimit, Role, Usd},
+    domain::{BudgetLimit, Retention, Role, Usd},
     orchestrator::BudgetConfig,
 };
 
@@ -27,6 +27,31 @@ impl Reader<'_> {
             gate: self.gate(),
             budgets: self.budgets(),
         }
+    }
+
+    /// How long things are kept. A trail that is cut after days would not show what was just done.
+    pub(super) fn retention(&mut self) -> Retention {
+        const DAYS_MAX: u64 = 36_500;
+        const AUDIT_DAYS_MIN: u64 = 90;
+        let mut days = |key: &str| {
+            let days = self.int(key);
+            if days > DAYS_MAX {
+                self.bad(key, format!("must be at most {DAYS_MAX} days; 0 keeps for good"));
+            }
+            u32::try_from(days).unwrap_or(0)
+        };
+        let retention = Retention {
+            access: days("retention.access_days"),
+            app: days("retention.app_days"),
+            error: days("retention.error_days"),
+            audit: days("retention.audit_days"),
+            conversations: days("retention.conversations_days"),
+        };
+        if (1..AUDIT_DAYS_MIN).contains(&u64::from(retention.audit)) {
+            let what = format!("must be at least {AUDIT_DAYS_MIN} days; 0 keeps for good");
+            self.bad("retention.audit_days", what);
+        }
+        retention
     }
 
     fn gate(&mut self) -> GateRules {

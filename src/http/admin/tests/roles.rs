@@ -62,6 +62,20 @@ const TABLE: &[(&str, &str, Role, &str)] = &[
     ("PATCH", "/admin/v1/principals/{id}", Role::Admin, r#"{"role":"viewer"}"#),
     ("POST", "/admin/v1/principals/{id}/disable", Role::Admin, "{}"),
     ("POST", "/admin/v1/principals/{id}/enable", Role::Admin, "{}"),
+    ("POST", "/admin/v1/principals/{id}/erase", Role::Overlord, r#"{"dry_run":true}"#),
+    ("GET", "/admin/v1/principals/{id}/export", Role::Admin, ""),
+    ("GET", "/admin/v1/erasures", Role::Admin, ""),
+    ("GET", "/admin/v1/erasures/{id}", Role::Admin, ""),
+    ("GET", "/admin/v1/retention", Role::Admin, ""),
+    ("PUT", "/admin/v1/retention", Role::Overlord, r#"{"class":"app","days":31}"#),
+    ("POST", "/admin/v1/retention/run", Role::Overlord, r#"{"dry_run":true}"#),
+    (
+        "POST",
+        "/admin/v1/retention/holds",
+        Role::Overlord,
+        r#"{"kind":"principal","subject":"prn_01890a5d-ac96-774b-bcce-b302099a8058"}"#,
+    ),
+    ("DELETE", "/admin/v1/retention/holds", Role::Overlord, "?kind=principal&subject=prn_x"),
     ("GET", "/admin/v1/tokens", Role::Admin, ""),
     ("POST", "/admin/v1/tokens", Role::Admin, r#"{"principal":"alice"}"#),
     ("DELETE", "/admin/v1/tokens/{id}", Role::Admin, ""),
@@ -90,6 +104,7 @@ fn prefix(path: &str) -> &'static str {
         ("/tokens/", "tok_"),
         ("/pairings/", "pair_"),
         ("/links/", "lnk_"),
+        ("/erasures/", "era_"),
     ];
     kinds.into_iter().find(|(part, _)| path.contains(part)).map_or("run_", |(_, prefix)| prefix)
 }

@@ -1,0 +1,518 @@
+//! The steps of an erasure, in their order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+
+use super::{Pace, entry, words::Person};
+use crate::{
+    domain::{AuditKind, Erasure, PrincipalId, RunId, Timestamp},
+    orchestrator::{Inner, error::CommandError, transition::Actor, verbs::cancel},
+    runtime::{LineFate, Tasks},
+    store::{Durability, StoreError},
+    tools::keeping::FileRemoval,
+};
+
+/// Work of the person ends, and nothing new begins.
+pub(super) const FIRST: &str = "stop";
+/// Files that their runs wrote.
+const FILES: &str = "files";
+/// The audit trail, and with it what they did to runs of others.
+const TRAIL: &str = "trail";
+/// Copies of what they said in conversations of others.
+const COPIES: &str = "copies";
+/// Their conversations, with everything in them.
+const CONVERSATIONS: &str = "conversations";
+/// Their runs in conversations of others.
+const RUNS: &str = "runs";
+/// Who they are, and where they stand in rows that stay.
+const ROWS: &str = "rows";
+/// Rows of the audit trail that came meanwhile.
+const TAIL: &str = "tail";
+/// The log file.
+const LOG: &str = "log";
+/// The database file without what was removed. From here on nobody knows whom it was about.
+const COMPACT: &str = "compact";
+/// Over.
+const DONE: &str = "done";
+
+const STEPS: [&str; 11] =
+    [FIRST, FILES, TRAIL, COPIES, CONVERSATIONS, RUNS, ROWS, TAIL, LOG, COMPACT, DONE];
+
+/// Rows that are read at once.
+const PAGE: u32 = 200;
+/// Days of use in one transaction.
+const DAYS_AT_ONCE: i64 = 32;
+/// How often to look whether runs that were cancelled have ended.
+const LOOK: Duration = Duration::from_millis(50);
+/// Places that a receipt lists; more are only counted.
+const LISTED_MAX: usize = 200;
+
+impl Inner {
+    /// Does what is left of an erasure.
+    pub(super) async fn carry_out(
+        self: &Arc<Self>,
+        mut erasure: Erasure,
+    ) -> Result<(), CommandError> {
+        while erasure.step != DONE {
+            metrics::counter!("agent_runtime_erasure_steps_total", "step" => erasure.step.clone())
+                .increment(1);
+            self.step(&mut erasure).await?;
+            let at = STEPS.iter().position(|step| *step == erasure.step).unwrap_or(0);
+            erasure.step = STEPS.get(at + 1).copied().unwrap_or(DONE).to_owned();
+            erasure.place.clear();
+            if erasure.step == DONE {
+                return Ok(self.conclude_erasure(erasure).await?);
+            }
+            if erasure.step == COMPACT {
+                // Whom it was about is forgotten here, with the next save.
+                erasure.principal = None;
+                erasure.names.clear();
+            }
+            self.save_erasure(&erasure).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(self: &Arc<Self>, erasure: &mut Erasure) -> Result<(), CommandError> {
+        if erasure.step == COMPACT {
+            let is_compacted = self.compact().await?;
+            note(erasure, "database_compacted", json!(is_compacted));
+            return Ok(());
+        }
+        let id = erasure.principal.ok_or_else(|| StoreError::Corrupt {
+            what: format!("{} does not say whom it is about", erasure.id),
+        })?;
+        let person = Person::new(id, erasure.pseudonym, &erasure.names);
+        match erasure.step.as_str() {
+            FIRST => self.stop_work(id).await,
+            FILES => Ok(self.erase_files(&person, erasure).await?),
+            TRAIL | TAIL => Ok(self.erase_trail(&person, erasure).await?),
+            COPIES => {
+                let masked = self.mask_copies(&person).await?;
+                count(erasure, "messages of others' conversations masked", masked);
+                Ok(())
+            }
+            CONVERSATIONS => self.erase_conversations(id, erasure).await,
+            RUNS => self.erase_runs(id, erasure).await,
+            ROWS => self.erase_rows(&person, erasure).await,
+            LOG => {
+                self.erase_log(person, erasure).await;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn save_erasure(&self, erasure: &Erasure) -> Result<(), StoreError> {
+        let erasure = erasure.clone();
+        self.store
+            .write(Durability::Full, move |tx| {
+                Box::pin(async move { tx.erasures().save(&erasure).await })
+            })
+            .await
+    }
+
+    /// Nobody acts as the person any more, nothing new begins in their conversations, and what is
+    /// under way ends.
+    async fn stop_work(self: &Arc<Self>, id: PrincipalId) -> Result<(), CommandError> {
+        self.store
+            .write(Durability::Full, move |tx| {
+                Box::pin(async move {
+                    if let Some(mut row) = tx.principals().get(id).await? {
+                        row.disabled_at = row.disabled_at.or(Some(tx.now()));
+                        tx.principals().put(&row).await?;
+                    }
+                    Ok::<_, StoreError>(())
+                })
+            })
+            .await?;
+        self.refresh_access().await?;
+        self.mark_conversations(id).await?;
+        loop {
+            let runs = self.store.read().await?.erasures().unended(id, PAGE).await?;
+            if runs.is_empty() {
+                return Ok(());
+            }
+            for run in runs {
+                self.cancel_for_good(run).await?;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn mark_conversations(&self, id: PrincipalId) -> Result<(), StoreError> {
+        let mut after = String::new();
+        loop {
+            let page =
+                self.store.read().await?.erasures().conversations(id, &after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.to_string();
+            self.store
+                .write(Durability::Normal, move |tx| {
+                    Box::pin(async move {
+                        let now = tx.now();
+                        for id in page {
+                            tx.keeping().mark_deleted(id, now).await?;
+                        }
+                        Ok::<_, StoreError>(())
+                    })
+                })
+                .await?;
+        }
+    }
+
+    async fn cancel_for_good(self: &Arc<Self>, run: RunId) -> Result<(), CommandError> {
+        let inner = Arc::clone(self);
+        let done = self
+            .store
+            .write(Durability::Normal, move |tx| {
+                Box::pin(async move {
+                    let Some(mut run) = tx.runs().core(run).await? else { return Ok(()) };
+                    cancel(tx, &inner, &mut run, None, &Actor::system()).await
+                })
+            })
+            .await;
+        match done {
+            // It ended by itself, or somebody was faster: the next look says.
+            Err(CommandError::Terminal | CommandError::Conflict { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Files that their runs wrote, unless somebody changed them later; whole workspaces where whoever
+    /// asked said so.
+    async fn erase_files(&self, person: &Person, erasure: &mut Erasure) -> Result<(), StoreError> {
+        let agents = self.authorizer.agents();
+        let workspace = |agent: &str| {
+            agents.values().find(|a| a.name.as_str() == agent).map(|a| a.workspace.clone())
+        };
+        let mut files: BTreeMap<(String, String), Timestamp> = BTreeMap::new();
+        let mut programs = BTreeSet::new();
+        let mut after = String::new();
+        loop {
+            let mut reader = self.store.read().await?;
+            let page = reader.erasures().runs(person.id, &after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id.to_string();
+            for run in page {
+                let ended = self.ended(run.ended_at);
+                for (tool, args) in reader.erasures().calls_on_files(run.id).await? {
+                    let path = serde_json::from_str::<Value>(&args).ok().and_then(|args| {
+                        args.get("path").and_then(Value::as_str).map(str::to_owned)
+                    });
+                    match path {
+                        Some(path) if tool != "exec" && tool != "shell" => {
+                            let at = files.entry((run.agent.clone(), path)).or_insert(ended);
+                            *at = ended.max(*at);
+                        }
+                        _ => drop(programs.insert(run.agent.clone())),
+                    }
+                }
+            }
+        }
+        let mut left = Vec::new();
+        for ((agent, path), ended) in files {
+            let Some(place) = workspace(&agent) else {
+                left.push(format!("{agent}: {path}: no agent of that name is configured"));
+                continue;
+            };
+            match self.tools.remove_file(place, path.clone(), ended).await {
+                Ok(FileRemoval::Removed) => count(erasure, "files", 1),
+                Ok(FileRemoval::Missing) => {}
+                Ok(FileRemoval::Newer) => {
+                    left.push(format!("{agent}: {path}: changed later, by somebody else perhaps"));
+                }
+                Err(error) => left.push(format!("{agent}: {path}: {error}")),
+            }
+        }
+        for agent in asked_to_empty(erasure) {
+            if let Some(place) = workspace(&agent) {
+                match self.tools.empty_workspace(place).await {
+                    Ok(files) => count(erasure, "files", files),
+                    Err(error) => left.push(format!("{agent}: {error}")),
+                }
+                programs.remove(&agent);
+            }
+        }
+        let clean = |text: String| person.scrub(&text).unwrap_or(text);
+        let left: Vec<_> = left.into_iter().map(clean).take(LISTED_MAX).collect();
+        note(erasure, "files_left", json!(left));
+        note(erasure, "workspaces_to_look_through", json!(programs));
+        Ok(())
+    }
+
+    /// Rows of the audit trail from where the last pass ended, and runs of others that they tell of.
+    async fn erase_trail(&self, person: &Person, erasure: &mut Erasure) -> Result<(), StoreError> {
+        // The tail goes on where the trail ended.
+        let mut after = seen(erasure);
+        loop {
+            let looked = self.look_through(person, after).await?;
+            let Some(last) = looked.last else { return Ok(()) };
+            after = last;
+            for (run, touched) in &looked.touched {
+                let rows = self.mask_in_run(person, *run, touched).await?;
+                count(erasure, "rows of others' runs masked", rows);
+            }
+            count(erasure, "audit rows replaced", looked.rows.len() as u64);
+            note(erasure, "trail", json!(after));
+            self.replace_rows(looked.rows, erasure.clone()).await?;
+            tokio::time::sleep(Pace::PAUSE).await;
+        }
+    }
+
+    async fn erase_conversations(
+        self: &Arc<Self>,
+        id: PrincipalId,
+        erasure: &mut Erasure,
+    ) -> Result<(), CommandError> {
+        loop {
+            let page = self.store.read().await?.erasures().conversations(id, "", PAGE).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for conversation in page {
+                match self.remove_conversation(conversation, &mut erasure.counts).await {
+                    // Somebody began something between: it ends like the rest.
+                    Err(StoreError::Stale { .. }) => self.stop_work(id).await?,
+                    other => other?,
+                }
+                self.save_erasure(erasure).await?;
+            }
+        }
+    }
+
+    /// What is left: runs in conversations of others, whose messages are masked by now.
+    async fn erase_runs(
+        &self,
+        id: PrincipalId,
+        erasure: &mut Erasure,
+    ) -> Result<(), CommandError> {
+        loop {
+            let page = self.store.read().await?.erasures().runs(id, "", PAGE).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for run in page {
+                self.remove_run(run.id, &mut erasure.counts).await?;
+                let conversation = run.conversation;
+                self.store
+                    .write(Durability::Normal, move |tx| {
+                        Box::pin(async move { tx.erasures().drop_head(conversation).await })
+                    })
+                    .await?;
+            }
+            self.save_erasure(erasure).await?;
+        }
+    }
+
+    async fn remove_run(
+        &self,
+        run: RunId,
+        removed: &mut BTreeMap<String, u64>,
+    ) -> Result<(), StoreError> {
+        let mut pace = Pace::new();
+        loop {
+            let limit = u64::from(pace.begin());
+            let (is_gone, rows) = self
+                .store
+                .write(Durability::Normal, move |tx| {
+                    Box::pin(async move {
+                        tx.flush().await?;
+                        let mut rows = BTreeMap::new();
+                        let (_, is_gone) = tx.keeping().remove_run(run, limit, &mut rows).await?;
+                        Ok::<_, StoreError>((is_gone, rows))
+                    })
+                })
+                .await?;
+            for (table, count) in rows {
+                *removed.entry(table).or_default() += count;
+            }
+            pace.end().await;
+            if is_gone {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn erase_rows(
+        self: &Arc<Self>,
+        person: &Person,
+        erasure: &mut Erasure,
+    ) -> Result<(), CommandError> {
+        let (id, pseudonym) = (person.id, person.pseudonym);
+        self.erase_answers(person, erasure).await?;
+        let days = self.store.read().await?.erasures().days_of_use().await?;
+        if let Some((mut day, last)) = days {
+            while day <= last {
+                let until = (day + DAYS_AT_ONCE - 1).min(last);
+                let rows = self
+                    .store
+                    .write(Durability::Normal, move |tx| {
+                        Box::pin(async move {
+                            tx.erasures().swap_usage(id, pseudonym, day..=until).await
+                        })
+                    })
+                    .await?;
+                count(erasure, "usage.pseudonym", rows);
+                day = until + 1;
+            }
+        }
+        let mut after = Some(String::new());
+        while let Some(place) = after {
+            let (rows, last) = self
+                .store
+                .write(Durability::Normal, move |tx| {
+                    Box::pin(async move {
+                        tx.erasures().swap_capabilities(id, pseudonym, &place, PAGE).await
+                    })
+                })
+                .await?;
+            count(erasure, "capabilities.pseudonym", rows);
+            after = last;
+        }
+        let mut counts = std::mem::take(&mut erasure.counts);
+        erasure.counts = self
+            .store
+            .write(Durability::Full, move |tx| {
+                Box::pin(async move {
+                    tx.flush().await?;
+                    let (accounts, _) = tx.erasures().known_as(id).await?;
+                    tx.erasures().swap_person(id, pseudonym, &mut counts).await?;
+                    tx.erasures().remove_person(id, &accounts, &mut counts).await?;
+                    Ok::<_, StoreError>(counts)
+                })
+            })
+            .await?;
+        Ok(self.refresh_access().await?)
+    }
+
+    /// Stored answers to repeated requests: theirs, and those of others that name them.
+    async fn erase_answers(
+        &self,
+        person: &Person,
+        erasure: &mut Erasure,
+    ) -> Result<(), StoreError> {
+        let mut place = (String::new(), String::new());
+        loop {
+            let page = self.store.read().await?.erasures().answers(&place, PAGE).await?;
+            let Some((principal, key, _)) = page.last() else { return Ok(()) };
+            place = (principal.clone(), key.clone());
+            let id = person.id.to_string();
+            let is_about = |(principal, _, answer): &(String, String, String)| {
+                *principal == id || person.is_named_in(answer)
+            };
+            let old: Vec<_> = page.into_iter().filter(is_about).collect();
+            count(erasure, "idempotency", old.len() as u64);
+            if old.is_empty() {
+                continue;
+            }
+            self.store
+                .write(Durability::Normal, move |tx| {
+                    Box::pin(async move {
+                        for (principal, key, _) in old {
+                            tx.erasures().remove_answer(&principal, &key).await?;
+                        }
+                        Ok::<_, StoreError>(())
+                    })
+                })
+                .await?;
+        }
+    }
+
+    async fn erase_log(&self, person: Person, erasure: &mut Erasure) {
+        let Some(log) = self.keeper.options.log.clone() else {
+            let elsewhere = "the log goes to standard output: whoever collects it must erase there";
+            return note(erasure, "log", json!(elsewhere));
+        };
+        let fate = move |line: &str| match person.scrub(line) {
+            Some(clean) => LineFate::Replace(clean),
+            None => LineFate::Keep,
+        };
+        let done = Tasks::spawn_blocking(move || log.rewrite(fate)).await;
+        match done.map_err(|e| e.to_string()).and_then(|done| done.map_err(|e| e.to_string())) {
+            Ok(done) => count(erasure, "log lines", done.replaced),
+            Err(error) => note(erasure, "log", json!(error)),
+        }
+    }
+
+    /// Writes the database anew, so that nothing is left of removed rows in its file. Other writers
+    /// wait for it.
+    async fn compact(&self) -> Result<bool, StoreError> {
+        let (done, answer) = oneshot::channel();
+        self.store
+            .write(Durability::Full, move |tx| {
+                Box::pin(async move {
+                    tx.compact_after_commit(done);
+                    Ok::<_, StoreError>(())
+                })
+            })
+            .await?;
+        Ok(answer.await.unwrap_or(false))
+    }
+
+    async fn conclude_erasure(&self, mut erasure: Erasure) -> Result<(), StoreError> {
+        let backups = self.keeper.options.backups.clone();
+        let backups = Tasks::spawn_blocking(move || backups()).await.unwrap_or_default();
+        let notes = erasure.receipt.take().unwrap_or_default();
+        let part = |name: &str| notes.get(name).cloned().unwrap_or(Value::Null);
+        let now = self.clock.now();
+        erasure.ended_at = Some(now);
+        let receipt = json!({
+            "erasure": erasure.id,
+            "pseudonym": erasure.pseudonym,
+            "asked_at": erasure.asked_at,
+            "ended_at": now,
+            "counts": erasure.counts,
+            "files_left": part("files_left"),
+            "workspaces_to_look_through": part("workspaces_to_look_through"),
+            "log": part("log"),
+            "database_compacted": part("database_compacted"),
+            // They were made before, so that they may hold the person until they are too old.
+            "backups": backups,
+        });
+        erasure.receipt = Some(receipt.clone());
+        tracing::info!(erasure = %erasure.id, "a person was erased");
+        metrics::counter!("agent_runtime_erasures_total").increment(1);
+        self.store
+            .write(Durability::Full, move |tx| {
+                Box::pin(async move {
+                    tx.erasures().save(&erasure).await?;
+                    let data = json!({ "what": "done", "receipt": receipt });
+                    tx.audit(entry(AuditKind::Erase, None, data));
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+fn count(erasure: &mut Erasure, what: &str, rows: u64) {
+    if rows > 0 {
+        *erasure.counts.entry(what.to_owned()).or_default() += rows;
+    }
+}
+
+/// Keeps something for the receipt, or for a later step.
+fn note(erasure: &mut Erasure, name: &str, value: Value) {
+    let notes = erasure.receipt.get_or_insert_with(|| Value::Object(Map::new()));
+    if let Some(notes) = notes.as_object_mut() {
+        notes.insert(name.to_owned(), value);
+    }
+}
+
+/// The last row of the audit trail that was looked at.
+fn seen(erasure: &Erasure) -> u64 {
+    erasure.receipt.as_ref().and_then(|notes| notes.get("trail")?.as_u64()).unwrap_or(0)
+}
+
+fn asked_to_empty(erasure: &Erasure) -> Vec<String> {
+    let list = erasure.receipt.as_ref().and_then(|notes| notes.get("empty")?.as_array());
+    let names = list.into_iter().flatten().filter_map(Value::as_str);
+    names.map(str::to_owned).collect()
+}
