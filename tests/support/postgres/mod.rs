@@ -1,7 +1,7 @@
 //! A real Postgres for tests: a private server that the test process starts, gives fresh databases
 //! from, breaks at will, and that cannot outlive it.
 //!
-//! Invariants: nothing outside a directory under /tmp is touched and no other server is used, so
+//! Invariants: nothing outside one temporary directory is touched and no other server is used, so
 //! tests need no set-up but the package; the server ends with the test process however that ends
 //! (a signal at the parent's death, and a janitor that also removes the directory); what connects
 //! is an ordinary role that owns its database, as an operator would give the daemon, so nothing
@@ -24,8 +24,8 @@ use std::{
 };
 
 use process::{
-    BEAT, as_server, beats, children, feed, free_port, is_gone, janitor, major, programs, run,
-    spawn_held,
+    BEAT, as_server, beats, children, feed, free_port, is_gone, janitor, major, place, programs,
+    run, spawn_held,
 };
 use rustix::process::{Pid, Signal};
 
@@ -81,9 +81,10 @@ impl Server {
     /// A server of one's own, to break.
     pub(crate) fn start(sync: Sync) -> Arc<Self> {
         let bin = programs();
+        let place = format!("--tmpdir={}", place(sync));
         let dir = PathBuf::from(run(as_server(Path::new("mktemp")).args([
             "--directory",
-            "--tmpdir=/tmp",
+            &place,
             "agent-runtime-postgres-XXXXXXXX",
         ])));
         let janitor = janitor(&dir);

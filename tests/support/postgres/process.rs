@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use super::Sync;
+
 /// The package that holds it, for Debian and what comes from Debian.
 const PACKAGE: &str = "postgresql";
 /// Longest time to start or to stop.
@@ -49,6 +51,15 @@ pub(super) fn programs() -> PathBuf {
         "these tests need a Postgres server, and none is installed: apt-get install {PACKAGE} \
          (ops/test.sh does it)"
     );
+}
+
+/// Where its directory goes: into memory where nothing has to survive and there is room, since a
+/// disk that builds are using makes each new database wait.
+pub(super) fn place(sync: Sync) -> &'static str {
+    const MEMORY: &str = "/dev/shm";
+    const ROOM: u64 = 2 << 30;
+    let room = rustix::fs::statvfs(MEMORY).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+    if sync == Sync::Off && room >= ROOM { MEMORY } else { "/tmp" }
 }
 
 pub(super) fn major(bin: &Path) -> u32 {
