@@ -24,9 +24,9 @@ pub mod trail;
 use crate::domain::AuditEntry;
 
 pub use area::{
-    Area, ChangeSecrets, ErasePersons, ExportPersons, Inspect, LiftLockdown, Lockdown, ManageBudgets, ManageCapabilities,
-    ManageEgress, ManagePairings, ManagePolicy, ManagePrincipals, ManageRetention, ManageTokens,
-    ReadAudit, SeeRetention, SeeSecrets,
+    Area, ChangeSecrets, ErasePersons, ExportPersons, Inspect, LiftLockdown, Lockdown,
+    ManageBudgets, ManageCapabilities, ManageEgress, ManagePairings, ManagePolicy,
+    ManagePrincipals, ManageRetention, ManageTokens, ReadAudit, SeeRetention, SeeSecrets,
 };
 pub use authn::{AuthError, Authenticator, TokenEntry, TokenTable, Verified};
 pub use authorize::{Authorizer, Denied};

@@ -48,8 +48,8 @@ pub use identity::{
     LinkRecord, PairingRecord, PairingState, Platform, PrincipalRecord, TokenRecord,
 };
 pub use ids::{
-    ApprovalId, BundleId, CapabilityId, ConversationId, EgressRuleId, ErasureId, EventId, IdSource, LinkId,
-    MessageId, PairingId, PatternId, PrincipalId, RunId, SteerId, TokenId, ToolCallId,
+    ApprovalId, BundleId, CapabilityId, ConversationId, EgressRuleId, ErasureId, EventId, IdSource,
+    LinkId, MessageId, PairingId, PatternId, PrincipalId, RunId, SteerId, TokenId, ToolCallId,
 };
 pub use keeping::{Erasure, Hold, HoldKind, Retention, RetentionClass};
 pub use message::{Author, Message, Part, UserInput};

@@ -74,8 +74,8 @@ pub use identities::{
     TokenView,
 };
 pub use keeping::{
-    BackupHint, ErasureView, ExportPiece, ExportPlace, ExportPlaceError, KeepingOptions, NewErasure, RetentionReport,
-    RetentionView,
+    BackupHint, ErasureView, ExportPiece, ExportPlace, ExportPlaceError, KeepingOptions,
+    NewErasure, RetentionReport, RetentionView,
 };
 pub use live::Live;
 pub use lockdown::{LockdownView, Stopped};

@@ -73,16 +73,25 @@ pub(crate) async fn idle() -> Fixture {
     start(Options { active_max: 0, ..Options::default() }).await
 }
 
+/// Nothing runs, and time is the test's.
+pub(crate) async fn idle_at(clock: Arc<crate::domain::ManualClock>) -> Fixture {
+    start_at(Options { active_max: 0, ..Options::default() }, clock).await
+}
+
 async fn start(options: Options) -> Fixture {
+    start_at(options, Arc::new(SystemClock)).await
+}
+
+async fn start_at(options: Options, clock: Arc<dyn Clock>) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let tasks = Tasks::new(Stop::default());
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let live = Arc::new(Live::default());
     let redactor = Redactor::default();
     let store = crate::store::Options {
         data_dir: dir.path().to_owned(),
+        database: crate::store::Database::Sqlite,
         clock: Arc::clone(&clock),
-        ids: ids(),
+        ids: IdSource::new(Arc::clone(&clock), |bytes| getrandom::fill(bytes).unwrap()),
         redactor: redactor.clone(),
         on_commit: live.hook(),
     };
@@ -176,6 +185,17 @@ pub(crate) fn fresh<T>(done: Done<T>) -> T {
 }
 
 impl Fixture {
+    /// A run of alice's that waits, in a new conversation.
+    pub(crate) async fn queued(&self) -> Run {
+        self.create(None).await
+    }
+
+    /// Ends it.
+    pub(crate) async fn cancelled(&self, id: RunId) {
+        let permit = self.control(Verb::Cancel);
+        self.orchestrator.cancel(permit, id, None, None).await.unwrap();
+    }
+
     async fn create(&self, conversation_id: Option<ConversationId>) -> Run {
         let permit = self.orchestrator.authorizer().start_run(&cx(), "a").unwrap();
         let new = NewRun {

@@ -63,12 +63,8 @@ impl LogFile {
         beside.push(".rewriting");
         let beside = PathBuf::from(beside);
         let mut old = BufReader::new(File::open(&self.path)?);
-        let new = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
+        let new =
+            OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
         let mut new = BufWriter::new(new);
         let mut done = Rewritten::default();
         let mut half = Vec::new();

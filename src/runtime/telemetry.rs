@@ -76,9 +76,10 @@ impl Telemetry {
     pub fn start(options: Options) -> Result<Self, TelemetryError> {
         let (filter, handle) = reload::Layer::new(parse(&options.level)?);
         let sink = match &options.file {
-            Some(path) => Sink::File(LogFile::open(path).map_err(|source| {
-                TelemetryError::File { path: path.clone(), source }
-            })?),
+            Some(path) => Sink::File(
+                LogFile::open(path)
+                    .map_err(|source| TelemetryError::File { path: path.clone(), source })?,
+            ),
             None => Sink::Stdout,
         };
         let file = match &sink {

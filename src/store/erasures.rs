@@ -4,10 +4,9 @@
 //! small by a limit; doing it again changes nothing. What is to be masked is decided above: here
 //! texts come and go as they are stored.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
     page::{Page, Paged},
     retention::{Removed, count},
@@ -17,7 +16,7 @@ use crate::domain::{ConversationId, Erasure, ErasureId, PrincipalId, RunId, Time
 /// Access to erasures and to what is stored about a person.
 #[derive(Debug)]
 pub struct Erasures<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 /// A run of a person.
@@ -85,7 +84,7 @@ const SWAPPED: &[(&str, &str)] = &[
 impl Erasures<'_> {
     /// Stores a new erasure. There must be no open one of the person.
     pub async fn insert(&mut self, e: &Erasure) -> Result<(), StoreError> {
-        sqlx::query(concat!(
+        query(concat!(
             "INSERT INTO erasures (",
             columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
@@ -109,7 +108,7 @@ impl Erasures<'_> {
 
     /// Stores how far an erasure came, and whom it is about as long as it says so.
     pub async fn save(&mut self, e: &Erasure) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE erasures SET principal = $2, names = $3, step = $4, place = $5, counts = $6, \
              ended_at = $7, receipt = $8 WHERE id = $1",
         )
@@ -129,7 +128,7 @@ impl Erasures<'_> {
 
     /// One erasure.
     pub async fn get(&mut self, id: ErasureId) -> Result<Option<Erasure>, StoreError> {
-        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM erasures WHERE id = $1"))
+        let row = query(concat!("SELECT ", columns!(), " FROM erasures WHERE id = $1"))
             .bind(id.to_string())
             .fetch_optional(&mut *self.conn)
             .await
@@ -139,7 +138,7 @@ impl Erasures<'_> {
 
     /// The erasures that are not done, oldest first.
     pub async fn open(&mut self) -> Result<Vec<Erasure>, StoreError> {
-        let rows = sqlx::query(concat!(
+        let rows = query(concat!(
             "SELECT ",
             columns!(),
             " FROM erasures WHERE ended_at IS NULL ORDER BY id"
@@ -152,7 +151,7 @@ impl Erasures<'_> {
 
     /// Erasures, newest first.
     pub async fn list(&mut self, page: &Page) -> Result<Paged<Erasure>, StoreError> {
-        let rows = sqlx::query(concat!(
+        let rows = query(concat!(
             "SELECT ",
             columns!(),
             " FROM erasures WHERE id < $1 ORDER BY id DESC LIMIT $2"
@@ -173,12 +172,11 @@ impl Erasures<'_> {
         person: PrincipalId,
     ) -> Result<(Vec<(String, String)>, Vec<String>), StoreError> {
         let failed = || StoreError::unavailable("read what a person is known as");
-        let rows =
-            sqlx::query("SELECT id, platform, account, display FROM links WHERE principal = $1")
-                .bind(person.to_string())
-                .fetch_all(&mut *self.conn)
-                .await
-                .map_err(failed())?;
+        let rows = query("SELECT id, platform, account, display FROM links WHERE principal = $1")
+            .bind(person.to_string())
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(failed())?;
         let (mut accounts, mut names) = (Vec::new(), Vec::new());
         for row in &rows {
             let mut c = Cols::new(row);
@@ -188,7 +186,7 @@ impl Erasures<'_> {
             names.extend(c.raw::<Option<String>>()?);
             accounts.push((platform, account));
         }
-        let rows = sqlx::query("SELECT id, public_id, label FROM tokens WHERE principal = $1")
+        let rows = query("SELECT id, public_id, label FROM tokens WHERE principal = $1")
             .bind(person.to_string())
             .fetch_all(&mut *self.conn)
             .await
@@ -204,7 +202,7 @@ impl Erasures<'_> {
 
     /// Whether anything is stored about a person: a row of their own, a conversation, a run.
     pub async fn is_known(&mut self, person: PrincipalId) -> Result<bool, StoreError> {
-        let found: Option<i64> = sqlx::query_scalar(
+        let found = query(
             "SELECT 1 WHERE EXISTS (SELECT 1 FROM principals WHERE id = $1) \
              OR EXISTS (SELECT 1 FROM principal_seen WHERE principal = $1) \
              OR EXISTS (SELECT 1 FROM conversations WHERE principal = $1) \
@@ -225,7 +223,7 @@ impl Erasures<'_> {
         person: PrincipalId,
         limit: u32,
     ) -> Result<Vec<RunId>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id FROM runs WHERE state IN ('queued', 'running', 'awaiting_approval', \
              'paused', 'cancelling') AND (principal = $1 OR conversation_id IN \
              (SELECT id FROM conversations WHERE principal = $1)) ORDER BY id LIMIT $2",
@@ -245,7 +243,7 @@ impl Erasures<'_> {
         after: &str,
         limit: u32,
     ) -> Result<Vec<ConversationId>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id FROM conversations WHERE principal = $1 AND id > $2 ORDER BY id LIMIT $3",
         )
         .bind(person.to_string())
@@ -264,7 +262,7 @@ impl Erasures<'_> {
         after: &str,
         limit: u32,
     ) -> Result<Vec<RunOfPerson>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, conversation_id, agent, ended_at FROM runs \
              WHERE principal = $1 AND id > $2 ORDER BY id LIMIT $3",
         )
@@ -274,7 +272,7 @@ impl Erasures<'_> {
         .fetch_all(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("read a person's runs"))?;
-        let run = |row: &SqliteRow| {
+        let run = |row: &Row| {
             let mut c = Cols::new(row);
             Ok(RunOfPerson {
                 id: c.parsed()?,
@@ -291,14 +289,19 @@ impl Erasures<'_> {
         &mut self,
         run: RunId,
     ) -> Result<Vec<(String, String)>, StoreError> {
-        sqlx::query_as(
+        let rows = query(
             "SELECT tool, args FROM tool_calls WHERE run_id = $1 AND attempts > 0 \
              AND tool IN ('write_file', 'edit_file', 'exec', 'shell') ORDER BY step, idx",
         )
         .bind(run.to_string())
         .fetch_all(&mut *self.conn)
         .await
-        .map_err(StoreError::unavailable("read the calls of a run"))
+        .map_err(StoreError::unavailable("read the calls of a run"))?;
+        let call = |row: &Row| {
+            let mut c = Cols::new(row);
+            Ok((c.text()?, c.text()?))
+        };
+        rows.iter().map(call).collect()
     }
 
     /// Whether a run is a person's or stands in a conversation of theirs; none where there is no
@@ -308,8 +311,8 @@ impl Erasures<'_> {
         run: RunId,
         person: PrincipalId,
     ) -> Result<Option<bool>, StoreError> {
-        let found: Option<i64> = sqlx::query_scalar(
-            "SELECT CASE WHEN r.principal = $2 OR c.principal = $2 THEN 1 ELSE 0 END \
+        let found = query(
+            "SELECT CAST(CASE WHEN r.principal = $2 OR c.principal = $2 THEN 1 ELSE 0 END AS BIGINT) \
              FROM runs r LEFT JOIN conversations c ON c.id = r.conversation_id WHERE r.id = $1",
         )
         .bind(run.to_string())
@@ -317,7 +320,7 @@ impl Erasures<'_> {
         .fetch_optional(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("look whose run it is"))?;
-        Ok(found.map(|is| is != 0))
+        found.map(|row| Cols::new(&row).flag()).transpose()
     }
 
     /// Conversations that were forked from a conversation, whosever they are.
@@ -325,7 +328,7 @@ impl Erasures<'_> {
         &mut self,
         conversation: ConversationId,
     ) -> Result<Vec<ConversationId>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id FROM conversations WHERE forked_from IN (SELECT b.id FROM runs r \
              JOIN bundles b ON b.run_id = r.id WHERE r.conversation_id = $1) ORDER BY id",
         )
@@ -345,7 +348,7 @@ impl Erasures<'_> {
         content: &str,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        sqlx::query(
+        query(
             "UPDATE messages SET content = $3 WHERE conversation_id = $1 AND seq IN (\
              SELECT m.seq FROM messages m JOIN runs r ON r.id = m.run_id \
              LEFT JOIN conversations c ON c.id = r.conversation_id \
@@ -358,7 +361,6 @@ impl Erasures<'_> {
         .bind(i64::from(limit))
         .execute(&mut *self.conn)
         .await
-        .map(|done| done.rows_affected())
         .map_err(StoreError::unavailable("mask messages"))
     }
 
@@ -372,7 +374,7 @@ impl Erasures<'_> {
         limit: u32,
     ) -> Result<Vec<Texts>, StoreError> {
         let is_number = matches!(kind, TextsOf::Events | TextsOf::Messages);
-        let query = sqlx::query(kind.read()).bind(run.to_string());
+        let query = query(kind.read()).bind(run.to_string());
         let query = if is_number {
             query.bind(after.parse::<i64>().unwrap_or(0))
         } else {
@@ -383,7 +385,7 @@ impl Erasures<'_> {
             .fetch_all(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read texts of a run"))?;
-        let texts = |row: &SqliteRow| {
+        let texts = |row: &Row| {
             let mut c = Cols::new(row);
             let key = if is_number { c.raw::<i64>()?.to_string() } else { c.text()? };
             let texts = (0..kind.columns()).map(|_| c.raw()).collect::<Result<_, _>>()?;
@@ -400,7 +402,7 @@ impl Erasures<'_> {
         row: &Texts,
     ) -> Result<(), StoreError> {
         let is_number = matches!(kind, TextsOf::Events | TextsOf::Messages);
-        let mut query = sqlx::query(kind.write()).bind(run.to_string());
+        let mut query = query(kind.write()).bind(run.to_string());
         query = if is_number {
             query.bind(row.key.parse::<i64>().unwrap_or(0))
         } else {
@@ -418,7 +420,7 @@ impl Erasures<'_> {
 
     /// Takes the bundle that a conversation continues from away, where its run is gone.
     pub async fn drop_head(&mut self, conversation: ConversationId) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE conversations SET head_bundle_id = NULL WHERE id = $1 \
              AND head_bundle_id IS NOT NULL \
              AND NOT EXISTS (SELECT 1 FROM bundles b WHERE b.id = head_bundle_id)",
@@ -438,22 +440,21 @@ impl Erasures<'_> {
         removed: &mut Removed,
     ) -> Result<(), StoreError> {
         for (table, sql) in REMOVED {
-            let done = sqlx::query(*sql)
+            let done = query(sql)
                 .bind(person.to_string())
                 .execute(&mut *self.conn)
                 .await
                 .map_err(StoreError::unavailable("remove what is stored about a person"))?;
-            count(removed, table, done.rows_affected());
+            count(removed, table, done);
         }
         for (platform, account) in accounts {
-            let done =
-                sqlx::query("DELETE FROM pairings WHERE platform = $1 AND account = $2")
-                    .bind(platform.clone())
-                    .bind(account.clone())
-                    .execute(&mut *self.conn)
-                    .await
-                    .map_err(StoreError::unavailable("remove requests for links"))?;
-            count(removed, "pairings", done.rows_affected());
+            let done = query("DELETE FROM pairings WHERE platform = $1 AND account = $2")
+                .bind(platform.clone())
+                .bind(account.clone())
+                .execute(&mut *self.conn)
+                .await
+                .map_err(StoreError::unavailable("remove requests for links"))?;
+            count(removed, "pairings", done);
         }
         Ok(())
     }
@@ -466,13 +467,13 @@ impl Erasures<'_> {
         swapped: &mut Removed,
     ) -> Result<(), StoreError> {
         for (table, sql) in SWAPPED {
-            let done = sqlx::query(*sql)
+            let done = query(sql)
                 .bind(person.to_string())
                 .bind(pseudonym.to_string())
                 .execute(&mut *self.conn)
                 .await
                 .map_err(StoreError::unavailable("put a pseudonym in a person's place"))?;
-            count(swapped, &format!("{table}.pseudonym"), done.rows_affected());
+            count(swapped, &format!("{table}.pseudonym"), done);
         }
         Ok(())
     }
@@ -486,27 +487,27 @@ impl Erasures<'_> {
     ) -> Result<u64, StoreError> {
         let mut swapped = 0;
         for day in days {
-            let done =
-                sqlx::query("UPDATE usage SET principal = $3 WHERE day = $1 AND principal = $2")
-                    .bind(day)
-                    .bind(person.to_string())
-                    .bind(pseudonym.to_string())
-                    .execute(&mut *self.conn)
-                    .await
-                    .map_err(StoreError::unavailable("put a pseudonym into the sums of use"))?;
-            swapped += done.rows_affected();
+            let done = query("UPDATE usage SET principal = $3 WHERE day = $1 AND principal = $2")
+                .bind(day)
+                .bind(person.to_string())
+                .bind(pseudonym.to_string())
+                .execute(&mut *self.conn)
+                .await
+                .map_err(StoreError::unavailable("put a pseudonym into the sums of use"))?;
+            swapped += done;
         }
         Ok(swapped)
     }
 
     /// The first and the last day of the sums of use.
     pub async fn days_of_use(&mut self) -> Result<Option<(i64, i64)>, StoreError> {
-        let row: (Option<i64>, Option<i64>) =
-            sqlx::query_as("SELECT MIN(day), MAX(day) FROM usage")
-                .fetch_one(&mut *self.conn)
-                .await
-                .map_err(StoreError::unavailable("read the days of use"))?;
-        Ok(row.0.zip(row.1))
+        let row = query("SELECT MIN(day), MAX(day) FROM usage")
+            .fetch_one(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read the days of use"))?;
+        let mut c = Cols::new(&row);
+        let (first, last): (Option<i64>, Option<i64>) = (c.raw()?, c.raw()?);
+        Ok(first.zip(last))
     }
 
     /// Puts a pseudonym in the place of who revoked capabilities, between two ids.
@@ -517,7 +518,7 @@ impl Erasures<'_> {
         after: &str,
         limit: u32,
     ) -> Result<(u64, Option<String>), StoreError> {
-        let last: Option<String> = sqlx::query_scalar(
+        let row = query(
             "SELECT MAX(id) FROM (SELECT id FROM capabilities WHERE id > $1 ORDER BY id LIMIT $2) p",
         )
         .bind(after.to_owned())
@@ -525,8 +526,9 @@ impl Erasures<'_> {
         .fetch_one(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("read capabilities"))?;
+        let last: Option<String> = Cols::new(&row).raw()?;
         let Some(last) = last else { return Ok((0, None)) };
-        let done = sqlx::query(
+        let done = query(
             "UPDATE capabilities SET revoked_by = $2, reason = NULL \
              WHERE id > $3 AND id <= $4 AND revoked_by = $1",
         )
@@ -537,7 +539,7 @@ impl Erasures<'_> {
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("put a pseudonym into capabilities"))?;
-        Ok((done.rows_affected(), Some(last)))
+        Ok((done, Some(last)))
     }
 
     /// Stored answers to repeated requests, from behind a place on: whose, under which key, what.
@@ -546,7 +548,7 @@ impl Erasures<'_> {
         after: &(String, String),
         limit: u32,
     ) -> Result<Vec<(String, String, String)>, StoreError> {
-        sqlx::query_as(
+        let rows = query(
             "SELECT principal, idem_key, response FROM idempotency \
              WHERE (principal, idem_key) > ($1, $2) ORDER BY principal, idem_key LIMIT $3",
         )
@@ -555,12 +557,17 @@ impl Erasures<'_> {
         .bind(i64::from(limit))
         .fetch_all(&mut *self.conn)
         .await
-        .map_err(StoreError::unavailable("read stored answers"))
+        .map_err(StoreError::unavailable("read stored answers"))?;
+        let answer = |row: &Row| {
+            let mut c = Cols::new(row);
+            Ok((c.text()?, c.text()?, c.text()?))
+        };
+        rows.iter().map(answer).collect()
     }
 
     /// Removes a stored answer.
     pub async fn remove_answer(&mut self, principal: &str, key: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM idempotency WHERE principal = $1 AND idem_key = $2")
+        query("DELETE FROM idempotency WHERE principal = $1 AND idem_key = $2")
             .bind(principal.to_owned())
             .bind(key.to_owned())
             .execute(&mut *self.conn)
@@ -577,7 +584,7 @@ impl Erasures<'_> {
         actor: &str,
         data: &str,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE audit SET actor = $2, data = $3 WHERE n = $1")
+        query("UPDATE audit SET actor = $2, data = $3 WHERE n = $1")
             .bind(cols::int(n))
             .bind(actor.to_owned())
             .bind(data.to_owned())
@@ -657,7 +664,7 @@ impl TextsOf {
     }
 }
 
-fn erasure(row: &SqliteRow) -> Result<Erasure, StoreError> {
+fn erasure(row: &Row) -> Result<Erasure, StoreError> {
     let mut c = Cols::new(row);
     Ok(Erasure {
         id: c.parsed()?,

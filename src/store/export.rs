@@ -3,14 +3,13 @@
 //! Invariants: each page is bounded and begins behind a key; a kind names the person's rows by the
 //! person alone, so that nobody else's rows come along.
 
-use serde_json::{Map, Value};
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::Cols,
+    db::{Conn, Row, query},
     error::StoreError,
 };
 use crate::domain::PrincipalId;
+use serde_json::{Map, Value};
 
 /// What is exported, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,21 +90,21 @@ impl Exportable {
     const fn sql(self) -> &'static str {
         match self {
             Self::Principal => {
-                "SELECT id, 0, id, name, role, scopes, disabled_at, created_at FROM principals \
+                "SELECT id, CAST(0 AS BIGINT), id, name, role, scopes, disabled_at, created_at FROM principals \
                  WHERE id = $1 AND id > $2 AND $3 <= 0 LIMIT $4"
             }
             Self::Tokens => {
-                "SELECT id, 0, id, label, role, scopes, created_at, expires_at, last_used_at, \
+                "SELECT id, CAST(0 AS BIGINT), id, label, role, scopes, created_at, expires_at, last_used_at, \
                  revoked_at FROM tokens WHERE principal = $1 AND id > $2 AND $3 <= 0 \
                  ORDER BY id LIMIT $4"
             }
             Self::Links => {
-                "SELECT id, 0, id, platform, account, display, role, created_at, last_seen_at, \
+                "SELECT id, CAST(0 AS BIGINT), id, platform, account, display, role, created_at, last_seen_at, \
                  revoked_at FROM links WHERE principal = $1 AND id > $2 AND $3 <= 0 \
                  ORDER BY id LIMIT $4"
             }
             Self::Conversations => {
-                "SELECT id, 0, id, title, created_at, deleted_at FROM conversations \
+                "SELECT id, CAST(0 AS BIGINT), id, title, created_at, deleted_at FROM conversations \
                  WHERE principal = $1 AND id > $2 AND $3 <= 0 ORDER BY id LIMIT $4"
             }
             Self::Messages => {
@@ -115,7 +114,7 @@ impl Exportable {
                  ORDER BY m.conversation_id, m.seq LIMIT $4"
             }
             Self::Runs => {
-                "SELECT id, 0, id, conversation_id, agent, state, input, output, error, metadata, \
+                "SELECT id, CAST(0 AS BIGINT), id, conversation_id, agent, state, input, output, error, metadata, \
                  created_at, started_at, ended_at FROM runs WHERE principal = $1 AND id > $2 \
                  AND $3 <= 0 ORDER BY id LIMIT $4"
             }
@@ -132,7 +131,7 @@ impl Exportable {
                  AND c.run_id >= $2 ORDER BY c.run_id, c.step * 1000 + c.idx LIMIT $4"
             }
             Self::Approvals => {
-                "SELECT a.id, 0, a.id, a.run_id, a.state, a.body, a.created_at FROM runs r \
+                "SELECT a.id, CAST(0 AS BIGINT), a.id, a.run_id, a.state, a.body, a.created_at FROM runs r \
                  JOIN approvals a ON a.run_id = r.id WHERE r.principal = $1 AND a.id > $2 \
                  AND $3 <= 0 ORDER BY a.id LIMIT $4"
             }
@@ -249,7 +248,7 @@ impl Exportable {
 /// Access to what is exported.
 #[derive(Debug)]
 pub struct Exports<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Exports<'_> {
@@ -261,7 +260,7 @@ impl Exports<'_> {
         after: &ExportKey,
         limit: u32,
     ) -> Result<Vec<(ExportKey, Value)>, StoreError> {
-        let rows = sqlx::query(kind.sql())
+        let rows = query(kind.sql())
             .bind(person.to_string())
             .bind(after.0.clone())
             .bind(after.1)
@@ -273,7 +272,7 @@ impl Exports<'_> {
     }
 }
 
-fn shown(kind: Exportable, row: &SqliteRow) -> Result<(ExportKey, Value), StoreError> {
+fn shown(kind: Exportable, row: &Row) -> Result<(ExportKey, Value), StoreError> {
     let mut c = Cols::new(row);
     let key = (c.text()?, c.raw()?);
     let mut out = Map::new();

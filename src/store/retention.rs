@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
 };
 use crate::domain::{
@@ -22,7 +21,7 @@ pub type Removed = BTreeMap<String, u64>;
 /// Access to what is kept how long, and to removing it.
 #[derive(Debug)]
 pub struct Keeping<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 /// The rows of a run, table by table, each by its key; `$1` is the run, `$2` the most rows.
@@ -74,11 +73,11 @@ const TERMINAL: &str = "('succeeded', 'failed', 'cancelled', 'expired')";
 impl Keeping<'_> {
     /// Days that administrators set, by class.
     pub async fn days(&mut self) -> Result<Vec<(RetentionClass, u32)>, StoreError> {
-        let rows = sqlx::query("SELECT class, days FROM retention ORDER BY class")
+        let rows = query("SELECT class, days FROM retention ORDER BY class")
             .fetch_all(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read how long things are kept"))?;
-        let row = |row: &SqliteRow| {
+        let row = |row: &Row| {
             let mut c = Cols::new(row);
             Ok((c.parsed()?, c.number()?))
         };
@@ -94,7 +93,7 @@ impl Keeping<'_> {
         by: PrincipalId,
     ) -> Result<(), StoreError> {
         let query = match days {
-            Some(days) => sqlx::query(
+            Some(days) => query(
                 "INSERT INTO retention (class, days, updated_at, updated_by) \
                  VALUES ($1, $2, $3, $4) ON CONFLICT (class) DO UPDATE SET days = excluded.days, \
                  updated_at = excluded.updated_at, updated_by = excluded.updated_by",
@@ -103,7 +102,7 @@ impl Keeping<'_> {
             .bind(i64::from(days))
             .bind(at.as_micros())
             .bind(by.to_string()),
-            None => sqlx::query("DELETE FROM retention WHERE class = $1").bind(class.as_str()),
+            None => query("DELETE FROM retention WHERE class = $1").bind(class.as_str()),
         };
         query
             .execute(&mut *self.conn)
@@ -114,13 +113,12 @@ impl Keeping<'_> {
 
     /// Every legal hold.
     pub async fn holds(&mut self) -> Result<Vec<Hold>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT kind, subject, reason, at, done_by FROM holds ORDER BY kind, subject",
-        )
-        .fetch_all(&mut *self.conn)
-        .await
-        .map_err(StoreError::unavailable("read the legal holds"))?;
-        let hold = |row: &SqliteRow| {
+        let rows =
+            query("SELECT kind, subject, reason, at, done_by FROM holds ORDER BY kind, subject")
+                .fetch_all(&mut *self.conn)
+                .await
+                .map_err(StoreError::unavailable("read the legal holds"))?;
+        let hold = |row: &Row| {
             let mut c = Cols::new(row);
             Ok(Hold {
                 kind: c.parsed()?,
@@ -135,7 +133,7 @@ impl Keeping<'_> {
 
     /// Sets a hold, in the place of one that there is.
     pub async fn put_hold(&mut self, hold: &Hold) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO holds (kind, subject, reason, at, done_by) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (kind, subject) DO UPDATE SET reason = excluded.reason, \
              at = excluded.at, done_by = excluded.done_by",
@@ -152,24 +150,20 @@ impl Keeping<'_> {
     }
 
     /// Lifts a hold; whether there was one.
-    pub async fn remove_hold(
-        &mut self,
-        kind: HoldKind,
-        subject: &str,
-    ) -> Result<bool, StoreError> {
-        sqlx::query("DELETE FROM holds WHERE kind = $1 AND subject = $2")
+    pub async fn remove_hold(&mut self, kind: HoldKind, subject: &str) -> Result<bool, StoreError> {
+        query("DELETE FROM holds WHERE kind = $1 AND subject = $2")
             .bind(kind.as_str())
             .bind(subject.to_owned())
             .execute(&mut *self.conn)
             .await
-            .map(|done| done.rows_affected() > 0)
+            .map(|rows| rows > 0)
             .map_err(StoreError::unavailable("lift a legal hold"))
     }
 
     /// Whether a conversation must be kept: it is held, or who it belongs to, or whoever worked
     /// in it.
     pub async fn is_held(&mut self, conversation: ConversationId) -> Result<bool, StoreError> {
-        let found: Option<i64> = sqlx::query_scalar(
+        let found = query(
             "SELECT 1 FROM holds WHERE (kind = 'conversation' AND subject = $1) \
              OR (kind = 'principal' AND (subject = (SELECT principal FROM conversations \
              WHERE id = $1) OR subject IN (SELECT principal FROM runs \
@@ -184,7 +178,7 @@ impl Keeping<'_> {
 
     /// Whether anything of a principal must be kept: they are held, or a conversation of theirs.
     pub async fn is_held_person(&mut self, principal: PrincipalId) -> Result<bool, StoreError> {
-        let found: Option<i64> = sqlx::query_scalar(
+        let found = query(
             "SELECT 1 FROM holds WHERE (kind = 'principal' AND subject = $1) \
              OR (kind = 'conversation' AND (\
              EXISTS (SELECT 1 FROM conversations c WHERE c.id = subject AND c.principal = $1) \
@@ -205,7 +199,7 @@ impl Keeping<'_> {
         after: (Timestamp, String),
         limit: u32,
     ) -> Result<Vec<(ConversationId, Timestamp)>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, deleted_at FROM conversations WHERE deleted_at IS NOT NULL \
              AND deleted_at < $1 AND (deleted_at, id) > ($2, $3) ORDER BY deleted_at, id LIMIT $4",
         )
@@ -216,7 +210,7 @@ impl Keeping<'_> {
         .fetch_all(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("look for deleted conversations"))?;
-        let row = |row: &SqliteRow| {
+        let row = |row: &Row| {
             let mut c = Cols::new(row);
             Ok((c.parsed()?, c.time()?))
         };
@@ -231,7 +225,7 @@ impl Keeping<'_> {
         after: Option<ConversationId>,
         limit: u32,
     ) -> Result<Vec<ConversationId>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id FROM conversations WHERE id > $1 AND id < $2 AND deleted_at IS NULL \
              ORDER BY id LIMIT $3",
         )
@@ -251,7 +245,7 @@ impl Keeping<'_> {
         conversation: ConversationId,
         since: Timestamp,
     ) -> Result<bool, StoreError> {
-        let found: Option<i64> = sqlx::query_scalar(
+        let found = query(
             "SELECT 1 FROM conversations c WHERE c.id = $1 AND (c.active_run_id IS NOT NULL \
              OR c.waiting > 0 OR c.created_at >= $2 OR EXISTS (\
              SELECT 1 FROM runs r WHERE r.conversation_id = $1 AND (r.ended_at IS NULL \
@@ -272,7 +266,7 @@ impl Keeping<'_> {
         conversation: ConversationId,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE conversations SET deleted_at = COALESCE(deleted_at, $2), title = NULL \
              WHERE id = $1",
         )
@@ -296,33 +290,31 @@ impl Keeping<'_> {
         removed: &mut Removed,
     ) -> Result<bool, StoreError> {
         let stale = || StoreError::Stale { what: conversation.to_string() };
-        let deleted: Option<(Option<i64>, Option<String>)> =
-            sqlx::query_as("SELECT deleted_at, active_run_id FROM conversations WHERE id = $1")
-                .bind(conversation.to_string())
-                .fetch_optional(&mut *self.conn)
-                .await
-                .map_err(StoreError::unavailable("read a conversation"))?;
-        match deleted {
-            None => return Ok(true),
-            Some((Some(_), None)) => {}
-            Some(_) => return Err(stale()),
+        let found = query("SELECT deleted_at, active_run_id FROM conversations WHERE id = $1")
+            .bind(conversation.to_string())
+            .fetch_optional(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read a conversation"))?;
+        let Some(row) = found else { return Ok(true) };
+        let mut c = Cols::new(&row);
+        let (deleted_at, active): (Option<i64>, Option<String>) = (c.raw()?, c.raw()?);
+        if deleted_at.is_none() || active.is_some() {
+            return Err(stale());
         }
         let mut left = u64::from(limit);
         let messages = "DELETE FROM messages WHERE conversation_id = $1 AND seq IN \
             (SELECT seq FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2)";
         left -= self.remove("messages", messages, &conversation.to_string(), left, removed).await?;
         while left > 0 {
-            let run: Option<String> = sqlx::query_scalar(
-                "SELECT id FROM runs WHERE conversation_id = $1 ORDER BY id LIMIT 1",
-            )
-            .bind(conversation.to_string())
-            .fetch_optional(&mut *self.conn)
-            .await
-            .map_err(StoreError::unavailable("read the runs of a conversation"))?;
+            let run = query("SELECT id FROM runs WHERE conversation_id = $1 ORDER BY id LIMIT 1")
+                .bind(conversation.to_string())
+                .fetch_optional(&mut *self.conn)
+                .await
+                .map_err(StoreError::unavailable("read the runs of a conversation"))?;
             let Some(run) = run else {
                 return self.remove_conversation(conversation, removed).await.map(|()| true);
             };
-            let run = run.parse().map_err(|e| StoreError::Corrupt { what: format!("{e}") })?;
+            let run = Cols::new(&run).parsed()?;
             left = left.saturating_sub(self.remove_run(run, left, removed).await?.0);
         }
         Ok(false)
@@ -339,12 +331,12 @@ impl Keeping<'_> {
             ("budget_use", "DELETE FROM budget_use WHERE scope = 'conversation' AND subject = $1"),
             ("conversations", "DELETE FROM conversations WHERE id = $1"),
         ] {
-            let done = sqlx::query(sql)
+            let done = query(sql)
                 .bind(id.clone())
                 .execute(&mut *self.conn)
                 .await
                 .map_err(StoreError::unavailable("remove a conversation"))?;
-            count(removed, table, done.rows_affected());
+            count(removed, table, done);
         }
         Ok(())
     }
@@ -361,12 +353,13 @@ impl Keeping<'_> {
         removed: &mut Removed,
     ) -> Result<(u64, bool), StoreError> {
         let id = run.to_string();
-        let state: Option<String> = sqlx::query_scalar("SELECT state FROM runs WHERE id = $1")
+        let row = query("SELECT state FROM runs WHERE id = $1")
             .bind(id.clone())
             .fetch_optional(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read a run"))?;
-        let Some(state) = state else { return Ok((0, true)) };
+        let Some(row) = row else { return Ok((0, true)) };
+        let state = Cols::new(&row).text()?;
         if !TERMINAL.contains(&format!("'{state}'")) {
             return Err(StoreError::Stale { what: id });
         }
@@ -385,12 +378,12 @@ impl Keeping<'_> {
             ("run_scopes", "DELETE FROM run_scopes WHERE run_id = $1"),
             ("runs", "DELETE FROM runs WHERE id = $1"),
         ] {
-            let done = sqlx::query(sql)
+            let done = query(sql)
                 .bind(id.clone())
                 .execute(&mut *self.conn)
                 .await
                 .map_err(StoreError::unavailable("remove a run"))?;
-            count(removed, table, done.rows_affected());
+            count(removed, table, done);
         }
         Ok((limit - left + 1, true))
     }
@@ -403,14 +396,14 @@ impl Keeping<'_> {
         limit: u64,
         removed: &mut Removed,
     ) -> Result<u64, StoreError> {
-        let done = sqlx::query(sql)
+        let done = query(sql)
             .bind(id.to_owned())
             .bind(cols::int(limit))
             .execute(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("remove what is old"))?;
-        count(removed, table, done.rows_affected());
-        Ok(done.rows_affected())
+        count(removed, table, done);
+        Ok(done)
     }
 
     /// Removes rows of a kind that are older than `before` (a moment in microseconds, or a day), up
@@ -421,12 +414,11 @@ impl Keeping<'_> {
         before: i64,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        sqlx::query(kind.delete())
+        query(kind.delete())
             .bind(before)
             .bind(i64::from(limit))
             .execute(&mut *self.conn)
             .await
-            .map(|done| done.rows_affected())
             .map_err(StoreError::unavailable("remove what is old"))
     }
 
@@ -437,19 +429,19 @@ impl Keeping<'_> {
         before: i64,
         most: u32,
     ) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar(kind.count())
+        let row = query(kind.count())
             .bind(before)
             .bind(i64::from(most))
             .fetch_one(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("count what is old"))?;
-        Ok(u64::try_from(count).unwrap_or(0))
+        Cols::new(&row).number()
     }
 
     /// Removes rows of the audit trail up to the signed cut, and the checkpoints before it; how
     /// many rows. The cut is stored first, in a transaction before this one.
     pub async fn remove_cut_rows(&mut self, cut: u64, limit: u32) -> Result<u64, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "DELETE FROM audit WHERE n IN (SELECT n FROM audit WHERE n <= $1 ORDER BY n LIMIT $2)",
         )
         .bind(cols::int(cut))
@@ -457,7 +449,7 @@ impl Keeping<'_> {
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("remove the old end of the audit trail"))?;
-        sqlx::query(
+        query(
             "DELETE FROM audit_checkpoints WHERE n IN \
              (SELECT n FROM audit_checkpoints WHERE n < $1 ORDER BY n LIMIT $2)",
         )
@@ -466,7 +458,7 @@ impl Keeping<'_> {
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("remove old checkpoints"))?;
-        Ok(rows.rows_affected())
+        Ok(rows)
     }
 }
 
@@ -492,11 +484,26 @@ macro_rules! old {
     ($table:literal, $key:literal, $old:literal) => {
         (
             concat!(
-                "DELETE FROM ", $table, " WHERE (", $key, ") IN (SELECT ", $key, " FROM ", $table,
-                " WHERE ", $old, " ORDER BY ", $key, " LIMIT $2)"
+                "DELETE FROM ",
+                $table,
+                " WHERE (",
+                $key,
+                ") IN (SELECT ",
+                $key,
+                " FROM ",
+                $table,
+                " WHERE ",
+                $old,
+                " ORDER BY ",
+                $key,
+                " LIMIT $2)"
             ),
             concat!(
-                "SELECT COUNT(*) FROM (SELECT 1 FROM ", $table, " WHERE ", $old, " LIMIT $2) old"
+                "SELECT COUNT(*) FROM (SELECT 1 FROM ",
+                $table,
+                " WHERE ",
+                $old,
+                " LIMIT $2) old"
             ),
         )
     };
@@ -504,14 +511,8 @@ macro_rules! old {
 
 impl OldRows {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
-        Self::Tokens,
-        Self::Links,
-        Self::Pairings,
-        Self::Patterns,
-        Self::BudgetUse,
-        Self::Usage,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Tokens, Self::Links, Self::Pairings, Self::Patterns, Self::BudgetUse, Self::Usage];
 
     /// The table.
     pub const fn table(self) -> &'static str {

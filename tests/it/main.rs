@@ -16,6 +16,7 @@ mod bundles;
 mod canary_secrets;
 mod capabilities;
 mod egress;
+mod erase;
 mod faults;
 mod hostile;
 mod http_request;

@@ -33,7 +33,10 @@ const KINDS: &[(&str, &str)] = &[
     ("approvals", "what people were asked for these runs, and what they decided"),
     ("events", "what happened in these runs, in order"),
     ("usage", "what they used, by day"),
-    ("files", "files that their runs wrote and that are still there: which, and where below files/"),
+    (
+        "files",
+        "files that their runs wrote and that are still there: which, and where below files/",
+    ),
 ];
 
 pub(super) async fn export(context: &Context, asked: args::Export) -> Result<ExitCode, Failure> {
@@ -89,7 +92,9 @@ impl Files {
         let kind = item.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
         let kind = if kind == "file" { "files".to_owned() } else { kind };
         if !KINDS.iter().any(|(known, _)| *known == kind) {
-            return Err(Failure::fault("the daemon sent something that this version does not know"));
+            return Err(Failure::fault(
+                "the daemon sent something that this version does not know",
+            ));
         }
         if let Some(fields) = item.as_object_mut() {
             fields.remove("kind");

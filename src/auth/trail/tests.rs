@@ -120,3 +120,96 @@ fn a_signature_for_one_place_does_not_hold_in_another() {
     other = Checkpoint { n: 2, ..signed };
     assert_eq!(signature(keys, Seal::Checkpoint, &other), Signature::Forged);
 }
+
+/// The rows after the first `n`, checked behind a cut.
+fn check_cut(rows: &[AuditRow], cut: Option<&Checkpoint>, outside: &[Checkpoint], key: &Key) -> Report {
+    let mut check = TrailCheck::new(Some(std::slice::from_ref(key)));
+    if let Some(cut) = cut {
+        check.begins_after(cut);
+    }
+    check.expect(outside.iter().filter(|c| c.n > 10).cloned().collect(), outside.to_vec());
+    for row in rows {
+        check.row(row);
+    }
+    check.finish()
+}
+
+#[test]
+fn a_signed_cut_passes_and_an_unsigned_forged_or_moved_one_is_found() {
+    let (rows, key) = (rows(20), key("a"));
+    let outside = checkpoints(&rows, &key, &[4, 9, 19]);
+    let cut = sign(&key, Seal::Cut, 10, &rows[9].hash, rows[19].at);
+    let report = check_cut(&rows[10..], Some(&cut), &outside, &key);
+    assert!(report.ok, "{report:?}");
+    assert_eq!((report.rows, report.removed), (20, 10));
+    let found = |rows: &[AuditRow], cut: Option<&Checkpoint>, word: &str| {
+        let report = check_cut(rows, cut, &outside, &key);
+        assert!(report.problems.iter().any(|p| p.contains(word)), "{word}: {report:?}");
+    };
+    // Nobody signed it.
+    found(&rows[10..], None, "row 11 stands where row 1 should");
+    let forged = Checkpoint { mac: "00".repeat(32), ..cut.clone() };
+    found(&rows[10..], Some(&forged), "the cut at row 10 was not signed");
+    let theirs = sign(&super::tests::key("b"), Seal::Cut, 10, &rows[9].hash, rows[19].at);
+    found(&rows[10..], Some(&theirs), "which is not here");
+    // A checkpoint is no cut, though it is signed.
+    found(&rows[10..], Some(&outside[1]), "the cut at row 10 was not signed");
+    // More went than was signed; another trail was put there.
+    found(&rows[11..], Some(&cut), "row 12 stands where row 11 should");
+    let other = sign(&key, Seal::Cut, 10, &"0".repeat(64), rows[19].at);
+    found(&rows[10..], Some(&other), "is not the row that its checkpoint names");
+    // The end that was cut off shows as before.
+    found(&rows[10..15], Some(&cut), "cut off");
+}
+
+/// The rows of a trail whose third was replaced under a list in its last.
+fn replaced(key: &Key) -> Vec<AuditRow> {
+    let mut rows = rows(6);
+    rows[2].actor = "somebody".to_owned();
+    let list = vec![(3, hash(&rows[2]))];
+    rows[5].kind = "erase".to_owned();
+    rows[5].data = replaced_entry(key, "era_1", list, rows[5].at);
+    rows[5].hash = hash(&rows[5]);
+    rows
+}
+
+#[test]
+fn a_row_that_lost_a_name_passes_by_a_signed_list_and_by_nothing_else() {
+    let key = key("a");
+    let rows = replaced(&key);
+    for known in [Some(&key), None] {
+        let report = check(&rows, &[], &[], known);
+        assert!(report.ok, "{report:?}");
+        assert_eq!((report.rows, report.replaced), (6, 1));
+    }
+    let found = |rows: &[AuditRow], word: &str| {
+        let report = check(rows, &[], &[], Some(&key));
+        assert!(report.problems.iter().any(|p| p.contains(word)), "{word}: {report:?}");
+    };
+    // Another content than the list says, another row, no list.
+    let mut other = rows.clone();
+    other[2].actor = "somebody else".to_owned();
+    found(&other, "row 3 was changed");
+    let mut other = rows.clone();
+    other[3].actor = "somebody".to_owned();
+    found(&other, "row 4 was changed");
+    found(&rows[..5], "row 3 was changed");
+    // A list that somebody without the key made, a list whose rows were changed under its signature.
+    found(&replaced(&super::tests::key("b")), "which is not here");
+    let mut other = rows.clone();
+    other[2].actor = "somebody else".to_owned();
+    other[5].data["replaced"]["rows"][0][1] = hash(&other[2]).into();
+    other[5].hash = hash(&other[5]);
+    found(&other, "the list of replaced rows at row 6 was not signed");
+    // The list itself may be replaced later, when who asked for it is erased: its rows stay.
+    let mut twice = rows.clone();
+    twice[5].actor = "another".to_owned();
+    let mut last = twice[5].clone();
+    last.n = 7;
+    last.prev_hash.clone_from(&twice[5].hash);
+    last.data = replaced_entry(&key, "era_2", vec![(6, hash(&twice[5]))], last.at);
+    last.hash = hash(&last);
+    twice.push(last);
+    let report = check(&twice, &[], &[], Some(&key));
+    assert!(report.ok && report.replaced == 2, "{report:?}");
+}

@@ -105,9 +105,11 @@ pub(super) async fn export(
     let permit = app.authorizer().manage::<ExportPersons>(&operator.cx)?;
     let place = match cursor {
         None => ExportPlace::default(),
-        Some(cursor) => cursor.parse().map_err(|error: crate::orchestrator::ExportPlaceError| {
-            Problem::invalid("/cursor", error.to_string())
-        })?,
+        Some(cursor) => {
+            cursor.parse().map_err(|error: crate::orchestrator::ExportPlaceError| {
+                Problem::invalid("/cursor", error.to_string())
+            })?
+        }
     };
     app.orchestrator().begin_export(&permit, id, &place).await.map_err(refused)?;
     let piece = app.orchestrator().export_piece(&permit, id, place).await.map_err(refused)?;

@@ -369,7 +369,9 @@ pub(super) async fn create(
 
 impl Inner {
     /// Everybody, with when they were here last.
-    pub(in crate::orchestrator) async fn everybody(&self) -> Result<Vec<PrincipalView>, StoreError> {
+    pub(in crate::orchestrator) async fn everybody(
+        &self,
+    ) -> Result<Vec<PrincipalView>, StoreError> {
         let rows = self.store.read().await?.principals().all().await?;
         let configured = self.tokens.directory().configured();
         let row_of = |id: PrincipalId| rows.iter().find(|row| row.id == id);

@@ -210,9 +210,8 @@ impl Inner {
                 ),
             ));
         }
-        let is_line = |name: &String| {
-            name.trim().len() >= 2 && name.len() <= limits::NAME_BYTES_MAX
-        };
+        let is_line =
+            |name: &String| name.trim().len() >= 2 && name.len() <= limits::NAME_BYTES_MAX;
         if new.names.len() > NAMES_MAX || !new.names.iter().all(is_line) {
             let max = limits::NAME_BYTES_MAX;
             return Err(invalid("/names", format!("up to {NAMES_MAX} names of 2 to {max} bytes")));
@@ -220,7 +219,10 @@ impl Inner {
         let agents = self.authorizer.agents();
         for name in &new.workspaces {
             if !agents.keys().any(|agent| agent.as_str() == name) {
-                return Err(invalid("/workspaces", "names of agents that are configured".to_owned()));
+                return Err(invalid(
+                    "/workspaces",
+                    "names of agents that are configured".to_owned(),
+                ));
             }
         }
         Ok(())
@@ -270,8 +272,7 @@ impl Inner {
             let Some(last) = looked.last else { break };
             after = last;
             *counts.entry("audit rows".to_owned()).or_default() += looked.rows.len() as u64;
-            *counts.entry("runs of others".to_owned()).or_default() +=
-                looked.touched.len() as u64;
+            *counts.entry("runs of others".to_owned()).or_default() += looked.touched.len() as u64;
         }
         Ok(ErasureView {
             id: None,

@@ -160,16 +160,13 @@ impl Orchestrator {
                 next: Some(ExportPlace { step: Step::Files, key }),
             });
         };
-        let mut line = json!({ "kind": "file", "agent": run.agent, "run_id": run.id, "path": path });
-        let (name, value) = match self
-            .inner
-            .tools
-            .read_file(agent.workspace.clone(), path.clone())
-            .await
-        {
-            Ok(bytes) => ("base64", data_encoding::BASE64.encode(&bytes)),
-            Err(why) => ("missing", why),
-        };
+        let mut line =
+            json!({ "kind": "file", "agent": run.agent, "run_id": run.id, "path": path });
+        let (name, value) =
+            match self.inner.tools.read_file(agent.workspace.clone(), path.clone()).await {
+                Ok(bytes) => ("base64", data_encoding::BASE64.encode(&bytes)),
+                Err(why) => ("missing", why),
+            };
         if let Some(line) = line.as_object_mut() {
             line.insert(name.to_owned(), Value::String(value));
         }

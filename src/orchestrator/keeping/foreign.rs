@@ -163,9 +163,7 @@ fn without(person: &Person, mut row: Texts) -> Option<Texts> {
     for text in row.texts.iter_mut().flatten() {
         // Most texts are JSON; the output of a run is not.
         let clean = match serde_json::from_str::<Value>(text) {
-            Ok(mut value) => {
-                person.scrub_json(&mut value, false).then(|| value.to_string())
-            }
+            Ok(mut value) => person.scrub_json(&mut value, false).then(|| value.to_string()),
             Err(_) => person.scrub(text),
         };
         if let Some(clean) = clean {
@@ -225,26 +223,20 @@ mod tests {
         let ids = IdSource::new(Arc::new(ManualClock::at_secs(1)), |b| b.fill(7));
         let ann = PrincipalId::new(&ids);
         let person = Person::new(ann, ann, &[]);
-        let touched = Touched {
-            steers: ["str_1".to_owned()].into(),
-            cancelled: false,
-            answered: true,
-        };
+        let touched =
+            Touched { steers: ["str_1".to_owned()].into(), cancelled: false, answered: true };
         let mut questions = BTreeSet::new();
         let mut said = |event: Value| said_by(&person, &event, &touched, &mut questions);
-        let steer = |id: &str| {
-            json!({ "type": "run.steer_accepted", "data": { "steer_id": id, "input": "hurry" } })
-        };
+        let steer = |id: &str| json!({ "type": "run.steer_accepted", "data": { "steer_id": id, "input": "hurry" } });
         assert_eq!(said(steer("str_1")).as_deref(), Some("hurry"));
         assert_eq!(said(steer("str_2")), None);
-        let decided = |who: String| {
-            json!({ "type": "approval.decided", "data": { "decision": { "principal": who, "reason": "why" } } })
-        };
+        let decided = |who: String| json!({ "type": "approval.decided", "data": { "decision": { "principal": who, "reason": "why" } } });
         assert_eq!(said(decided(ann.to_string())).as_deref(), Some("why"));
         assert_eq!(said(decided("prn_other".to_owned())), None);
         let cancel = json!({ "type": "run.cancel_requested", "data": { "reason": "x" } });
         assert_eq!(said(cancel), None);
-        let asked = json!({ "type": "tool.requested", "data": { "tool": "ask_user", "call_id": "c" } });
+        let asked =
+            json!({ "type": "tool.requested", "data": { "tool": "ask_user", "call_id": "c" } });
         assert_eq!(said(asked), None);
         let done = |id: &str| json!({ "type": "tool.completed", "data": { "call_id": id, "output": "at noon" } });
         assert_eq!(said(done("c")).as_deref(), Some("at noon"));

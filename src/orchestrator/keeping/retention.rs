@@ -228,7 +228,9 @@ impl Inner {
         if let Some(before) = days.old_before(RetentionClass::Audit, now) {
             // Rows about somebody who is held may stand anywhere in it.
             if holds.iter().any(|hold| hold.kind == HoldKind::Principal) {
-                report.problems.push("the audit trail is kept whole: a principal is held".to_owned());
+                report
+                    .problems
+                    .push("the audit trail is kept whole: a principal is held".to_owned());
             } else {
                 self.cut_trail(before, &mut report).await?;
             }
@@ -265,11 +267,8 @@ impl Inner {
         before: Timestamp,
         report: &mut RetentionReport,
     ) -> Result<(), StoreError> {
-        let before = if kind.is_by_day() {
-            i64::from(Day::of(before).number())
-        } else {
-            before.as_micros()
-        };
+        let before =
+            if kind.is_by_day() { i64::from(Day::of(before).number()) } else { before.as_micros() };
         if report.dry_run {
             let mut reader = self.store.read().await?;
             let rows = reader.keeping().count_old(kind, before, COUNTED_MAX).await?;

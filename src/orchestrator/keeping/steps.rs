@@ -149,8 +149,7 @@ impl Inner {
     async fn mark_conversations(&self, id: PrincipalId) -> Result<(), StoreError> {
         let mut after = String::new();
         loop {
-            let page =
-                self.store.read().await?.erasures().conversations(id, &after, PAGE).await?;
+            let page = self.store.read().await?.erasures().conversations(id, &after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.to_string();
             self.store
@@ -288,11 +287,7 @@ impl Inner {
     }
 
     /// What is left: runs in conversations of others, whose messages are masked by now.
-    async fn erase_runs(
-        &self,
-        id: PrincipalId,
-        erasure: &mut Erasure,
-    ) -> Result<(), CommandError> {
+    async fn erase_runs(&self, id: PrincipalId, erasure: &mut Erasure) -> Result<(), CommandError> {
         loop {
             let page = self.store.read().await?.erasures().runs(id, "", PAGE).await?;
             if page.is_empty() {

@@ -172,7 +172,10 @@ mod tests {
     fn a_name_is_replaced_as_a_word_and_an_id_wherever_it_stands() {
         let ann = person(&["ann", "tok_01", "x"]);
         let scrub = |text: &str| ann.scrub(text);
-        assert_eq!(scrub("`ann`, ann's and /home/ann").unwrap(), "`[erased]`, [erased]'s and /home/[erased]");
+        assert_eq!(
+            scrub("`ann`, ann's and /home/ann").unwrap(),
+            "`[erased]`, [erased]'s and /home/[erased]"
+        );
         assert_eq!(scrub("annoying Joann x"), None);
         assert_eq!(scrub("annann ann").unwrap(), "annann [erased]");
         assert_eq!(scrub("see tok_01.").unwrap(), "see [erased].");
@@ -183,9 +186,11 @@ mod tests {
     #[test]
     fn what_a_row_is_about_stays_readable() {
         let ann = person(&["builder"]);
-        let mut row = json!({ "agent": "builder", "before": { "name": "builder" }, "n": [1, "builder"] });
+        let mut row =
+            json!({ "agent": "builder", "before": { "name": "builder" }, "n": [1, "builder"] });
         assert!(ann.scrub_json(&mut row, false));
-        let expected = json!({ "agent": "builder", "before": { "name": ERASED }, "n": [1, ERASED] });
+        let expected =
+            json!({ "agent": "builder", "before": { "name": ERASED }, "n": [1, ERASED] });
         assert_eq!(row, expected);
         assert!(!ann.scrub_json(&mut row, false));
     }
