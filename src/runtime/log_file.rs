@@ -162,7 +162,8 @@ mod tests {
         });
         assert!(done.unwrap().replaced >= 2);
         let text = fs::read_to_string(dir.path().join("log")).unwrap();
-        let numbers: Vec<_> = text.lines().map(|l| l[2..].parse::<u32>().unwrap()).collect();
+        let numbers: Vec<_> =
+            text.lines().map(|l| l.split_once(' ').unwrap().1.parse::<u32>().unwrap()).collect();
         let expected: Vec<u32> = (0..u32::try_from(numbers.len()).unwrap()).collect();
         assert_eq!(numbers, expected);
         assert!(text.lines().all(|line| line.starts_with('y')));

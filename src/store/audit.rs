@@ -174,13 +174,11 @@ impl Verifier {
     /// Checks the next row.
     pub fn check(&mut self, row: &AuditRow) -> Result<(), ChainError> {
         let before = self.clone();
-        match self.link(row)? {
-            None => Ok(()),
-            Some(_) => {
-                *self = before;
-                Err(ChainError::Changed { n: row.n })
-            }
+        if self.link(row)?.is_some() {
+            *self = before;
+            return Err(ChainError::Changed { n: row.n });
         }
+        Ok(())
     }
 
     /// Checks that the next row stands in its place in the chain. When its content is not what its

@@ -49,6 +49,25 @@ enum Shown {
 
 use Shown::{Int, Json, Text, Time};
 
+const PRINCIPAL: &[(&str, Shown)] = &[
+    ("id", Text),
+    ("name", Text),
+    ("role", Text),
+    ("scopes", Json),
+    ("disabled_at", Time),
+    ("created_at", Time),
+];
+const USAGE: &[(&str, Shown)] = &[
+    ("day", Int),
+    ("agent", Text),
+    ("model", Text),
+    ("runs", Int),
+    ("calls", Int),
+    ("input_tokens", Int),
+    ("output_tokens", Int),
+    ("cost_nanos", Int),
+];
+
 /// The key of a row: a text and a number.
 pub type ExportKey = (String, i64);
 
@@ -152,14 +171,7 @@ impl Exportable {
 
     const fn columns(self) -> &'static [(&'static str, Shown)] {
         match self {
-            Self::Principal => &[
-                ("id", Text),
-                ("name", Text),
-                ("role", Text),
-                ("scopes", Json),
-                ("disabled_at", Time),
-                ("created_at", Time),
-            ],
+            Self::Principal => PRINCIPAL,
             Self::Tokens => &[
                 ("id", Text),
                 ("label", Text),
@@ -231,16 +243,7 @@ impl Exportable {
                 ("created_at", Time),
             ],
             Self::Events => &[("run_id", Text), ("seq", Int), ("event", Json), ("at", Time)],
-            Self::Usage => &[
-                ("day", Int),
-                ("agent", Text),
-                ("model", Text),
-                ("runs", Int),
-                ("calls", Int),
-                ("input_tokens", Int),
-                ("output_tokens", Int),
-                ("cost_nanos", Int),
-            ],
+            Self::Usage => USAGE,
         }
     }
 }

@@ -185,7 +185,8 @@ async fn check(scene: &mut Scene, receipt: &Value) {
     let export = daemon.cli(&["audit", "export"]).await;
     let file = daemon.dir().join("trail.jsonl");
     fs::write(&file, &export.out).unwrap();
-    let offline = daemon.cli(&["audit", "verify", "--file", file.to_str().unwrap(), "--json"]).await;
+    let offline =
+        daemon.cli(&["audit", "verify", "--file", file.to_str().unwrap(), "--json"]).await;
     assert_eq!(offline.json()["ok"], json!(true));
     // Others keep their runs and their words.
     let run = daemon.run_of(&scene.others_run).await;

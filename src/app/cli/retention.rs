@@ -192,11 +192,11 @@ pub(super) async fn erase(context: &Context, erase: args::Erase) -> Result<ExitC
             out::json(&found);
             return Ok(ExitCode::SUCCESS);
         }
-        (None, Some(named)) => {
-            let id = person_id(&door, named).await?;
+        (None, Some(whom)) => {
+            let id = person_id(&door, whom).await?;
             let mut names = erase.also.clone();
             // A name of the configuration is no row that the daemon could find.
-            names.extend((*named != id).then(|| named.clone()));
+            names.extend((*whom != id).then(|| whom.clone()));
             let body = json!({
                 "names": names, "workspaces": erase.empty_workspace, "dry_run": erase.dry_run,
             });

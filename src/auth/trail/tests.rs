@@ -122,7 +122,12 @@ fn a_signature_for_one_place_does_not_hold_in_another() {
 }
 
 /// The rows after the first `n`, checked behind a cut.
-fn check_cut(rows: &[AuditRow], cut: Option<&Checkpoint>, outside: &[Checkpoint], key: &Key) -> Report {
+fn check_cut(
+    rows: &[AuditRow],
+    cut: Option<&Checkpoint>,
+    outside: &[Checkpoint],
+    key: &Key,
+) -> Report {
     let mut check = TrailCheck::new(Some(std::slice::from_ref(key)));
     if let Some(cut) = cut {
         check.begins_after(cut);

@@ -124,6 +124,40 @@ fn is_documented() -> impl Fn(&str, Value) {
 }
 
 #[test]
+fn the_documented_shapes_of_what_is_kept_and_erased_are_what_is_written() {
+    use crate::{
+        domain::{Hold, HoldKind, PrincipalId, Retention},
+        orchestrator::{ErasureView, RetentionReport, RetentionView},
+    };
+    let check = is_documented();
+    let ids = IdSource::new(Arc::new(ManualClock::at_secs(1)), |bytes| bytes.fill(1));
+    let (at, who) = (Timestamp::from_micros(0), PrincipalId::new(&ids));
+    let subject = who.to_string();
+    let hold = Hold { kind: HoldKind::Principal, subject, reason: None, at, done_by: who };
+    check("Hold", json!(hold));
+    check("RetentionReport", json!(RetentionReport::default()));
+    check("RetentionDays", json!(Retention::default()));
+    let view = RetentionView {
+        days: Retention::default(),
+        configured: Retention::default(),
+        holds: vec![hold],
+        last: None,
+    };
+    check("Retention", json!(view));
+    let erasure = ErasureView {
+        id: None,
+        pseudonym: None,
+        step: String::new(),
+        counts: std::collections::BTreeMap::new(),
+        asked_at: at,
+        asked_by: who,
+        ended_at: None,
+        receipt: None,
+    };
+    check("Erasure", json!(erasure));
+}
+
+#[test]
 fn the_documented_shapes_of_policy_are_what_is_written() {
     use crate::{
         auth::policy::{Explanation, Layer, Outcome, Step, StepOutcome},

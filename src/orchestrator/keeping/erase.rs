@@ -300,6 +300,11 @@ pub(in crate::orchestrator) async fn keep(inner: Arc<Inner>, stop: Stop) {
         };
         let mut has_failed = open.is_err();
         for erasure in open.unwrap_or_default() {
+            if !inner.is_on_duty("erasures").await.unwrap_or(false) {
+                // Another replica does it; if that ends, this one looks again.
+                has_failed = true;
+                continue;
+            }
             let id = erasure.id;
             tokio::select! {
                 done = inner.carry_out(erasure) => if let Err(error) = done {

@@ -84,7 +84,7 @@ impl FromStr for ExportPlace {
             None if step == FILES => Step::Files,
             None => return Err(ExportPlaceError),
         };
-        let number = number.parse().map_err(|_: std::num::ParseIntError| ExportPlaceError)?;
+        let number = number.parse().ok().ok_or(ExportPlaceError)?;
         Ok(Self { step, key: (key.to_owned(), number) })
     }
 }

@@ -41,6 +41,7 @@ use crate::{
     auth::CallContext,
     domain::{AuditEntry, AuditKind, Retention, Timestamp},
     runtime::LogFile,
+    store::{Durability, StoreError},
 };
 
 /// What the operator says about keeping.
@@ -148,6 +149,24 @@ impl Pace {
     fn next(self, took: Duration) -> u32 {
         let rows = if took > Self::BATCH_TIME { self.rows / 2 } else { self.rows * 2 };
         rows.clamp(Self::ROWS_MIN, Self::ROWS_MAX)
+    }
+}
+
+impl Inner {
+    /// Whether this replica is the one that removes and erases now. Where there is only one, it is.
+    /// Two at once would do harm to nothing but time: every step can be done twice.
+    async fn is_on_duty(&self, duty: &'static str) -> Result<bool, StoreError> {
+        if !self.store.is_shared() {
+            return Ok(true);
+        }
+        let (epoch, now) = (self.store.boot_epoch(), self.clock.now());
+        let held = self
+            .store
+            .write(Durability::Normal, move |tx| {
+                Box::pin(async move { tx.leases().hold(duty, epoch, now).await })
+            })
+            .await?;
+        Ok(held.is_some())
     }
 }
 

@@ -175,13 +175,16 @@ pub(in crate::orchestrator) async fn keep(inner: Arc<Inner>, stop: Stop) {
             () = tokio::time::sleep(wait) => {}
             () = stop.wait_soft() => return,
         }
+        wait = EVERY;
+        if !inner.is_on_duty("retention").await.unwrap_or(false) {
+            continue;
+        }
         tokio::select! {
             done = inner.remove_old(false) => if let Err(error) = done {
                 tracing::warn!(%error, "what is old was not removed; it is tried again");
             },
             () = stop.wait_soft() => return,
         }
-        wait = EVERY;
     }
 }
 
@@ -429,7 +432,7 @@ impl Inner {
         }
         // Also what a crash has left of the last cut.
         let mut pace = Pace::new();
-        while end > 0 {
+        loop {
             let limit = pace.begin();
             let rows = self
                 .store

@@ -64,7 +64,7 @@ impl Inner {
                 .increment(1);
             self.step(&mut erasure).await?;
             let at = STEPS.iter().position(|step| *step == erasure.step).unwrap_or(0);
-            erasure.step = STEPS.get(at + 1).copied().unwrap_or(DONE).to_owned();
+            STEPS.get(at + 1).copied().unwrap_or(DONE).clone_into(&mut erasure.step);
             erasure.place.clear();
             if erasure.step == DONE {
                 return Ok(self.conclude_erasure(erasure).await?);
@@ -122,7 +122,7 @@ impl Inner {
     /// under way ends.
     async fn stop_work(self: &Arc<Self>, id: PrincipalId) -> Result<(), CommandError> {
         self.store
-            .write(Durability::Full, move |tx| {
+            .change(move |tx| {
                 Box::pin(async move {
                     if let Some(mut row) = tx.principals().get(id).await? {
                         row.disabled_at = row.disabled_at.or(Some(tx.now()));
@@ -133,6 +133,9 @@ impl Inner {
             })
             .await?;
         self.refresh_access().await?;
+        // Nobody comes as the person any more: what is noted of their last visit is stored now, and
+        // goes with the rest.
+        self.store_uses().await?;
         self.mark_conversations(id).await?;
         loop {
             let runs = self.store.read().await?.erasures().unended(id, PAGE).await?;
@@ -374,7 +377,7 @@ impl Inner {
         let mut counts = std::mem::take(&mut erasure.counts);
         erasure.counts = self
             .store
-            .write(Durability::Full, move |tx| {
+            .change(move |tx| {
                 Box::pin(async move {
                     tx.flush().await?;
                     let (accounts, _) = tx.erasures().known_as(id).await?;

@@ -7,6 +7,7 @@ use crate::{
     auth::{ManageRetention, Permit, ReadAudit, SeeRetention, trail::verify_export},
     domain::{ConversationId, HoldKind, ManualClock, RetentionClass, Role},
     orchestrator::tests::{Fixture, cx_of, fresh, idle_at},
+    store::AuditFilter,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -43,10 +44,10 @@ async fn users_work_stays_until_the_operator_says_otherwise_and_then_only_what_i
     let f = idle_at(Arc::clone(&clock)).await;
     let over = conversation(&f, true).await;
     let in_use = conversation(&f, false).await;
-    let held = conversation(&f, true).await;
-    let subject = (HoldKind::Conversation, held.to_string());
+    let kept = conversation(&f, true).await;
+    let subject = (HoldKind::Conversation, kept.to_string());
     let hold = f.orchestrator.hold(overlord(&f), subject.clone(), None, None).await;
-    assert_eq!(fresh(hold.unwrap()).subject, held.to_string());
+    assert_eq!(fresh(hold.unwrap()).subject, kept.to_string());
     clock.advance(DAY * 40);
     assert!(!remove(&f, false).await.removed.contains_key("conversations"));
     set(&f, RetentionClass::Conversations, Some(30)).await;
@@ -58,13 +59,13 @@ async fn users_work_stays_until_the_operator_says_otherwise_and_then_only_what_i
     assert!(report.removed.get("events").is_some_and(|rows| *rows > 0), "{report:?}");
     assert!(report.problems.is_empty(), "{report:?}");
     assert_eq!(
-        [exists(&f, over).await, exists(&f, in_use).await, exists(&f, held).await],
+        [exists(&f, over).await, exists(&f, in_use).await, exists(&f, kept).await],
         [false, true, true]
     );
     f.orchestrator.lift_hold(overlord(&f), subject.0, subject.1.clone()).await.unwrap();
     assert!(f.orchestrator.lift_hold(overlord(&f), subject.0, subject.1).await.is_err());
     remove(&f, false).await;
-    assert_eq!([exists(&f, in_use).await, exists(&f, held).await], [true, false]);
+    assert_eq!([exists(&f, in_use).await, exists(&f, kept).await], [true, false]);
     let permit: Permit<SeeRetention> =
         f.orchestrator.authorizer().manage(&cx_of("ann", Role::Admin)).unwrap();
     let view = f.orchestrator.retention(&permit).await.unwrap();
@@ -96,7 +97,7 @@ async fn the_old_end_of_the_audit_trail_goes_by_a_signed_cut_and_the_rest_still_
     assert!(verified.ok, "{verified:?}");
     assert_eq!(verified.removed, cut);
     let mut reader = f.orchestrator.inner.store.read().await.unwrap();
-    let first = reader.audit().query(&Default::default(), 1).await.unwrap();
+    let first = reader.audit().query(&AuditFilter::default(), 1).await.unwrap();
     assert_eq!(first.first().map(|row| row.n), Some(cut + 1));
     drop(reader);
     // An export, on another machine.

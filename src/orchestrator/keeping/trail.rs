@@ -52,14 +52,13 @@ impl Inner {
         for mut row in page {
             let is_by = row.actor == id;
             let whose = match row.run_id {
+                Some(run) if !owners.contains_key(&run) => {
+                    let theirs = reader.erasures().is_theirs(run, person.id).await?;
+                    owners.insert(run, theirs);
+                    theirs
+                }
+                Some(run) => owners.get(&run).copied().flatten(),
                 None => None,
-                Some(run) => match owners.get(&run) {
-                    Some(known) => *known,
-                    None => {
-                        let theirs = reader.erasures().is_theirs(run, person.id).await?;
-                        *owners.entry(run).or_insert(theirs)
-                    }
-                },
             };
             if let (true, Some(run), Some(false)) = (is_by, row.run_id, whose) {
                 looked.touched.entry(run).or_default().note(&row);
