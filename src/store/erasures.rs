@@ -78,6 +78,8 @@ const SWAPPED: &[(&str, &str)] = &[
     ("lockdown", "UPDATE lockdown SET done_by = $2, reason = NULL WHERE done_by = $1"),
     ("retention", "UPDATE retention SET updated_by = $2 WHERE updated_by = $1"),
     ("holds", "UPDATE holds SET done_by = $2 WHERE done_by = $1"),
+    // What they said to a run of somebody else that has not heard it yet.
+    ("steers", "UPDATE steers SET principal = $2, input = '\"[erased]\"' WHERE principal = $1"),
     ("erasures", "UPDATE erasures SET asked_by = $2 WHERE asked_by = $1"),
 ];
 

@@ -99,6 +99,7 @@ impl Orchestrator {
             .command(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let cx = permit.context();
+                    tx.flush().await?;
                     let open = tx.erasures().open().await?;
                     if let Some(open) = open.into_iter().find(|e| e.principal == Some(person)) {
                         return Ok(open.into());

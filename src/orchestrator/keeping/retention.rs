@@ -349,6 +349,7 @@ impl Inner {
                     .store
                     .write(Durability::Normal, move |tx| {
                         Box::pin(async move {
+                            tx.flush().await?;
                             if tx.keeping().is_in_use(id, before).await? {
                                 return Ok::<_, StoreError>(false);
                             }
