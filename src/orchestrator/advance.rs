@@ -239,7 +239,7 @@ impl Turn<'_> {
         if !self.inner.redactor.finds_secret(&args.to_string()) {
             return args;
         }
-        let data = json!({ "where": "tool arguments", "tool": tool });
+        let data = json!({ "place": "tool arguments", "tool": tool });
         self.tx.audit(Actor::system().entry(AuditKind::SecretBlocked, &self.run, data));
         self.inner.redactor.redact_json(args)
     }

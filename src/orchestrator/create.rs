@@ -82,15 +82,21 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
         check(&new)?;
-        let clean = |text: &String| self.inner.redactor.redact(text).into_owned();
+        let mut masking = self.inner.masking();
+        let mut clean = |text: &str| masking.text("metadata", text);
         let metadata = new.metadata.iter().map(|(name, value)| (clean(name), clean(value)));
-        let (metadata, input) = (metadata.collect(), self.inner.clean(new.input));
-        let new = NewRun { input, metadata, ..new };
+        let metadata = metadata.collect();
+        let new = NewRun { input: masking.input(new.input), metadata, ..new };
         let inner = std::sync::Arc::clone(&self.inner);
         let cx = permit.context().clone();
         self.inner
             .command(&cx, idempotency, move |tx| {
-                Box::pin(async move { create(tx, &inner, permit, new).await })
+                Box::pin(async move {
+                    let actor = Actor::from(permit.context());
+                    let run = create(tx, &inner, permit, new).await?;
+                    masking.record(tx, &actor, Some(run.id));
+                    Ok(run)
+                })
             })
             .await
     }

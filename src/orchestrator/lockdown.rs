@@ -20,6 +20,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Inner, Orchestrator,
     error::{CommandError, check_reason},
+    masking::Masking,
     transition::Actor,
     views::Check,
 };
@@ -191,11 +192,12 @@ impl Orchestrator {
         reason: Option<String>,
     ) -> Result<LockdownView, CommandError> {
         check_reason(reason.as_deref())?;
-        let reason = reason.map(|reason| self.inner.redactor.redact(&reason).into_owned());
+        let mut masking = self.inner.masking();
+        let reason = masking.optional("reason", reason);
         let inner = Arc::clone(&self.inner);
         let (reply, answer) = oneshot::channel();
         self.inner.tasks.spawn(TaskKind::Helper, |_| async move {
-            let done = lock_down(&inner, permit.context().clone(), reason).await;
+            let done = lock_down(&inner, permit.context().clone(), reason, masking).await;
             // Nobody waits any more: it is done all the same.
             drop(reply.send(done));
         });
@@ -253,6 +255,7 @@ async fn lock_down(
     inner: &Arc<Inner>,
     cx: CallContext,
     reason: Option<String>,
+    masking: Masking,
 ) -> Result<LockdownView, CommandError> {
     let began = Instant::now();
     tracing::warn!(by = %cx.principal.id, "locking down");
@@ -266,7 +269,13 @@ async fn lock_down(
         .store
         .write(Durability::Full, {
             let (shared, reason) = (Arc::clone(inner), reason.clone());
-            move |tx| Box::pin(async move { put(tx, &shared, &actor, reason).await })
+            move |tx| {
+                Box::pin(async move {
+                    let stopped = put(tx, &shared, &actor, reason).await?;
+                    masking.record(tx, &actor, None);
+                    Ok::<_, CommandError>(stopped)
+                })
+            }
         })
         .await;
     let stopping = async {

@@ -123,12 +123,14 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<CapabilityView>, CommandError> {
         check_reason(reason.as_deref())?;
-        let reason = reason.map(|reason| self.inner.redactor.redact(&reason).into_owned());
+        let mut masking = self.inner.masking();
+        let reason = masking.optional("reason", reason);
         let (cx, inner) = (permit.context().clone(), Arc::clone(&self.inner));
         self.inner
             .command(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let record = revoke(tx, permit.context(), id, reason).await?;
+                    masking.record(tx, &Actor::from(permit.context()), Some(record.run));
                     Ok(inner.view(record, tx.now()))
                 })
             })
