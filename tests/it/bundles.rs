@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     scenes::{approval_of, event, kinds, provider, sh, until_asked, verb},
+    secrets::set,
     support::{
         daemon::{ADMIN, ALICE, Daemon},
         fake_llm::Turn,
@@ -304,4 +305,44 @@ async fn a_secret_that_a_person_types_is_masked_and_told_by_whatever_way_it_come
     let found: Vec<_> = found.iter().map(|(run, place)| (run.clone(), place.as_str())).collect();
     assert_eq!(found, wanted);
     assert!(blocked.iter().all(|row| row["actor"].as_str().unwrap().starts_with("prn_")));
+}
+
+#[tokio::test]
+async fn a_conversation_that_holds_what_became_a_secret_is_not_kept_again() {
+    const LATER: &str = "said-before-it-was-a-secret-0123";
+    let fake = provider();
+    let daemon = Daemon::start(&fake.openai_url()).await;
+    let said = say(&daemon, json!({"agent": "open", "input": format!("script:say {LATER}")})).await;
+    assert_eq!(said["state"], "succeeded", "{said}");
+    let thread = &said["conversation_id"];
+    let base = head(&daemon, thread).await;
+    assert_eq!(set(&daemon, "LATER", LATER).code, Some(0));
+    let go_on = json!({"agent": "open", "input": "script:say on", "conversation_id": thread});
+    let refused = say(&daemon, go_on).await;
+    assert_eq!(
+        (&refused["state"], &refused["error"]["code"]),
+        (&json!("failed"), &json!("bundle.secret"))
+    );
+    let told = refused["error"]["message"].as_str().unwrap();
+    assert!(told.contains("start a new conversation"), "{told}");
+    let id = refused["id"].as_str().unwrap();
+    assert_eq!(bundles(&daemon, id).await, Vec::<Value>::new());
+    assert_eq!(head(&daemon, thread).await, base, "nothing new was kept");
+    let event = event(&daemon, id, "secret.blocked").await;
+    assert_eq!(event["data"]["place"], "session bundle", "{event}");
+    // A run that would wait for a person ends, too: it could only wait with a bundle.
+    let ask = json!({"agent": "careful", "input": "script:exec on", "conversation_id": thread});
+    let waits = say(&daemon, ask).await;
+    assert_eq!(waits["state"], "cancelled", "{waits}");
+    assert_eq!(daemon.pending("").await, Vec::<Value>::new());
+    let runs: Vec<Value> = blocked(&daemon)
+        .await
+        .into_iter()
+        .filter(|row| row["data"]["place"] == "session bundle")
+        .map(|row| row["run_id"].clone())
+        .collect();
+    assert_eq!(runs, [refused["id"].clone(), waits["id"].clone()]);
+    // Another conversation is not concerned.
+    let other = say(&daemon, json!({"agent": "open", "input": "script:say other"})).await;
+    assert_eq!(other["state"], "succeeded", "{other}");
 }
