@@ -19,7 +19,7 @@ use serde_json::json;
 pub use explain::{PastApproval, PastCall, PastDecision, PolicyAnswer, PolicyQuestion};
 pub(super) use force::InForce;
 pub use force::PolicyFault;
-pub(super) use record::{Basis, bound_version, record};
+pub(super) use record::{Basis, bound_version, record, record_before};
 pub use replay::{Difference, Judged, ReplayAsked, ReplayCounts, ReplayPage};
 
 use super::{

@@ -10,6 +10,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     cols::Cols,
+    definitions::with_shared,
     error::StoreError,
     page::{Page, Paged},
 };
@@ -46,7 +47,7 @@ macro_rules! select {
             "SELECT c.id, c.parent_id, c.run_id, c.call_id, c.agent, c.token, c.issued_at, \
              c.expires_at, c.revoked_at, c.revoked_by, c.revoked_for, c.reason, \
              (r.state IS NULL OR r.state IN ('succeeded', 'failed', 'cancelled', 'expired') \
-             OR (c.call_id IS NOT NULL AND COALESCE(t.state, 'done') <> 'started')) ",
+             OR (c.call_id IS NOT NULL AND COALESCE(t.state, 'done') <> 'started')), d.body ",
             $from
         )
     };
@@ -57,7 +58,8 @@ impl Capabilities<'_> {
     pub async fn get(&mut self, id: CapabilityId) -> Result<Option<CapabilityRecord>, StoreError> {
         const SQL: &str = select!(
             "FROM capabilities c LEFT JOIN runs r ON r.id = c.run_id \
-             LEFT JOIN tool_calls t ON t.id = c.call_id WHERE c.id = $1"
+             LEFT JOIN tool_calls t ON t.id = c.call_id \
+             LEFT JOIN definitions d ON d.hash = c.definition WHERE c.id = $1"
         );
         let row = sqlx::query(SQL)
             .bind(id.to_string())
@@ -72,6 +74,7 @@ impl Capabilities<'_> {
         const SQL: &str = select!(
             "FROM capabilities c LEFT JOIN runs r ON r.id = c.run_id \
              LEFT JOIN tool_calls t ON t.id = c.call_id \
+             LEFT JOIN definitions d ON d.hash = c.definition \
              WHERE c.run_id = $1 AND c.parent_id IS NULL ORDER BY c.id DESC LIMIT 1"
         );
         let row = sqlx::query(SQL)
@@ -92,12 +95,14 @@ impl Capabilities<'_> {
         const SQL: &str = select!(
             "FROM capabilities c LEFT JOIN runs r ON r.id = c.run_id \
              LEFT JOIN tool_calls t ON t.id = c.call_id \
+             LEFT JOIN definitions d ON d.hash = c.definition \
              WHERE c.id < $1 AND ($2 IS NULL OR c.run_id = $2) AND ($3 IS NULL OR c.agent = $3) \
              AND $4 IS NULL ORDER BY c.id DESC LIMIT $5"
         );
         const SQL_OF_RUN: &str = select!(
             "FROM capabilities c LEFT JOIN runs r ON r.id = c.run_id \
              LEFT JOIN tool_calls t ON t.id = c.call_id \
+             LEFT JOIN definitions d ON d.hash = c.definition \
              WHERE c.run_id = $2 AND c.id < $1 AND ($3 IS NULL OR c.agent = $3) \
              AND $4 IS NULL ORDER BY c.id DESC LIMIT $5"
         );
@@ -105,6 +110,7 @@ impl Capabilities<'_> {
         const SQL_LIVE: &str = select!(
             "FROM runs r CROSS JOIN capabilities c ON c.run_id = r.id \
              LEFT JOIN tool_calls t ON t.id = c.call_id \
+             LEFT JOIN definitions d ON d.hash = c.definition \
              WHERE r.state IN ('queued', 'running', 'awaiting_approval', 'paused', 'cancelling') \
              AND c.revoked_at IS NULL AND c.expires_at > $4 \
              AND (c.call_id IS NULL OR t.state = 'started') AND c.id < $1 \
@@ -223,7 +229,7 @@ impl Capabilities<'_> {
 
 fn record(row: &SqliteRow) -> Result<CapabilityRecord, StoreError> {
     let mut c = Cols::new(row);
-    Ok(CapabilityRecord {
+    let mut record = CapabilityRecord {
         id: c.parsed()?,
         parent: c.parsed_opt()?,
         run: c.parsed()?,
@@ -234,7 +240,12 @@ fn record(row: &SqliteRow) -> Result<CapabilityRecord, StoreError> {
         expires_at: c.time()?,
         revoked: revocation(&mut c)?,
         is_over: c.flag()?,
-    })
+    };
+    let shared: Option<String> = c.raw()?;
+    if let Some(shared) = shared {
+        record.token = with_shared(&record.token, &shared);
+    }
+    Ok(record)
 }
 
 fn revocation(c: &mut Cols<'_>) -> Result<Option<Revocation>, StoreError> {

@@ -32,8 +32,9 @@ impl Decisions<'_> {
         limit: u32,
     ) -> Result<Vec<PolicyDecision>, StoreError> {
         let rows = sqlx::query(
-            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
-             FROM decisions WHERE call_id = $1 ORDER BY n DESC LIMIT $2",
+            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question, \
+             body FROM decisions LEFT JOIN definitions ON hash = definition \
+             WHERE call_id = $1 ORDER BY n DESC LIMIT $2",
         )
         .bind(call.to_string())
         .bind(i64::from(limit))
@@ -50,8 +51,8 @@ impl Decisions<'_> {
         limit: u32,
     ) -> Result<Vec<PolicyDecision>, StoreError> {
         let rows = sqlx::query(
-            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
-             FROM decisions WHERE (call_id, n) > ($1, $2) ORDER BY call_id, n LIMIT $3",
+            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question, \
+             body FROM decisions LEFT JOIN definitions ON hash = definition WHERE (call_id, n) > ($1, $2) ORDER BY call_id, n LIMIT $3",
         )
         .bind(key.call_id.to_string())
         .bind(cols::int(key.n))
@@ -109,5 +110,6 @@ fn decision(row: &SqliteRow) -> Result<PolicyDecision, StoreError> {
         rule: c.text()?,
         layer: c.text()?,
         question: c.text()?,
+        definition: c.raw::<Option<String>>()?.unwrap_or_default(),
     })
 }

@@ -1,11 +1,14 @@
 //! Writes what a group gathered: rows that are only ever appended, in few statements.
 
+use std::collections::HashMap;
+
 use sqlx::AssertSqlSafe;
 
 use super::{
     super::{
         bulk::{BULK, bulk, places},
         cols,
+        definitions::without_shared,
         error::StoreError,
         usage,
     },
@@ -133,9 +136,17 @@ impl Tx {
 
     async fn flush_decisions(&mut self) -> Result<(), StoreError> {
         const INSERT: &str = "INSERT INTO decisions (call_id, n, run_id, at, agent, \
-            policy_version, verdict, rule, layer, question) VALUES ";
+            policy_version, verdict, rule, layer, question, definition) VALUES ";
         let rows = std::mem::take(&mut self.pending.decisions);
-        bulk(&mut self.conn, INSERT, 10, &rows, |query, d| {
+        let mut kept: HashMap<String, String> = HashMap::new();
+        for d in rows.iter().filter(|d| !d.definition.is_empty()) {
+            if !kept.contains_key(&d.definition) {
+                let body = self.redactor.redact(&d.definition).into_owned();
+                let hash = self.definitions().keep(&body, d.at).await?;
+                kept.insert(d.definition.clone(), hash);
+            }
+        }
+        bulk(&mut self.conn, INSERT, 11, &rows, |query, d| {
             Ok(query
                 .bind(d.call_id.to_string())
                 .bind(cols::int(d.n))
@@ -146,16 +157,30 @@ impl Tx {
                 .bind(d.verdict.as_str())
                 .bind(d.rule.clone())
                 .bind(d.layer.clone())
-                .bind(self.redactor.redact(&d.question).into_owned()))
+                .bind(self.redactor.redact(&d.question).into_owned())
+                .bind(kept.get(&d.definition).cloned()))
         })
         .await
     }
 
     async fn flush_capabilities(&mut self) -> Result<(), StoreError> {
         const INSERT: &str = "INSERT INTO capabilities (id, parent_id, run_id, call_id, agent, \
-            token, issued_at, expires_at) VALUES ";
-        let rows = std::mem::take(&mut self.pending.capabilities);
-        bulk(&mut self.conn, INSERT, 8, &rows, |query, c| {
+            token, issued_at, expires_at, definition) VALUES ";
+        let mut rows = Vec::with_capacity(self.pending.capabilities.len());
+        for mut c in std::mem::take(&mut self.pending.capabilities) {
+            // Those of runs are alike; those of calls are of their calls.
+            let parts = c.call.is_none().then(|| without_shared(&c.token)).flatten();
+            let parts = parts.map(|(own, shared)| (own, shared.to_owned()));
+            let definition = match parts {
+                Some((own, shared)) => {
+                    c.token = own;
+                    Some(self.definitions().keep(&shared, c.issued_at).await?)
+                }
+                None => None,
+            };
+            rows.push((c, definition));
+        }
+        bulk(&mut self.conn, INSERT, 9, &rows, |query, (c, definition)| {
             Ok(query
                 .bind(c.id.to_string())
                 .bind(c.parent.map(|id| id.to_string()))
@@ -164,7 +189,8 @@ impl Tx {
                 .bind(c.agent.clone())
                 .bind(c.token.clone())
                 .bind(c.issued_at.as_micros())
-                .bind(c.expires_at.as_micros()))
+                .bind(c.expires_at.as_micros())
+                .bind(definition.clone()))
         })
         .await
     }
