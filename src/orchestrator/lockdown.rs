@@ -214,32 +214,38 @@ impl Orchestrator {
         &self,
         permit: Permit<LiftLockdown>,
     ) -> Result<LockdownView, CommandError> {
-        let count = self.inner.lockdown.count();
         let (cx, inner) = (permit.context().clone(), Arc::clone(&self.inner));
-        self.inner
-            .store
-            .write(Durability::Full, move |tx| {
-                Box::pin(async move {
-                    if !inner.lockdown.may_lift(count) {
-                        let detail = "it is being locked down just now; look at it, then try again";
-                        return Err(CommandError::conflict("lockdown.busy", detail));
-                    }
-                    let before = tx.lockdown().get().await?;
-                    tx.lockdown().remove().await?;
-                    if before.is_some() {
-                        let data = json!({ "what": "lifted", "before": before, "after": null });
-                        tx.audit(entry(&Actor::from(&cx), data));
-                    }
-                    Ok(())
-                })
-            })
-            .await?;
-        self.inner.lockdown.lift(count);
-        self.inner.live.wake.notify_one();
-        tracing::warn!(by = %permit.context().principal.id, "the lockdown was lifted");
-        let record = self.inner.lockdown.record();
-        Ok(LockdownView { locked: self.inner.lockdown.is_on(), lockdown: record, stopped: None })
+        // On its own feet: who asked may go away between the commit and its taking effect.
+        self.inner.detached(async move { lift(&inner, cx).await }).await
     }
+}
+
+async fn lift(inner: &Arc<Inner>, cx: CallContext) -> Result<LockdownView, CommandError> {
+    let count = inner.lockdown.count();
+    let (shared, by) = (Arc::clone(inner), cx.principal.id);
+    inner
+        .store
+        .write(Durability::Full, move |tx| {
+            Box::pin(async move {
+                if !shared.lockdown.may_lift(count) {
+                    let detail = "it is being locked down just now; look at it, then try again";
+                    return Err(CommandError::conflict("lockdown.busy", detail));
+                }
+                let before = tx.lockdown().get().await?;
+                tx.lockdown().remove().await?;
+                if before.is_some() {
+                    let data = json!({ "what": "lifted", "before": before, "after": null });
+                    tx.audit(entry(&Actor::from(&cx), data));
+                }
+                Ok(())
+            })
+        })
+        .await?;
+    inner.lockdown.lift(count);
+    inner.live.wake.notify_one();
+    tracing::warn!(%by, "the lockdown was lifted");
+    let record = inner.lockdown.record();
+    Ok(LockdownView { locked: inner.lockdown.is_on(), lockdown: record, stopped: None })
 }
 
 /// Counts a lockdown as carried out when it ends, however it ends.
