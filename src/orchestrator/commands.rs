@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::{Inner, error::CommandError};
 use crate::{
@@ -42,6 +43,8 @@ impl Inner {
         T: Serialize + Send + Sync + 'static,
     {
         let principal = cx.principal.id;
+        let idempotency =
+            idempotency.map(|given| Idempotency { key: self.key(given.key), ..given });
         self.store
             .write(Durability::Full, move |tx| {
                 Box::pin(async move {
@@ -64,6 +67,16 @@ impl Inner {
                 })
             })
             .await
+    }
+}
+
+impl Inner {
+    /// A client chooses its keys, and they are stored: one that holds a secret is known by its hash.
+    fn key(&self, key: String) -> String {
+        if !self.redactor.finds_secret(&key) {
+            return key;
+        }
+        data_encoding::HEXLOWER.encode(&Sha256::digest(key.as_bytes()))
     }
 }
 

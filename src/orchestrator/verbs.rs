@@ -8,10 +8,10 @@ use serde_json::json;
 use super::{
     Inner, Orchestrator,
     commands::{Done, Idempotency, visible_run},
-    create::{self, BUSY_INTERRUPT, Draft, visible_conversation, whole},
+    create::{self, BUSY_INTERRUPT, Draft, LimitsPatch, visible_conversation, whole},
     ending::{self, End, finish},
     error::{CommandError, check_input, check_reason},
-    scoped::{hears, left_by},
+    scoped::{hears, left_by, left_to},
     transition::{Actor, change},
 };
 use crate::{
@@ -333,10 +333,12 @@ async fn resume(
             ));
         }
         WaitReason::Input => {
+            let admitted = inner.admit(cx)?;
             hears(tx, run.id, cx).await?;
             // Somebody else's words: not what who started the run has asked for.
             run.tainted |= cx.principal.id != run.principal;
             answer(tx, run, input, &inner.redactor).await?;
+            admitted.store();
         }
         WaitReason::Interrupted
         | WaitReason::Operator
@@ -480,13 +482,15 @@ async fn retry(
         principal: permit.context().principal.id,
         surface: permit.context().surface,
         agent: &agent,
-        limits: run.limits,
+        // What a person raised for the first run was raised for it alone.
+        limits: LimitsPatch::of(run.limits).lower(agent.limits),
         input: first.input,
         metadata: first.metadata,
         retry_of: Some(id),
         base_bundle_id: conversation.head_bundle_id,
         admitted: inner.admit(permit.context())?,
-        narrowed: left_by(permit.context()),
+        narrowed: left_by(permit.context()).and(&left_to(tx, inner, &run).await?),
+        tainted: run.tainted || run.principal != permit.context().principal.id,
     };
     create::insert(tx, inner, &mut conversation, draft, &actor).await
 }
@@ -536,6 +540,7 @@ async fn fork(
         base_bundle_id: Some(wanted),
         admitted,
         narrowed: left_by(permit.context()),
+        tainted: false,
     };
     create::insert(tx, inner, &mut conversation, draft, &actor).await
 }
