@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{Inner, error::CommandError};
 use crate::{
     auth::{CallContext, Scope},
-    domain::RunId,
+    domain::{PrincipalId, RunId},
     store::{Durability, JobFuture, RunCore, StoreError, StoredAnswer, Tx},
 };
 
@@ -42,41 +42,66 @@ impl Inner {
         F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
         T: Serialize + Send + Sync + 'static,
     {
-        let principal = cx.principal.id;
-        let idempotency =
-            idempotency.map(|given| Idempotency { key: self.key(given.key), ..given });
-        self.store
-            .write(Durability::Full, move |tx| {
-                Box::pin(async move {
-                    let Some(Idempotency { key, fingerprint }) = idempotency else {
-                        return work(tx).await.map(Done::Fresh);
-                    };
-                    if let Some(first) = tx.idempotency().get(principal, &key).await? {
-                        if first.fingerprint != fingerprint {
-                            return Err(CommandError::IdempotencyMismatch);
-                        }
-                        return serde_json::from_str(&first.response)
-                            .map(Done::Replayed)
-                            .map_err(|e| corrupt(&e));
-                    }
-                    let value = work(tx).await?;
-                    let response = serde_json::to_string(&value).map_err(|e| corrupt(&e))?;
-                    let (answer, now) = (StoredAnswer { fingerprint, response }, tx.now());
-                    tx.idempotency().put(principal, &key, &answer, now).await?;
-                    Ok(Done::Fresh(value))
-                })
-            })
-            .await
+        let job = repeatable(cx.principal.id, self.keyed(idempotency), work);
+        self.store.write(Durability::Full, job).await
+    }
+
+    /// The same for what administers: nobody else writes meanwhile, and every replica reads again
+    /// what it holds in memory.
+    pub(super) async fn administer<T, F>(
+        &self,
+        cx: &CallContext,
+        idempotency: Option<Idempotency>,
+        work: F,
+    ) -> Result<Done<T>, CommandError>
+    where
+        F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.store.change(repeatable(cx.principal.id, self.keyed(idempotency), work)).await
+    }
+}
+
+fn repeatable<T, F>(
+    principal: PrincipalId,
+    idempotency: Option<Idempotency>,
+    work: F,
+) -> impl for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<Done<T>, CommandError>> + Send + 'static
+where
+    F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
+    T: Serialize + Send + Sync + 'static,
+{
+    move |tx| {
+        Box::pin(async move {
+            let Some(Idempotency { key, fingerprint }) = idempotency else {
+                return work(tx).await.map(Done::Fresh);
+            };
+            if let Some(first) = tx.idempotency().get(principal, &key).await? {
+                if first.fingerprint != fingerprint {
+                    return Err(CommandError::IdempotencyMismatch);
+                }
+                return serde_json::from_str(&first.response)
+                    .map(Done::Replayed)
+                    .map_err(|e| corrupt(&e));
+            }
+            let value = work(tx).await?;
+            let response = serde_json::to_string(&value).map_err(|e| corrupt(&e))?;
+            let (answer, now) = (StoredAnswer { fingerprint, response }, tx.now());
+            tx.idempotency().put(principal, &key, &answer, now).await?;
+            Ok(Done::Fresh(value))
+        })
     }
 }
 
 impl Inner {
     /// A client chooses its keys, and they are stored: one that holds a secret is known by its hash.
-    fn key(&self, key: String) -> String {
-        if !self.redactor.finds_secret(&key) {
-            return key;
+    fn keyed(&self, given: Option<Idempotency>) -> Option<Idempotency> {
+        let given = given?;
+        if !self.redactor.finds_secret(&given.key) {
+            return Some(given);
         }
-        data_encoding::HEXLOWER.encode(&Sha256::digest(key.as_bytes()))
+        let key = data_encoding::HEXLOWER.encode(&Sha256::digest(given.key.as_bytes()));
+        Some(Idempotency { key, ..given })
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     auth::{self, CallContext, LiftLockdown, Permit},
     domain::{AuditEntry, AuditKind, LockdownRecord, Revocation, RevokedFor},
     runtime::{TaskKind, tasks::lock},
-    store::{Durability, StoreError, Tx},
+    store::{StoreError, Tx},
     tools::{Halting, Tools},
 };
 
@@ -225,7 +225,7 @@ async fn lift(inner: &Arc<Inner>, cx: CallContext) -> Result<LockdownView, Comma
     let (shared, by) = (Arc::clone(inner), cx.principal.id);
     inner
         .store
-        .write(Durability::Full, move |tx| {
+        .change(move |tx| {
             Box::pin(async move {
                 if !shared.lockdown.may_lift(count) {
                     let detail = "it is being locked down just now; look at it, then try again";
@@ -273,7 +273,7 @@ async fn lock_down(
     let actor = Actor::from(&cx);
     let stored = inner
         .store
-        .write(Durability::Full, {
+        .change({
             let (shared, reason) = (Arc::clone(inner), reason.clone());
             move |tx| {
                 Box::pin(async move {

@@ -239,7 +239,7 @@ impl Orchestrator {
             let policy = Arc::clone(&new.policy);
             let cx = permit.context().clone();
             let done = inner
-                .command(&cx, idempotency, move |tx| {
+                .administer(&cx, idempotency, move |tx| {
                     Box::pin(async move {
                         let actor = Actor::from(permit.context());
                         let changed = change(tx, &actor, new).await?;

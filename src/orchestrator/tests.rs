@@ -95,6 +95,7 @@ async fn start_with(
     let redactor = Redactor::default();
     let store = crate::store::Options {
         data_dir: dir.path().to_owned(),
+        database: crate::store::Database::Sqlite,
         clock: Arc::clone(&clock),
         ids: ids(),
         redactor: redactor.clone(),

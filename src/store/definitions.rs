@@ -5,15 +5,17 @@
 //! the transaction that has seen it there or has put it there.
 
 use sha2::{Digest, Sha256};
-use sqlx::SqliteConnection;
 
-use super::error::StoreError;
+use super::{
+    db::{Conn, query},
+    error::StoreError,
+};
 use crate::domain::Timestamp;
 
 /// Access to definitions.
 #[derive(Debug)]
 pub struct Definitions<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Definitions<'_> {
@@ -21,13 +23,13 @@ impl Definitions<'_> {
     pub(super) async fn keep(&mut self, body: &str, at: Timestamp) -> Result<String, StoreError> {
         let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(body.as_bytes()));
         // Looked up first: most are there, and the body is long.
-        let found = sqlx::query("SELECT hash FROM definitions WHERE hash = $1")
+        let found = query("SELECT hash FROM definitions WHERE hash = $1")
             .bind(hash.clone())
             .fetch_optional(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("look for a definition"))?;
         if found.is_none() {
-            sqlx::query(
+            query(
                 "INSERT INTO definitions (hash, body, created_at) VALUES ($1, $2, $3) \
                  ON CONFLICT (hash) DO NOTHING",
             )
@@ -48,7 +50,7 @@ impl Definitions<'_> {
         cutoff: Timestamp,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        sqlx::query(
+        query(
             "DELETE FROM definitions WHERE hash IN (SELECT d.hash FROM definitions d \
              WHERE d.created_at < $1 \
              AND NOT EXISTS (SELECT 1 FROM decisions WHERE decisions.definition = d.hash) \
@@ -59,7 +61,6 @@ impl Definitions<'_> {
         .bind(i64::from(limit))
         .execute(&mut *self.conn)
         .await
-        .map(|done| done.rows_affected())
         .map_err(StoreError::unavailable("forget definitions"))
     }
 }

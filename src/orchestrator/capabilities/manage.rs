@@ -128,7 +128,7 @@ impl Orchestrator {
         let reason = masking.optional("reason", reason);
         let (cx, inner) = (permit.context().clone(), Arc::clone(&self.inner));
         self.inner
-            .command(&cx, idempotency, move |tx| {
+            .administer(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let record = revoke(tx, permit.context(), id, reason).await?;
                     masking.record(tx, &Actor::from(permit.context()), Some(record.run));

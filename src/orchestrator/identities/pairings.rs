@@ -101,7 +101,7 @@ impl Orchestrator {
         let (cx, hash) = (permit.context().clone(), code.hash());
         let done = self
             .inner
-            .command(&cx, idempotency, move |tx| {
+            .administer(&cx, idempotency, move |tx| {
                 Box::pin(async move { request(tx, &permit, new, &hash).await })
             })
             .await?;
@@ -167,7 +167,7 @@ impl Orchestrator {
         let reason = masking.optional("reason", reason);
         let cx = permit.context().clone();
         self.inner
-            .command(&cx, idempotency, move |tx| {
+            .administer(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let denied = deny(tx, &permit, id, reason).await?;
                     masking.record(tx, &Actor::from(permit.context()), None);
@@ -198,7 +198,7 @@ impl Inner {
         }
         let (inner, shared) = (Arc::clone(self), permit.clone());
         let done = self
-            .command(&cx, idempotency, move |tx| {
+            .administer(&cx, idempotency, move |tx| {
                 Box::pin(async move { approve(tx, &inner, &shared, key, new, whom).await })
             })
             .await;
