@@ -208,14 +208,15 @@ const SILENT: Failure = Failure::new(ErrorClass::Timeout, "the provider fell sil
 const CUT: Failure = Failure::new(ErrorClass::Format, "the answer was cut short");
 
 fn unreachable(error: reqwest::Error) -> Failure {
-    let (class, what) = if error.is_timeout() {
-        (ErrorClass::Timeout, "connecting to the provider took too long")
+    // The client has no other bound of time than that of connecting.
+    let failure = if error.is_timeout() {
+        Failure::unsent(ErrorClass::Timeout, "connecting to the provider took too long")
     } else if error.is_connect() {
-        (ErrorClass::Network, "cannot connect to the provider")
+        Failure::unsent(ErrorClass::Network, "cannot connect to the provider")
     } else {
-        (ErrorClass::Network, "the connection to the provider broke")
+        Failure::new(ErrorClass::Network, "the connection to the provider broke")
     };
-    Failure { cause: Some(chain(&error.without_url())), ..Failure::new(class, what) }
+    Failure { cause: Some(chain(&error.without_url())), ..failure }
 }
 
 fn cut(error: reqwest::Error) -> Failure {
