@@ -79,7 +79,10 @@ pub use writer::{CommitHook, JobFuture};
 
 use crate::{
     domain::{AuditEntry, Clock, IdSource},
-    runtime::{Redactor, Tasks},
+    runtime::{
+        Redactor, Tasks,
+        failpoint::{Point, reach},
+    },
 };
 use writer::Writer;
 
@@ -128,6 +131,7 @@ impl Store {
             }
             other => OpenError::Damaged { file: file.clone(), detail: other.to_string() },
         };
+        reach(Point::StoreOpenBefore).await.map_err(StoreError::from).map_err(&reading)?;
         let boot_epoch = sqlx::query_scalar::<_, i64>(
             "UPDATE counters SET value = value + 1 WHERE name = 'boot_epoch' RETURNING value",
         )
@@ -135,6 +139,7 @@ impl Store {
         .await
         .map_err(StoreError::unavailable("count this start"))
         .map_err(&reading)?;
+        reach(Point::StoreOpenAfter).await.map_err(StoreError::from).map_err(&reading)?;
         let queued: i64 = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'queued'")
             .fetch_one(&mut backend.writer)
             .await

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     domain::limits,
-    runtime::{Stop, TaskKind, Tasks},
+    runtime::{
+        Stop, TaskKind, Tasks,
+        failpoint::{Point, reach},
+    },
 };
 
 /// What a job does, borrowing the transaction.
@@ -149,6 +152,7 @@ async fn commit(
 ) -> (Vec<Answer>, Result<Vec<Committed>, StoreError>) {
     let mut answers = Vec::with_capacity(jobs.len());
     let result = async {
+        reach(Point::StoreBeginBefore).await?;
         tx.execute(backend::begin((*current != Some(wanted)).then_some(wanted))).await?;
         *current = Some(wanted);
         let is_alone = jobs.len() == 1;
@@ -168,7 +172,10 @@ async fn commit(
             }
             tx.abandon_job().await?;
         }
-        tx.commit().await
+        reach(Point::StoreCommitBefore).await?;
+        let committed = tx.commit().await?;
+        reach(Point::StoreCommitAfter).await?;
+        Ok(committed)
     }
     .await;
     if result.is_err() {
