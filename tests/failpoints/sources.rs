@@ -11,11 +11,11 @@ use std::{
 /// What does something that others can see.
 const ACTS: &[&str] = &[
     // Commits.
-    "backend::COMMIT",
-    "backend::COUNT_AND_COMMIT",
+    "sqlite::COMMIT",
+    "sqlite::COUNT_AND_COMMIT",
+    "postgres::commit(",
     "tx.commit()",
     "MIGRATIONS.run(",
-    "UPDATE counters",
     // Processes.
     "Command::new(",
     "helper.ask(",
@@ -146,19 +146,6 @@ const PATHS: &[(&str, &str, usize, Guard)] = &[
     ("sandbox/wire.rs", ".write_all(", 1, MEMORY),
     ("sandbox/zygote.rs", "sys::fork(", 1, HELPER),
     (
-        "store/backend.rs",
-        "MIGRATIONS.run(",
-        1,
-        Without("the writer has the points around the commit, the opening around the rest"),
-    ),
-    (
-        "store/backend.rs",
-        "UPDATE counters",
-        1,
-        Without("the writer has the points around the commit, the opening around the rest"),
-    ),
-    ("store/mod.rs", "UPDATE counters", 1, Points(&["StoreOpenBefore", "StoreOpenAfter"])),
-    (
         "store/outside.rs",
         ".write_all(",
         1,
@@ -171,23 +158,15 @@ const PATHS: &[(&str, &str, usize, Guard)] = &[
         Points(&["CheckpointAppendBefore", "CheckpointAppendAfter"]),
     ),
     (
-        "store/tx.rs",
-        "backend::COMMIT",
+        "store/backend/sqlite.rs",
+        "MIGRATIONS.run(",
         1,
-        Without("called by the writer, which has the points around it"),
+        Without("each migration is one transaction; the points of the opening stand behind it"),
     ),
-    (
-        "store/tx.rs",
-        "backend::COUNT_AND_COMMIT",
-        1,
-        Without("called by the writer, which has the points around it"),
-    ),
-    (
-        "store/writer.rs",
-        "tx.commit()",
-        1,
-        Points(&["StoreBeginBefore", "StoreCommitBefore", "StoreCommitAfter"]),
-    ),
+    ("store/tx/group.rs", "sqlite::COMMIT", 1, Points(&["StoreCommitAfter"])),
+    ("store/tx/group.rs", "sqlite::COUNT_AND_COMMIT", 1, Points(&["StoreCommitAfter"])),
+    ("store/tx/group.rs", "postgres::commit(", 1, Points(&["StoreCommitAfter"])),
+    ("store/writer.rs", "tx.commit()", 1, Points(&["StoreBeginBefore", "StoreCommitBefore"])),
 ];
 
 /// The code of a file that is no test.

@@ -12,8 +12,8 @@ use agent_runtime::{
         audit::{AuditRow, Checkpoint},
     },
     store::{
-        AuditFilter, BudgetRow, BudgetUse, Bundle, Conversation, Page, ReadOnlyStore, Reader,
-        RunCore, RunFilter,
+        AuditFilter, BudgetRow, BudgetUse, Bundle, Conversation, Database, Page, ReadOnlyStore,
+        Reader, RunCore, RunFilter,
     },
 };
 
@@ -39,8 +39,8 @@ pub(crate) struct Truth {
 impl Truth {
     /// Reads the store of a data directory.
     pub(crate) async fn read(data_dir: &Path) -> Self {
-        let store = ReadOnlyStore::open(data_dir).await.expect("the store opens");
-        Self::of(&store).await
+        let store = ReadOnlyStore::open(data_dir, &Database::Sqlite).await;
+        Self::of(&store.expect("the store opens")).await
     }
 
     /// Reads a store.
