@@ -71,7 +71,7 @@ impl Budgets {
         Arc::clone(&self.set.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn replace(&self, set: Vec<BudgetRow>) {
+    pub(super) fn replace(&self, set: Vec<BudgetRow>) {
         let set = set.into_iter().map(|row| (row.subject.clone(), row)).collect();
         *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
     }

@@ -191,11 +191,12 @@ impl Orchestrator {
         let (inner, cx) = (Arc::clone(&self.inner), permit.context().clone());
         // On its own feet: who asked may go away between the commit and its taking effect.
         let work = async move {
-            let work = inner.command(&cx, idempotency, move |tx| {
+            let work = inner.change(&cx, idempotency, move |tx| {
                 Box::pin(async move { add(tx, permit.context(), new).await })
             });
             let done = work.await?;
             inner.put_hosts_in_force().await?;
+            inner.in_force_everywhere().await?;
             Ok(done)
         };
         self.inner.detached(work).await
@@ -212,12 +213,12 @@ impl Orchestrator {
     ) -> Result<(), CommandError> {
         let (inner, cx) = (Arc::clone(&self.inner), permit.context().clone());
         let work = async move {
-            let work = inner.command(&cx, None, move |tx| {
+            let work = inner.change(&cx, None, move |tx| {
                 Box::pin(async move { remove(tx, permit.context(), id).await })
             });
             work.await?;
             inner.put_hosts_in_force().await?;
-            Ok(())
+            inner.in_force_everywhere().await
         };
         self.inner.detached(work).await
     }

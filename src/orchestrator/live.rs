@@ -29,19 +29,22 @@ pub(super) struct Wish {
     pub(super) is_revoked: bool,
     /// What this call was given was taken away.
     pub(super) revoked_call: Option<ToolCallId>,
+    /// This replica's lease is over: the run is not ours any more.
+    pub(super) is_fenced: bool,
 }
 
 impl Wish {
     /// Whether a model call in flight should be dropped.
     pub(super) const fn stops_model(self) -> bool {
-        self.is_cancelled || self.interrupt.is_some() || self.is_locked || self.is_revoked
+        let is_ended = self.is_locked || self.is_revoked || self.is_fenced;
+        self.is_cancelled || self.interrupt.is_some() || is_ended
     }
 
     /// Whether this running tool should be killed.
     pub(super) fn stops_tool(self, call: ToolCallId) -> bool {
         let is_hard = matches!(self.interrupt, Some(InterruptMode::Hard));
         let is_revoked = self.is_revoked || self.revoked_call == Some(call);
-        self.is_cancelled || is_hard || self.is_locked || is_revoked
+        self.is_cancelled || is_hard || self.is_locked || is_revoked || self.is_fenced
     }
 }
 
@@ -72,7 +75,8 @@ impl Live {
         Arc::new(move |events: &[Committed]| live.committed(events))
     }
 
-    fn committed(&self, events: &[Committed]) {
+    /// Tells listeners and tasks of events that are durable, written here or by another replica.
+    pub(super) fn committed(&self, events: &[Committed]) {
         self.feed.publish(events);
         for Committed { event, .. } in events {
             match &event.body {
@@ -119,7 +123,7 @@ impl Live {
     }
 
     /// Says that runs may be ready which nobody named.
-    fn look(&self) {
+    pub(super) fn look(&self) {
         self.shall_look.store(true, Ordering::Release);
         self.wake.notify_one();
     }
@@ -165,6 +169,19 @@ impl Live {
         for active in lock(&self.active).values() {
             active.wishes.send_modify(|wish| wish.is_locked = true);
         }
+    }
+
+    /// Tells every task that its run is not ours any more.
+    pub(super) fn fence_all(&self) {
+        for active in lock(&self.active).values() {
+            active.wishes.send_modify(|wish| wish.is_fenced = true);
+        }
+    }
+
+    /// Keeps the runs that have no task here.
+    pub(super) fn retain_elsewhere(&self, runs: &mut Vec<RunId>) {
+        let active = lock(&self.active);
+        runs.retain(|run| !active.contains_key(run));
     }
 
     /// Waits until no run has a task here. Cancel-safe.

@@ -15,6 +15,7 @@ mod budgets;
 mod bundles;
 mod calls;
 mod capabilities;
+mod cluster;
 mod commands;
 mod consent;
 mod create;
@@ -58,6 +59,7 @@ pub use budgets::{
     admin::{BudgetView, NewBudget},
 };
 pub use capabilities::CapabilityView;
+pub use cluster::{Duty, Membership};
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
 pub use egress::{
@@ -168,6 +170,8 @@ pub struct Parts {
     pub audit: AuditOptions,
     /// What seals stored secrets.
     pub secrets: SecretOptions,
+    /// Its place among the replicas.
+    pub membership: Membership,
     /// Where its tasks run.
     pub tasks: Tasks,
 }
@@ -201,6 +205,8 @@ struct Inner {
     tasks: Tasks,
     signer: audit::Signer,
     secrets: SecretOptions,
+    secret_marks: secrets::SecretMarks,
+    membership: Membership,
     options: Options,
 }
 
@@ -226,7 +232,8 @@ impl Orchestrator {
         let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
         let Parts { policies, policy_file, redactor, clock, live, audit, secrets, tasks, .. } =
             parts;
-        let Parts { alerts, gate, budgets, .. } = parts;
+        let Parts { alerts, gate, budgets, membership, .. } = parts;
+        membership.guard(tools.clone())?;
         let set = store.read().await?.budgets().all().await?;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
@@ -253,14 +260,19 @@ impl Orchestrator {
             live,
             tasks: tasks.clone(),
             signer: audit::Signer::new(audit),
+            secret_marks: secrets::SecretMarks::new(secrets.opened.clone()),
             secrets,
+            membership,
             options,
         });
         inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
         inner.load_lockdown().await?;
         inner.refresh_access().await?;
+        let entered = inner.enter().await?;
         recovery::recover(&inner).await?;
+        let watching = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Cluster, |stop| cluster::keep(watching, entered, stop));
         let kept = Arc::clone(&inner);
         tasks.spawn(TaskKind::Helper, |stop| identities::keep(kept, stop));
         let supervised = Arc::clone(&inner);

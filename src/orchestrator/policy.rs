@@ -238,12 +238,13 @@ impl Orchestrator {
             let policy = Arc::clone(&new.policy);
             let cx = permit.context().clone();
             let done = inner
-                .command(&cx, idempotency, move |tx| {
+                .change(&cx, idempotency, move |tx| {
                     Box::pin(async move { change(tx, &Actor::from(permit.context()), new).await })
                 })
                 .await?;
             if let Done::Fresh(PolicyChange { activation: Some(activation), .. }) = &done {
                 inner.policy.put_in_force(activation, policy);
+                inner.in_force_everywhere().await?;
             }
             Ok(done)
         };

@@ -89,8 +89,10 @@ async fn start(options: Options) -> Fixture {
     let models = [("m".to_owned(), ModelOptions::default())].into();
     let rules = authorize::Options { requester_may_approve: true };
     let agents = authorize::Agents::from([agent(&[Role::Member])]);
+    let store = Store::open(store, &tasks).await.unwrap();
     let parts = Parts {
-        store: Store::open(store, &tasks).await.unwrap(),
+        membership: Membership::start(store.clone(), &tasks).await.unwrap(),
+        store,
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
@@ -115,6 +117,7 @@ async fn start(options: Options) -> Fixture {
         secrets: SecretOptions {
             sealing: vec![keys().key(crate::auth::Purpose::Sealing)],
             reloader: crate::runtime::reload::reloads().0,
+            opened: Vec::new(),
         },
         tasks: tasks.clone(),
     };

@@ -299,29 +299,38 @@ impl Replicas<'_> {
         rows.iter().map(|row| Cols::new(row).number()).collect()
     }
 
-    /// Says that the owner of a run shall look at it.
-    pub async fn nudge(&mut self, run: RunId, owner: u64) -> Result<(), StoreError> {
+    /// Says that the owner of a run shall look at its events from number `seq` on.
+    pub async fn nudge(&mut self, run: RunId, owner: u64, seq: u64) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO nudges (run_id, boot_epoch) VALUES ($1, $2) \
-             ON CONFLICT (run_id) DO UPDATE SET boot_epoch = excluded.boot_epoch",
+            "INSERT INTO nudges (run_id, boot_epoch, seq) VALUES ($1, $2, $3) \
+             ON CONFLICT (run_id) DO UPDATE SET boot_epoch = excluded.boot_epoch, \
+             seq = CASE WHEN nudges.boot_epoch = excluded.boot_epoch THEN nudges.seq \
+             ELSE excluded.seq END",
         )
         .bind(run.to_string())
         .bind(cols::int(owner))
+        .bind(cols::int(seq))
         .execute(&mut *self.conn)
         .await
         .map(drop)
         .map_err(StoreError::unavailable("nudge a replica"))
     }
 
-    /// Takes the runs that a replica shall look at. What is taken and not looked at is lost only
-    /// with the replica, whose runs are then recovered as they stand.
-    pub async fn take_nudges(&mut self, owner: u64) -> Result<Vec<RunId>, StoreError> {
-        let rows = sqlx::query("DELETE FROM nudges WHERE boot_epoch = $1 RETURNING run_id")
+    /// Takes the runs that a replica shall look at, each with the number of the first event to look
+    /// at. What is taken and not looked at is lost only with the replica, whose runs are then
+    /// recovered as they stand.
+    pub async fn take_nudges(&mut self, owner: u64) -> Result<Vec<(RunId, u64)>, StoreError> {
+        let rows = sqlx::query("DELETE FROM nudges WHERE boot_epoch = $1 RETURNING run_id, seq")
             .bind(cols::int(owner))
             .fetch_all(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("take what others wrote"))?;
-        rows.iter().map(|row| Cols::new(row).parsed()).collect()
+        rows.iter()
+            .map(|row| {
+                let mut c = Cols::new(row);
+                Ok((c.parsed()?, c.number()?))
+            })
+            .collect()
     }
 }
 

@@ -116,11 +116,12 @@ impl Orchestrator {
         let work = async move {
             let shared = Arc::clone(&inner);
             let done = inner
-                .command(&cx, idempotency, move |tx| {
+                .change(&cx, idempotency, move |tx| {
                     Box::pin(async move { set(tx, &shared, permit.context(), new).await })
                 })
                 .await?;
             put_budgets_in_force(&inner).await?;
+            inner.in_force_everywhere().await?;
             Ok(done)
         };
         self.inner.detached(work).await
@@ -140,11 +141,12 @@ impl Orchestrator {
         let work = async move {
             let shared = Arc::clone(&inner);
             inner
-                .command(&cx, None, move |tx| {
+                .change(&cx, None, move |tx| {
                     Box::pin(async move { clear(tx, &shared, permit.context(), subject).await })
                 })
                 .await?;
-            put_budgets_in_force(&inner).await
+            put_budgets_in_force(&inner).await?;
+            inner.in_force_everywhere().await
         };
         self.inner.detached(work).await
     }

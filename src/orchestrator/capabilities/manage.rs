@@ -125,14 +125,21 @@ impl Orchestrator {
         check_reason(reason.as_deref())?;
         let reason = reason.map(|reason| self.inner.redactor.redact(&reason).into_owned());
         let (cx, inner) = (permit.context().clone(), Arc::clone(&self.inner));
-        self.inner
-            .command(&cx, idempotency, move |tx| {
-                Box::pin(async move {
-                    let record = revoke(tx, permit.context(), id, reason).await?;
-                    Ok(inner.view(record, tx.now()))
+        let shared = Arc::clone(&inner);
+        let work = async move {
+            let done = shared
+                .change(&cx, idempotency, move |tx| {
+                    Box::pin(async move {
+                        let record = revoke(tx, permit.context(), id, reason).await?;
+                        Ok(inner.view(record, tx.now()))
+                    })
                 })
-            })
-            .await
+                .await?;
+            shared.in_force_everywhere().await?;
+            Ok(done)
+        };
+        // On its own feet: who asked may go away between the commit and its taking effect.
+        self.inner.detached(work).await
     }
 }
 

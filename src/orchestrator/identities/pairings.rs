@@ -191,7 +191,7 @@ impl Inner {
         }
         let (inner, shared) = (Arc::clone(self), permit.clone());
         let done = self
-            .command(&cx, idempotency, move |tx| {
+            .change(&cx, idempotency, move |tx| {
                 Box::pin(async move { approve(tx, &inner, &shared, key, new, whom).await })
             })
             .await;
@@ -201,6 +201,7 @@ impl Inner {
         }
         let done = done?;
         self.put_access_in_force().await?;
+        self.in_force_everywhere().await?;
         Ok(done)
     }
 

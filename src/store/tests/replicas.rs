@@ -113,16 +113,17 @@ async fn a_nudge_reaches_the_owner_that_the_run_has_then_and_once() {
     let (one, two) = (RunId::new(&f.ids), RunId::new(&f.ids));
     let taken = tx(&f.store, move |tx| {
         Box::pin(async move {
-            tx.replicas().nudge(one, 101).await?;
-            tx.replicas().nudge(two, 101).await?;
-            tx.replicas().nudge(two, 102).await?;
+            tx.replicas().nudge(one, 101, 3).await?;
+            tx.replicas().nudge(one, 101, 5).await?;
+            tx.replicas().nudge(two, 101, 7).await?;
+            tx.replicas().nudge(two, 102, 9).await?;
             let first = tx.replicas().take_nudges(101).await?;
             assert!(tx.replicas().take_nudges(101).await?.is_empty());
             Ok((first, tx.replicas().take_nudges(102).await?))
         })
     })
     .await;
-    assert_eq!(taken, (vec![one], vec![two]));
+    assert_eq!(taken, (vec![(one, 3)], vec![(two, 9)]));
 }
 
 #[tokio::test]
