@@ -50,3 +50,11 @@ CREATE TABLE cluster (
 
 -- Rises with every administrative change.
 INSERT INTO counters (name, value) VALUES ('generation', 0);
+
+-- How many runs of each principal wait, where several replicas count them.
+CREATE TABLE queue_counts (
+    principal TEXT PRIMARY KEY,
+    waiting   BIGINT NOT NULL
+);
+-- What a replica reads when somebody may have revoked something.
+CREATE INDEX capabilities_revoked ON capabilities (expires_at) WHERE revoked_at IS NOT NULL;

@@ -58,16 +58,7 @@ pub(super) async fn daemon(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids = IdSource::new(Arc::clone(&clock), random);
     let live = Arc::new(Live::default());
-    private_dir(&settings.data_dir)?;
-    // The store's lock comes first: whoever holds it owns the whole directory.
-    let options = store::Options {
-        data_dir: settings.data_dir.clone(),
-        clock: Arc::clone(&clock),
-        ids: ids.clone(),
-        redactor: redactor.clone(),
-        on_commit: live.hook(),
-    };
-    let store = Store::open(options, tasks).await.map_err(fault)?;
+    let store = open_store(settings, (&clock, &ids), &redactor, &live, tasks).await?;
     let keyring = secrets::keyring(settings, &redactor)?;
     cluster::check(settings, &store, &keyring).await?;
     // Others rely on this replica from now on, and take it over when it does not say that it lives.
@@ -122,7 +113,8 @@ pub(super) async fn daemon(
     let options = limits::of_runs(settings);
     let orchestrator = Orchestrator::start(parts, options).await.map_err(fault)?;
     admin_door(settings, &orchestrator, &authorizer, &authenticator, &ids, tasks)?;
-    let info = Info { environment: settings.mode.as_str().to_owned(), store: "sqlite" };
+    let kind = if store.is_shared() { "postgres" } else { "sqlite" };
+    let info = Info { environment: settings.mode.as_str().to_owned(), store: kind };
     let parts = http::Parts {
         orchestrator: orchestrator.clone(),
         authenticator,
@@ -151,6 +143,26 @@ pub(super) async fn daemon(
         generated,
     };
     Ok((daemon, reloads))
+}
+
+async fn open_store(
+    settings: &Settings,
+    (clock, ids): (&Arc<dyn Clock>, &IdSource),
+    redactor: &Redactor,
+    live: &Arc<Live>,
+    tasks: &Tasks,
+) -> Result<Store, Failure> {
+    private_dir(&settings.data_dir)?;
+    // The store's lock comes first: whoever holds it owns the whole directory.
+    let options = store::Options {
+        data_dir: settings.data_dir.clone(),
+        database: settings.database.clone(),
+        clock: Arc::clone(clock),
+        ids: ids.clone(),
+        redactor: redactor.clone(),
+        on_commit: live.hook(),
+    };
+    Store::open(options, tasks).await.map_err(fault)
 }
 
 /// Opens the local door of the admin API, where the operator has not shut it.

@@ -44,10 +44,16 @@ pub(super) async fn check(
         .next("set sandbox.backend = \"sandbox\", or use SQLite with one daemon"));
     }
     let keys = keyring.all(Purpose::Cluster);
-    let common: Common = store
-        .change(move |tx| Box::pin(async move { compare(tx, &keys).await }))
-        .await
-        .map_err(|error: StoreError| fault(error))?;
+    // Every replica reads again after a change: none is made where nothing changes.
+    let stored = store.read().await.map_err(fault)?.cluster().get().await.map_err(fault)?;
+    let is_known = |identity: &ClusterIdentity| {
+        let message = secret_message(&identity.id);
+        keys.first().is_some_and(|key| is_mac(key, &message, &identity.secret_mac))
+    };
+    let common = match stored.filter(is_known) {
+        Some(identity) => Common::Same(identity),
+        None => compare_and_store(store, keys.clone()).await?,
+    };
     let Common::Same(identity) = common else {
         return Err(Failure::usage(
             "the permission secret is not the one that the other replicas of this database have",
@@ -57,7 +63,6 @@ pub(super) async fn check(
              docs/SCALING.md",
         ));
     };
-    let keys = keyring.all(Purpose::Cluster);
     let dir = settings.workspaces_dir.clone();
     let marked = identity.has_workspaces;
     let id = identity.id.clone();
@@ -68,14 +73,12 @@ pub(super) async fn check(
     })?;
     let (other, next) = match found {
         Mark::Ours => return Ok(()),
-        Mark::New => match has_workspaces(store).await.map_err(fault)? {
-            true => return Ok(()),
-            false => {
-                // Another replica was first, in another directory.
-                fs::remove_file(settings.workspaces_dir.join(MARKER)).ok();
-                ("is not the one of the other replicas", None)
-            }
-        },
+        Mark::New if is_first(store).await.map_err(fault)? => return Ok(()),
+        Mark::New => {
+            // Another replica was first, in another directory.
+            fs::remove_file(settings.workspaces_dir.join(MARKER)).ok();
+            ("is not the one of the other replicas", None)
+        }
         Mark::Missing(line) => {
             ("is not the one of the other replicas: it lacks their mark", Some(line))
         }
@@ -97,6 +100,11 @@ enum Common {
     Another,
 }
 
+async fn compare_and_store(store: &Store, keys: Vec<Key>) -> Result<Common, Failure> {
+    let compared = store.change(move |tx| Box::pin(async move { compare(tx, &keys).await }));
+    compared.await.map_err(|error: StoreError| fault(error))
+}
+
 async fn compare(tx: &mut crate::store::Tx, keys: &[Key]) -> Result<Common, StoreError> {
     let missing = || StoreError::Missing { what: "the identity of the cluster".to_owned() };
     let identity = tx.cluster().get().await?.ok_or_else(missing)?;
@@ -115,7 +123,7 @@ async fn compare(tx: &mut crate::store::Tx, keys: &[Key]) -> Result<Common, Stor
 }
 
 /// Notes that there is a marked directory; whether nobody else has done so before.
-async fn has_workspaces(store: &Store) -> Result<bool, StoreError> {
+async fn is_first(store: &Store) -> Result<bool, StoreError> {
     store.change(|tx| Box::pin(async move { tx.cluster().mark_workspaces().await })).await
 }
 

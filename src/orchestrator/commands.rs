@@ -41,12 +41,27 @@ impl Inner {
         F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
         T: Serialize + Send + Sync + 'static,
     {
-        self.store.write(Durability::Full, once(cx.principal.id, idempotency, work)).await
+        let job = repeatable(cx.principal.id, idempotency, work);
+        self.store.write(Durability::Full, job).await
+    }
+
+    /// The same for what administers: nobody else writes meanwhile, and every replica reads again
+    /// what it holds in memory.
+    pub(super) async fn administer<T, F>(
+        &self,
+        cx: &CallContext,
+        idempotency: Option<Idempotency>,
+        work: F,
+    ) -> Result<Done<T>, CommandError>
+    where
+        F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.store.change(repeatable(cx.principal.id, idempotency, work)).await
     }
 }
 
-/// A command as a job that, under a key that was used before, gives the first answer instead.
-pub(super) fn once<T, F>(
+fn repeatable<T, F>(
     principal: PrincipalId,
     idempotency: Option<Idempotency>,
     work: F,

@@ -27,7 +27,7 @@ use crate::{
     auth::{self, CallContext, LiftLockdown, Permit},
     domain::{AuditEntry, AuditKind, LockdownRecord, Revocation, RevokedFor},
     runtime::{TaskKind, tasks::lock},
-    store::{Durability, StoreError, Tx},
+    store::{StoreError, Tx},
     tools::{Halting, Tools},
 };
 

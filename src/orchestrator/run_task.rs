@@ -119,7 +119,7 @@ impl RunTask {
                 Next::Look(look) => Outcome::Looked(self.look(look).await),
                 Next::RunCall(call) => Outcome::Tool(call.index, self.run_call(&work, call).await),
             };
-            if self.stop.stage() == StopStage::Hard || self.wishes.borrow().is_fenced {
+            if self.stop.stage() == StopStage::Hard || self.wishes.borrow().is_fenced() {
                 // What was cut off is not a result: whoever recovers the run finds the intent.
                 return Ok(None);
             }
@@ -225,7 +225,7 @@ impl RunTask {
         tokio::select! {
             () = tokio::time::sleep(COMMIT_RETRY) => Ok(()),
             // The store may never say so: it is what does not answer.
-            Ok(_) = wishes.wait_for(|wish| wish.is_fenced) => {
+            Ok(_) = wishes.wait_for(|wish| wish.is_fenced()) => {
                 Err(StoreError::Stale { what: self.id.to_string() })
             }
             () = self.stop.wait_hard() => Err(StoreError::Unavailable {

@@ -21,7 +21,7 @@ use crate::{
         limits::{SECRET_BYTES_MAX, SECRETS_MAX},
     },
     runtime::{redact::SECRET_BYTES_MIN, reload::Reloader, tasks::lock},
-    store::{Durability, Store, StoreError, Tx},
+    store::{Store, StoreError, Tx},
 };
 
 /// What seals secrets, and what puts changed ones in force.
@@ -268,9 +268,7 @@ async fn reseal(
 /// When one cannot be opened with any key that is known.
 pub async fn reseal_old(store: &Store, keys: Vec<Key>) -> Result<usize, StoreError> {
     store
-        .write(Durability::Full, move |tx| {
-            Box::pin(async move { reseal(tx, &keys, Actor::system(), true).await })
-        })
+        .change(move |tx| Box::pin(async move { reseal(tx, &keys, Actor::system(), true).await }))
         .await
 }
 

@@ -3,10 +3,9 @@
 //! Invariants: a duty has at most one holder whose lease is not over by the database's clock; its
 //! epoch rises with each new holder, so that what an old one still writes can be told.
 
-use sqlx::SqliteConnection;
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, query},
     error::StoreError,
 };
 use crate::domain::{Timestamp, limits};
@@ -25,7 +24,7 @@ pub struct Lease {
 /// Access to duties.
 #[derive(Debug)]
 pub struct Leases<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Leases<'_> {
@@ -37,7 +36,7 @@ impl Leases<'_> {
         boot_epoch: u64,
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "INSERT INTO leases (name, boot_epoch, epoch, expires_at) VALUES ($1, $2, 1, $3) \
              ON CONFLICT (name) DO UPDATE SET expires_at = excluded.expires_at, \
              epoch = leases.epoch + CASE WHEN leases.boot_epoch = excluded.boot_epoch \
@@ -50,7 +49,7 @@ impl Leases<'_> {
         .bind(cols::int(boot_epoch))
         .bind(now.plus(limits::REPLICA_TTL).as_micros())
         .bind(now.as_micros())
-        .fetch_optional(&mut *self.conn)
+        .fetch_optional(self.conn)
         .await
         .map_err(StoreError::unavailable("take a duty"))?;
         row.map(|row| Cols::new(&row).number()).transpose()
@@ -58,9 +57,9 @@ impl Leases<'_> {
 
     /// Gives up every duty of a replica.
     pub async fn release(&mut self, boot_epoch: u64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE leases SET expires_at = 0 WHERE boot_epoch = $1")
+        query("UPDATE leases SET expires_at = 0 WHERE boot_epoch = $1")
             .bind(cols::int(boot_epoch))
-            .execute(&mut *self.conn)
+            .execute(self.conn)
             .await
             .map(drop)
             .map_err(StoreError::unavailable("give up duties"))
@@ -68,9 +67,9 @@ impl Leases<'_> {
 
     /// A duty as it is held; none where nobody ever had it.
     pub async fn get(&mut self, name: &'static str) -> Result<Option<Lease>, StoreError> {
-        let row = sqlx::query("SELECT boot_epoch, epoch, expires_at FROM leases WHERE name = $1")
+        let row = query("SELECT boot_epoch, epoch, expires_at FROM leases WHERE name = $1")
             .bind(name)
-            .fetch_optional(&mut *self.conn)
+            .fetch_optional(self.conn)
             .await
             .map_err(StoreError::unavailable("look for a duty"))?;
         row.map(|row| {

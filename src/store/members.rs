@@ -12,10 +12,12 @@ use std::{
 
 use super::{
     NewReplica, Replicas, Store,
+    backend::newest_migration,
     beside::database_now,
     db::{Conn, query},
     error::StoreError,
     identity::ClusterIdentities,
+    waiting,
 };
 use crate::{
     domain::{Clock, EventId, IdSource},
@@ -49,32 +51,39 @@ pub(super) async fn register(
     clock: &dyn Clock,
     ids: &IdSource,
     data_dir: &Path,
-    about: NewReplica,
 ) -> Result<Member, StoreError> {
     let cluster = cluster_id(conn, ids).await?;
     let file = data_dir.join(FILE);
     let previous = previous(&file, &cluster);
+    let about = NewReplica::of_this_process();
     let epoch = join(conn, clock, &about).await?;
     if !conn.is_shared() {
         // The directory's lock proves that nobody else has the database.
         let now = clock.now();
-        Replicas { conn }.end_others(epoch, now).await?;
+        Replicas { conn: &mut *conn }.end_others(epoch, now).await?;
     }
-    let member = Member {
-        boot_epoch: Arc::new(AtomicU64::new(epoch)),
-        about,
-        cluster,
-        file,
-        previous,
-    };
+    if conn.is_shared() {
+        let counted = waiting::recount(conn).await;
+        counted.map_err(StoreError::unavailable("count the queue"))?;
+    }
+    let member =
+        Member { boot_epoch: Arc::new(AtomicU64::new(epoch)), about, cluster, file, previous };
     Ok(member)
 }
 
-async fn join(
-    conn: &mut Conn,
-    clock: &dyn Clock,
-    about: &NewReplica,
-) -> Result<u64, StoreError> {
+impl NewReplica {
+    fn of_this_process() -> Self {
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self {
+            name: name.trim().to_owned(),
+            address: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            schema: newest_migration(),
+        }
+    }
+}
+
+async fn join(conn: &mut Conn, clock: &dyn Clock, about: &NewReplica) -> Result<u64, StoreError> {
     let number =
         query("UPDATE counters SET value = value + 1 WHERE name = 'boot_epoch' RETURNING value")
             .one_number(conn)
@@ -82,7 +91,7 @@ async fn join(
             .map_err(StoreError::unavailable("count this start"))?;
     let epoch = u64::try_from(number).unwrap_or(0);
     let now = database_now(conn, clock).await?;
-    Replicas { conn }.join(epoch, about, now).await?;
+    Replicas { conn: &mut *conn }.join(epoch, about, now).await?;
     Ok(epoch)
 }
 
@@ -96,7 +105,7 @@ async fn cluster_id(conn: &mut Conn, ids: &IdSource) -> Result<String, StoreErro
     .execute(conn)
     .await
     .map_err(StoreError::unavailable("name the cluster"))?;
-    let identity = ClusterIdentities { conn }.get().await?;
+    let identity = ClusterIdentities { conn: &mut *conn }.get().await?;
     identity
         .map(|identity| identity.id)
         .ok_or_else(|| StoreError::Missing { what: "the name of the cluster".to_owned() })

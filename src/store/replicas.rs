@@ -4,10 +4,9 @@
 //! twice. A row that has ended never lives again: who was taken over joins under a new epoch. All
 //! times are the database's, so that two machines need not agree about theirs.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
 };
 use crate::domain::{RunId, Timestamp, limits};
@@ -60,7 +59,7 @@ pub struct Beat {
 /// Access to replicas.
 #[derive(Debug)]
 pub struct Replicas<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 macro_rules! select {
@@ -82,7 +81,7 @@ impl Replicas<'_> {
         new: &NewReplica,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO replicas (boot_epoch, name, address, version, schema, started_at, \
              beat_at, expires_at, seen_generation, draining, last_group, ended_at, recovered) \
              VALUES ($1, $2, $3, $4, $5, $6, $6, $7, NULL, 0, 0, NULL, 0)",
@@ -94,7 +93,7 @@ impl Replicas<'_> {
         .bind(cols::int(new.schema))
         .bind(now.as_micros())
         .bind(now.plus(limits::REPLICA_TTL).as_micros())
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
         .map(drop)
         .map_err(StoreError::unavailable("join the replicas"))
@@ -107,7 +106,7 @@ impl Replicas<'_> {
         beat: &Beat,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        sqlx::query(
+        query(
             "UPDATE replicas SET beat_at = $1, expires_at = $2, address = $3, draining = $4 \
              WHERE boot_epoch = $5 AND ended_at IS NULL",
         )
@@ -116,9 +115,9 @@ impl Replicas<'_> {
         .bind(beat.address.clone())
         .bind(i64::from(beat.is_draining))
         .bind(cols::int(boot_epoch))
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
-        .map(|done| done.rows_affected() == 1)
+        .map(|rows| rows == 1)
         .map_err(StoreError::unavailable("say that this replica lives"))
     }
 
@@ -142,12 +141,12 @@ impl Replicas<'_> {
     }
 
     async fn some(&mut self, sql: &'static str, limit: i64) -> Result<Vec<Replica>, StoreError> {
-        let mut query = sqlx::query(sql);
+        let mut query = query(sql);
         if sql.ends_with("$1") {
             query = query.bind(limit);
         }
         let rows = query
-            .fetch_all(&mut *self.conn)
+            .fetch_all(self.conn)
             .await
             .map_err(StoreError::unavailable("read the replicas"))?;
         rows.iter().map(replica).collect()
@@ -155,9 +154,9 @@ impl Replicas<'_> {
 
     /// Whether runs of this replica may still be worked on there.
     pub async fn is_live(&mut self, boot_epoch: u64) -> Result<bool, StoreError> {
-        sqlx::query("SELECT boot_epoch FROM replicas WHERE boot_epoch = $1 AND ended_at IS NULL")
+        query("SELECT boot_epoch FROM replicas WHERE boot_epoch = $1 AND ended_at IS NULL")
             .bind(cols::int(boot_epoch))
-            .fetch_optional(&mut *self.conn)
+            .fetch_optional(self.conn)
             .await
             .map(|row| row.is_some())
             .map_err(StoreError::unavailable("look for a replica"))
@@ -170,15 +169,15 @@ impl Replicas<'_> {
         boot_epoch: u64,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        sqlx::query(
+        query(
             "UPDATE replicas SET ended_at = $1 \
              WHERE boot_epoch = $2 AND ended_at IS NULL AND expires_at < $1",
         )
         .bind(now.as_micros())
         .bind(cols::int(boot_epoch))
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
-        .map(|done| done.rows_affected() == 1)
+        .map(|rows| rows == 1)
         .map_err(StoreError::unavailable("take over a replica"))
     }
 
@@ -189,14 +188,14 @@ impl Replicas<'_> {
         is_empty: bool,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE replicas SET ended_at = $1, recovered = $2 \
              WHERE boot_epoch = $3 AND ended_at IS NULL",
         )
         .bind(now.as_micros())
         .bind(i64::from(is_empty))
         .bind(cols::int(boot_epoch))
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
         .map(drop)
         .map_err(StoreError::unavailable("leave the replicas"))
@@ -204,13 +203,13 @@ impl Replicas<'_> {
 
     /// Ends every other replica: for a database that one daemon owns alone.
     pub async fn end_others(&mut self, own: u64, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE replicas SET ended_at = $1 \
              WHERE recovered = 0 AND ended_at IS NULL AND boot_epoch <> $2",
         )
         .bind(now.as_micros())
         .bind(cols::int(own))
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
         .map(drop)
         .map_err(StoreError::unavailable("end the replicas of before"))
@@ -222,9 +221,9 @@ impl Replicas<'_> {
             "UPDATE replicas SET recovered = 1 WHERE boot_epoch = $1 AND ended_at IS NOT NULL",
             "DELETE FROM nudges WHERE boot_epoch = $1",
         ] {
-            sqlx::query(sql)
+            query(sql)
                 .bind(cols::int(boot_epoch))
-                .execute(&mut *self.conn)
+                .execute(self.conn)
                 .await
                 .map_err(StoreError::unavailable("note that a replica was recovered"))?;
         }
@@ -233,18 +232,17 @@ impl Replicas<'_> {
 
     /// Forgets replicas that ended before `end`; how many.
     pub async fn forget_before(&mut self, end: Timestamp) -> Result<u64, StoreError> {
-        sqlx::query("DELETE FROM replicas WHERE recovered = 1 AND ended_at < $1")
+        query("DELETE FROM replicas WHERE recovered = 1 AND ended_at < $1")
             .bind(end.as_micros())
-            .execute(&mut *self.conn)
+            .execute(self.conn)
             .await
-            .map(|done| done.rows_affected())
             .map_err(StoreError::unavailable("forget replicas"))
     }
 
     /// How many administrative changes there were.
     pub async fn generation(&mut self) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT value FROM counters WHERE name = 'generation'")
-            .fetch_one(&mut *self.conn)
+        let row = query("SELECT value FROM counters WHERE name = 'generation'")
+            .fetch_one(self.conn)
             .await
             .map_err(StoreError::unavailable("read the generation"))?;
         Cols::new(&row).number()
@@ -256,26 +254,24 @@ impl Replicas<'_> {
         if self.generation().await? != generation {
             return Ok(false);
         }
-        sqlx::query(
-            "UPDATE replicas SET seen_generation = $1 WHERE boot_epoch = $2 AND ended_at IS NULL",
-        )
-        .bind(cols::int(generation))
-        .bind(cols::int(boot_epoch))
-        .execute(&mut *self.conn)
-        .await
-        .map(|done| done.rows_affected() == 1)
-        .map_err(StoreError::unavailable("enter the replicas"))
+        query("UPDATE replicas SET seen_generation = $1 WHERE boot_epoch = $2 AND ended_at IS NULL")
+            .bind(cols::int(generation))
+            .bind(cols::int(boot_epoch))
+            .execute(self.conn)
+            .await
+            .map(|rows| rows == 1)
+            .map_err(StoreError::unavailable("enter the replicas"))
     }
 
     /// Notes that everything up to a generation is in force at a replica.
     pub async fn saw(&mut self, boot_epoch: u64, generation: u64) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE replicas SET seen_generation = $1 \
              WHERE boot_epoch = $2 AND seen_generation < $1 AND ended_at IS NULL",
         )
         .bind(cols::int(generation))
         .bind(cols::int(boot_epoch))
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
         .map(drop)
         .map_err(StoreError::unavailable("note what is in force"))
@@ -287,13 +283,13 @@ impl Replicas<'_> {
         generation: u64,
         now: Timestamp,
     ) -> Result<Vec<u64>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT boot_epoch FROM replicas WHERE recovered = 0 AND ended_at IS NULL \
              AND expires_at >= $1 AND seen_generation < $2 ORDER BY boot_epoch",
         )
         .bind(now.as_micros())
         .bind(cols::int(generation))
-        .fetch_all(&mut *self.conn)
+        .fetch_all(self.conn)
         .await
         .map_err(StoreError::unavailable("look who is behind"))?;
         rows.iter().map(|row| Cols::new(row).number()).collect()
@@ -301,7 +297,7 @@ impl Replicas<'_> {
 
     /// Says that the owner of a run shall look at its events from number `seq` on.
     pub async fn nudge(&mut self, run: RunId, owner: u64, seq: u64) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO nudges (run_id, boot_epoch, seq) VALUES ($1, $2, $3) \
              ON CONFLICT (run_id) DO UPDATE SET boot_epoch = excluded.boot_epoch, \
              seq = CASE WHEN nudges.boot_epoch = excluded.boot_epoch THEN nudges.seq \
@@ -310,7 +306,7 @@ impl Replicas<'_> {
         .bind(run.to_string())
         .bind(cols::int(owner))
         .bind(cols::int(seq))
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
         .map(drop)
         .map_err(StoreError::unavailable("nudge a replica"))
@@ -320,9 +316,9 @@ impl Replicas<'_> {
     /// at. What is taken and not looked at is lost only with the replica, whose runs are then
     /// recovered as they stand.
     pub async fn take_nudges(&mut self, owner: u64) -> Result<Vec<(RunId, u64)>, StoreError> {
-        let rows = sqlx::query("DELETE FROM nudges WHERE boot_epoch = $1 RETURNING run_id, seq")
+        let rows = query("DELETE FROM nudges WHERE boot_epoch = $1 RETURNING run_id, seq")
             .bind(cols::int(owner))
-            .fetch_all(&mut *self.conn)
+            .fetch_all(self.conn)
             .await
             .map_err(StoreError::unavailable("take what others wrote"))?;
         rows.iter()
@@ -334,7 +330,7 @@ impl Replicas<'_> {
     }
 }
 
-fn replica(row: &SqliteRow) -> Result<Replica, StoreError> {
+fn replica(row: &Row) -> Result<Replica, StoreError> {
     let mut c = Cols::new(row);
     let boot_epoch = c.number()?;
     let about =

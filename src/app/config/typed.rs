@@ -29,15 +29,20 @@ use crate::{
         SecretSource, ToolLimits, ToolName, Usd,
     },
     llm::{ModelOptions, Provider},
+    store::Database,
 };
 
 /// The typed settings, as far as they can be read; whatever cannot is in `problems`.
 pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option<Settings> {
     let mut r = Reader { effective, problems };
     let data_dir = r.absolute("data_dir")?;
-    r.check_database(&data_dir);
+    let database = r.database(&data_dir);
     let models = r.models();
-    let agents = r.agents(&data_dir, &models);
+    let workspaces_dir = match r.some("workspaces_dir") {
+        Some(_) => r.absolute("workspaces_dir")?,
+        None => data_dir.join("workspaces"),
+    };
+    let agents = r.agents(&data_dir, &workspaces_dir, &models);
     Some(Settings {
         mode: r.choice("env").unwrap_or(Mode::Production),
         http_addr: r.parse("http.addr", "an address such as 127.0.0.1:8080")?,
@@ -83,6 +88,8 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         wait_for_person: Duration::from_secs(r.int("limits.wait_for_person_secs")),
         stop_grace: Duration::from_secs(r.int("limits.stop_grace_secs")),
         data_dir,
+        database,
+        workspaces_dir,
     })
 }
 
@@ -168,6 +175,10 @@ impl Reader<'_> {
                 _ => SecretSource::Config,
             };
             let value = entry.secret.clone()?;
+            // The place of a file is none.
+            if value.expose().starts_with("sqlite://") {
+                return None;
+            }
             Some(ConfiguredSecret { key: key.clone(), source, value })
         };
         self.effective.iter().filter_map(secret).collect()
@@ -243,23 +254,28 @@ impl Reader<'_> {
         path.map(|path| real(&path))
     }
 
-    /// The store keeps one file in the data directory, beside its lock; any other place would be
-    /// a setting that does nothing.
-    fn check_database(&mut self, data_dir: &Path) {
-        let Some(url) = self.some("database_url") else { return };
+    /// Where the store is. A file stands in the data directory, beside its lock; any other place
+    /// would be a setting that does nothing.
+    fn database(&mut self, data_dir: &Path) -> Database {
+        let Some(url) = self.secret("database_url") else { return Database::Sqlite };
+        let url = url.expose().as_str();
         if url.starts_with("postgres") {
-            let what =
-                "names Postgres, which comes in a later version: use SQLite, or leave it out";
-            self.bad("database_url", what);
-            return;
+            match url.parse() {
+                Ok(server) => return Database::Postgres(server),
+                Err(error) => self.bad("database_url", error.to_string()),
+            }
+            return Database::Sqlite;
         }
         let path = url.strip_prefix("sqlite://").and_then(|p| std::path::absolute(p).ok());
         let only = crate::store::database_file(data_dir);
         if path.as_ref() != Some(&only) {
-            let what =
-                format!("can only be sqlite://{}: set `data_dir` to move it", only.display());
+            let what = format!(
+                "must be postgres://… or sqlite://{}: set `data_dir` to move the file",
+                only.display()
+            );
             self.bad("database_url", what);
         }
+        Database::Sqlite
     }
 
     fn names(&self, section: &str) -> BTreeSet<String> {
@@ -351,6 +367,7 @@ impl Reader<'_> {
     fn agents(
         &mut self,
         data_dir: &Path,
+        workspaces_dir: &Path,
         models: &BTreeMap<String, ModelOptions>,
     ) -> Vec<AgentDef> {
         let mut out = Vec::new();
@@ -363,7 +380,7 @@ impl Reader<'_> {
             }
             let workspace = self.some(&key("workspace")).unwrap_or_else(|| name.clone());
             if workspace.parse::<AgentName>().is_err() {
-                let what = "must be a name of letters, digits, `-` or `_`: a directory under <data_dir>/workspaces";
+                let what = "must be a name of letters, digits, `-` or `_`: a directory under workspaces_dir";
                 self.bad(&key("workspace"), what);
             }
             let limits = RunLimits {
@@ -379,7 +396,7 @@ impl Reader<'_> {
                 model,
                 tools: self.list::<ToolName>(&key("tools"), "a tool"),
                 roles: self.list::<Role>(&key("roles"), "a role"),
-                workspace: data_dir.join("workspaces").join(workspace),
+                workspace: workspaces_dir.join(workspace),
                 allowed_paths: self.paths(&key("allowed_paths"), data_dir),
                 allowed_commands: self.texts(&key("allowed_commands")),
                 may_execute_files: self.bool(&key("may_execute_files")),

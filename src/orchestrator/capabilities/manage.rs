@@ -128,7 +128,7 @@ impl Orchestrator {
         let shared = Arc::clone(&inner);
         let work = async move {
             let done = shared
-                .change(&cx, idempotency, move |tx| {
+                .administer(&cx, idempotency, move |tx| {
                     Box::pin(async move {
                         let record = revoke(tx, permit.context(), id, reason).await?;
                         Ok(inner.view(record, tx.now()))

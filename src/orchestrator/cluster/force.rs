@@ -8,13 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::super::{Inner, error::CommandError, secrets};
-use crate::{
-    auth::CallContext,
-    domain::limits,
-    orchestrator::commands::{Done, Idempotency, once},
-    store::{JobFuture, StoreError, Tx},
-};
-use serde::Serialize;
+use crate::{domain::limits, store::StoreError};
 
 /// Between two looks whether others have followed, at first and at most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
@@ -23,21 +17,6 @@ const PATIENCE: Duration =
     Duration::from_secs(limits::REPLICA_TTL.as_secs() + limits::REPLICA_FENCE.as_secs() + 5);
 
 impl Inner {
-    /// Runs an administrative command: as [`command`](Self::command), but while no other replica
-    /// writes, so that every group of writes is before it or behind it.
-    pub(in crate::orchestrator) async fn change<T, F>(
-        &self,
-        cx: &CallContext,
-        idempotency: Option<Idempotency>,
-        work: F,
-    ) -> Result<Done<T>, CommandError>
-    where
-        F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
-        T: Serialize + Send + Sync + 'static,
-    {
-        self.store.change(once(cx.principal.id, idempotency, work)).await
-    }
-
     /// Waits until every replica that lives has in force what was committed before, this one
     /// included. Call it after a change, once it is in force here.
     ///

@@ -27,7 +27,7 @@ use crate::{
     domain::limits,
     runtime::{TaskKind, Tasks, tasks::lock},
     store::{Store, StoreError},
-    tools::{Halting, Tools},
+    tools::Tools,
 };
 pub(super) use watch::keep;
 
@@ -74,7 +74,7 @@ pub struct Membership {
 struct Shared {
     store: Store,
     /// Other replicas may work on the same store.
-    is_shared: bool,
+    has_company: bool,
     state: Mutex<State>,
     standing: channel::Sender<Standing>,
     tools: OnceLock<Tools>,
@@ -102,7 +102,7 @@ impl Membership {
     /// # Errors
     /// When the database does not confirm it.
     pub async fn start(store: Store, tasks: &Tasks) -> Result<Self, StoreError> {
-        let is_shared = store.is_shared();
+        let has_company = store.is_shared();
         let state = State {
             confirmed: Instant::now(),
             address: String::new(),
@@ -112,7 +112,7 @@ impl Membership {
         let membership = Self {
             shared: Arc::new(Shared {
                 store,
-                is_shared,
+                has_company,
                 state: Mutex::new(state),
                 standing: channel::Sender::new(Standing::Starting),
                 tools: OnceLock::new(),
@@ -120,7 +120,7 @@ impl Membership {
                 beat: Notify::new(),
             }),
         };
-        if is_shared {
+        if has_company {
             membership.say().await?;
             let keeping = membership.clone();
             tasks.spawn(TaskKind::Cluster, |stop| keeping.keep(stop));
@@ -136,12 +136,12 @@ impl Membership {
 
     /// Whether other replicas may work on the same store.
     pub(super) fn is_shared(&self) -> bool {
-        self.shared.is_shared
+        self.shared.has_company
     }
 
     /// Whether this replica may work now.
     pub(super) fn is_member(&self) -> bool {
-        !self.shared.is_shared
+        !self.shared.has_company
             || (*self.shared.standing.borrow() == Standing::Member && self.is_confirmed())
     }
 
@@ -152,17 +152,17 @@ impl Membership {
     /// Whether a duty is this replica's now.
     pub(super) fn has(&self, duty: Duty) -> bool {
         let until = lock(&self.shared.state).duties.get(&duty).copied();
-        !self.shared.is_shared || until.is_some_and(|until| Instant::now() < until)
+        !self.shared.has_company || until.is_some_and(|until| Instant::now() < until)
     }
 
     /// For readiness: anybody may ask.
     pub(super) fn check(&self) -> Option<Check> {
         let detail = match *self.shared.standing.borrow() {
-            Standing::Member if self.is_confirmed() || !self.shared.is_shared => return None,
+            Standing::Member if self.is_confirmed() || !self.shared.has_company => return None,
             Standing::Member => {
                 "the database has not confirmed for too long that this replica lives"
             }
-            Standing::Starting if !self.shared.is_shared => return None,
+            Standing::Starting if !self.shared.has_company => return None,
             Standing::Starting => "this replica reads what is in force",
             Standing::Fenced(why) => why,
         };
@@ -174,7 +174,7 @@ impl Membership {
     /// # Errors
     /// When the kernel gives no timer for that.
     pub(super) fn guard(&self, tools: Tools) -> Result<(), StoreError> {
-        if !self.shared.is_shared {
+        if !self.shared.has_company {
             return Ok(());
         }
         let kept = self.shared.tools.get_or_init(|| tools);
@@ -251,6 +251,3 @@ impl Orchestrator {
         }
     }
 }
-
-/// What is being stopped because the lease is over.
-pub(super) struct Stopping(pub(super) Halting);
