@@ -59,7 +59,7 @@ pub use budgets::{
     admin::{BudgetView, NewBudget},
 };
 pub use capabilities::CapabilityView;
-pub use cluster::{Duty, Membership};
+pub use cluster::{Duty, Membership, ReplicaView};
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
 pub use egress::{

@@ -137,7 +137,7 @@ impl Store {
                 .change(move |tx| {
                     Box::pin(async move {
                         let now = tx.database_now().await?;
-                        tx.replicas().leave(previous, false, now).await
+                        tx.replicas().leave(previous, now).await
                     })
                 })
                 .await;
@@ -156,7 +156,7 @@ impl Store {
         let mut conn = self.beside.get().await?;
         let epoch = join(&mut conn, &*self.clock, &self.member.about).await?;
         let now = database_now(&mut conn, &*self.clock).await?;
-        Replicas { conn: &mut conn }.leave(before, false, now).await?;
+        Replicas { conn: &mut conn }.leave(before, now).await?;
         drop(conn);
         self.note(epoch).await?;
         self.member.boot_epoch.store(epoch, Ordering::Release);

@@ -181,24 +181,15 @@ impl Replicas<'_> {
         .map_err(StoreError::unavailable("take over a replica"))
     }
 
-    /// Ends a replica that leaves by itself. Where it `is_empty` it leaves no run behind.
-    pub async fn leave(
-        &mut self,
-        boot_epoch: u64,
-        is_empty: bool,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        query(
-            "UPDATE replicas SET ended_at = $1, recovered = $2 \
-             WHERE boot_epoch = $3 AND ended_at IS NULL",
-        )
-        .bind(now.as_micros())
-        .bind(i64::from(is_empty))
-        .bind(cols::int(boot_epoch))
-        .execute(self.conn)
-        .await
-        .map(drop)
-        .map_err(StoreError::unavailable("leave the replicas"))
+    /// Ends a replica that leaves by itself, or of which nothing is left.
+    pub async fn leave(&mut self, boot_epoch: u64, now: Timestamp) -> Result<(), StoreError> {
+        query("UPDATE replicas SET ended_at = $1 WHERE boot_epoch = $2 AND ended_at IS NULL")
+            .bind(now.as_micros())
+            .bind(cols::int(boot_epoch))
+            .execute(self.conn)
+            .await
+            .map(drop)
+            .map_err(StoreError::unavailable("leave the replicas"))
     }
 
     /// Ends every other replica: for a database that one daemon owns alone.

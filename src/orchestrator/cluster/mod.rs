@@ -9,6 +9,7 @@
 
 mod beat;
 mod force;
+mod list;
 mod remote;
 mod watch;
 
@@ -29,6 +30,7 @@ use crate::{
     store::{Store, StoreError},
     tools::Tools,
 };
+pub use list::ReplicaView;
 pub(super) use watch::keep;
 
 /// What one replica does for all.
@@ -239,12 +241,15 @@ impl Orchestrator {
     pub async fn leave(&self) {
         let membership = &self.inner.membership;
         let store = &membership.shared.store;
-        let is_empty = self.inner.live.active_count() == 0;
+        if !membership.is_shared() {
+            return;
+        }
         let left = async {
             let mut beside = store.beside().await?;
             let (now, own) = (beside.now().await?, store.boot_epoch());
             beside.leases().release(own).await?;
-            beside.replicas().leave(own, is_empty, now).await
+            // A hard stop leaves runs behind that have no task: whoever looks next finds out.
+            beside.replicas().leave(own, now).await
         };
         if let Err(error) = left.await {
             tracing::warn!(%error, "this replica could not say that it leaves");

@@ -50,7 +50,12 @@ pub(in crate::orchestrator) async fn keep(inner: Arc<Inner>, entered: u64, stop:
         // Every branch is cancel-safe: a look that is dropped is made again from the start.
         tokio::select! {
             () = sleep_until(poll) => {}
-            () = wakeups.next() => {}
+            () = wakeups.next() => {
+                if !seen.has_others {
+                    // What was written here is known here.
+                    continue;
+                }
+            }
             () = inner.membership.shared.changed.notified() => {}
             () = inner.membership.is_fenced() => {
                 start_again(&inner, &mut seen, &stop).await;

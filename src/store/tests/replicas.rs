@@ -84,7 +84,7 @@ async fn a_change_waits_for_those_that_live_and_decide_and_for_nobody_else() {
             for epoch in [101, 102, 103] {
                 assert!(tx.replicas().enter(epoch, now).await?);
             }
-            tx.replicas().leave(103, true, at(1_001)).await?;
+            tx.replicas().leave(103, at(1_001)).await?;
             Ok(now)
         })
     })
@@ -144,8 +144,7 @@ async fn a_duty_has_one_holder_and_a_new_epoch_with_each_new_one() {
     assert_eq!(hold(102, 1_011 + TTL).await, Some(2), "it was over");
     assert_eq!(hold(101, 1_012 + TTL).await, None);
     // Who has ended holds nothing, whatever its lease says.
-    tx(&f.store, |tx| Box::pin(async move { tx.replicas().leave(102, true, at(1_020)).await }))
-        .await;
+    tx(&f.store, |tx| Box::pin(async move { tx.replicas().leave(102, at(1_020)).await })).await;
     assert_eq!(hold(101, 1_012 + TTL).await, Some(3));
     tx(&f.store, |tx| Box::pin(async move { tx.leases().release(101).await })).await;
     join(&f.store, 103, 1_020).await;
