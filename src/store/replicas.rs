@@ -8,6 +8,7 @@ use super::{
     cols::{self, Cols},
     db::{Conn, Row, query},
     error::StoreError,
+    waiting,
 };
 use crate::domain::{RunId, Timestamp, limits};
 
