@@ -8,7 +8,6 @@ use super::{
     cols::{self, Cols},
     db::{Conn, Row, query},
     error::StoreError,
-    waiting,
 };
 use crate::domain::{RunId, Timestamp, limits};
 

@@ -29,14 +29,17 @@ async fn me(daemon: &Daemon, token: &str) -> u16 {
 async fn a_token_made_or_revoked_at_one_replica_is_so_at_the_other_when_the_answer_comes() {
     let set = Set::new();
     let (a, b) = (set.replica().await, set.replica().await);
-    for n in 0..5 {
+    // Five wrong tokens lock an address out, at each replica.
+    for n in 0..3 {
         let name = format!("ann{n}");
         said(&a, &["principal", "create", &name, "--role", "member"]).await;
         let made = said(&a, &["token", "create", &name]).await;
         let token = made["token"].as_str().unwrap();
         assert_eq!(me(&b, token).await, 200, "round {n}");
         let id = made["id"].as_str().unwrap();
+        let began = std::time::Instant::now();
         assert_eq!(a.cli(&["token", "revoke", id]).await.code, Some(0));
+        println!("figure: a revocation, in force at two replicas: {:?}", began.elapsed());
         assert_eq!(me(&b, token).await, 401, "round {n}");
     }
     // Somebody of the configuration too.
@@ -63,8 +66,8 @@ async fn a_policy_put_at_one_replica_decides_at_the_other_when_the_answer_comes(
     assert!(shown.to_string().contains("no-echo"), "{shown:#}");
     let after = b.submit("open", "script:hello 2").await;
     b.wait_for(&after, &["succeeded"]).await;
-    let second = event(&b, &after, "tool.completed").await;
-    assert_eq!(second["data"]["status"], "denied", "{second:#}");
+    let denied = event(&b, &after, "tool.denied").await;
+    assert!(denied.to_string().contains("no-echo"), "{denied:#}");
 }
 
 #[tokio::test]
@@ -76,7 +79,9 @@ async fn a_lockdown_at_one_replica_stops_the_other_before_its_answer_and_ends_th
     let beat = set.workspace("open").join("beat.log");
     let id = b.submit("open", "script:beat").await;
     until("the tool at work", || beat.exists().then_some(())).await;
+    let began = std::time::Instant::now();
     let told = said(&a, &["lockdown", "on", "--reason", "drill"]).await;
+    println!("figure: a lockdown of two replicas: {:?}", began.elapsed());
     let size = fs::metadata(&beat).unwrap().len();
     assert_eq!(told["stopped"]["is_done"], true, "{told:#}");
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;

@@ -38,7 +38,7 @@ impl Set {
 
     /// The same with more configuration.
     pub(crate) fn prepare_with(&self, more: &str) -> Daemon {
-        let mut daemon = Daemon::prepare_with(&self.fake.url(), more);
+        let mut daemon = Daemon::prepare_with(&self.fake.openai_url(), more);
         daemon.set_env("AGENT_RUNTIME_DATABASE_URL", &self.database.url());
         daemon.set_env("AGENT_RUNTIME_PERMISSION_SECRET", SECRET);
         let workspaces = self.workspaces();
