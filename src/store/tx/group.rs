@@ -6,9 +6,12 @@
 //! lives no longer than the group where others may write, and as long as the process where nobody
 //! else does.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use super::{
@@ -32,6 +35,9 @@ pub(super) const NEXT_JOB: &str = "RELEASE SAVEPOINT job; SAVEPOINT job";
 /// Undoes a job. Its savepoint stays: the next job goes on from it.
 pub(super) const UNDO_JOB: &str = "ROLLBACK TO SAVEPOINT job";
 
+/// How long a connection that may be dead is asked whether it lives.
+const PROBE_MAX: Duration = Duration::from_secs(1);
+
 /// The group under way, and what outlives it.
 #[derive(Debug)]
 pub(in crate::store) struct Group {
@@ -54,6 +60,8 @@ pub(in crate::store) struct Group {
     generation: u64,
     /// Rows of other jobs could not be written: the group cannot be committed without them.
     pub(super) is_broken: bool,
+    /// The connection stopped in the middle of something.
+    is_lost: bool,
     /// The end of the trail is ours until the commit.
     pub(super) holds_trail: bool,
 }
@@ -75,6 +83,7 @@ impl Group {
             is_committing: false,
             generation: 0,
             is_broken: false,
+            is_lost: false,
             holds_trail: false,
         }
     }
@@ -183,6 +192,9 @@ impl Tx {
     /// Undoes the group, and makes the connection fit for the next.
     pub(in crate::store) async fn roll_back(&mut self) {
         self.abandon_group();
+        if self.group.is_lost {
+            return;
+        }
         // SQLite has already rolled back by itself after some errors; then this one says so.
         if let Err(error) = self.script("ROLLBACK").await {
             tracing::debug!(%error, "nothing to roll back");
@@ -220,8 +232,12 @@ impl Tx {
     /// that it did not.
     pub(in crate::store) async fn reconnect(&mut self) -> Result<(), sqlx::Error> {
         let Some(server) = &self.group.server else { return Ok(()) };
-        if self.conn.run("SELECT 1".to_owned()).await.is_ok() {
-            return Ok(());
+        if !self.group.is_lost {
+            let probe = tokio::time::timeout(PROBE_MAX, self.conn.run("SELECT 1".to_owned()));
+            if matches!(probe.await, Ok(Ok(_))) {
+                return Ok(());
+            }
+            self.group.is_lost = true;
         }
         let (conn, session) = server.connect().await?;
         let mut conn = Conn::Postgres(Hold::Own(conn));
@@ -230,6 +246,7 @@ impl Tx {
         }
         self.conn = conn;
         self.group.session = Some(session);
+        self.group.is_lost = false;
         Ok(())
     }
 
@@ -247,6 +264,11 @@ impl Tx {
         }
         self.abandon_group();
         Ok(None)
+    }
+
+    /// Nothing came back in time: the connection is not used again.
+    pub(in crate::store) const fn lose(&mut self) {
+        self.group.is_lost = true;
     }
 
     /// The answer of the commit is not to be had any more: the lease is over.
