@@ -271,8 +271,10 @@ impl Orchestrator {
         inner.refresh_access().await?;
         let entered = inner.enter().await?;
         recovery::recover(&inner).await?;
-        let watching = Arc::clone(&inner);
-        tasks.spawn(TaskKind::Cluster, |stop| cluster::keep(watching, entered, stop));
+        if inner.membership.is_shared() {
+            let watching = Arc::clone(&inner);
+            tasks.spawn(TaskKind::Cluster, |stop| cluster::keep(watching, entered, stop));
+        }
         let kept = Arc::clone(&inner);
         tasks.spawn(TaskKind::Helper, |stop| identities::keep(kept, stop));
         let supervised = Arc::clone(&inner);

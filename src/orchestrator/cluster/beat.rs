@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{Duty, Membership, Standing};
+use super::{Duty, Membership};
 use crate::{
     domain::limits,
     runtime::{Stop, tasks::lock},
@@ -36,9 +36,8 @@ impl Membership {
 
     async fn beats(&self, stop: &Stop) {
         loop {
-            let is_fenced = matches!(*self.shared.standing.borrow(), Standing::Fenced(_));
             let mut pause = limits::REPLICA_BEAT;
-            if !is_fenced {
+            if !self.is_lost() {
                 match timeout(PATIENCE, self.say()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
@@ -107,8 +106,7 @@ impl Membership {
 
     fn confirmed(&self, boot_epoch: u64, sent: Instant, held: Vec<(Duty, Instant)>) {
         let mut state = lock(&self.shared.state);
-        let is_fenced = matches!(*self.shared.standing.borrow(), Standing::Fenced(_));
-        if is_fenced || self.shared.store.boot_epoch() != boot_epoch {
+        if self.is_lost() || self.shared.store.boot_epoch() != boot_epoch {
             return;
         }
         state.confirmed = state.confirmed.max(sent);
@@ -129,7 +127,7 @@ impl Membership {
             let until = lock(&self.shared.state).confirmed + limits::REPLICA_FENCE;
             sleep_until(until).await;
             let is_over = !self.is_confirmed();
-            if is_over && !matches!(*self.shared.standing.borrow(), Standing::Fenced(_)) {
+            if is_over && !self.is_lost() {
                 self.fence(NOT_CONFIRMED);
             }
             if is_over {

@@ -226,6 +226,11 @@ impl Membership {
         Ok(())
     }
 
+    /// Whether this replica is fenced.
+    fn is_lost(&self) -> bool {
+        matches!(*self.shared.standing.borrow(), Standing::Fenced(_))
+    }
+
     /// Waits until this replica is fenced. Cancel-safe.
     async fn is_fenced(&self) {
         let mut standing = self.shared.standing.subscribe();

@@ -25,6 +25,9 @@ const RUNS: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct Remote {
     handed_on: HashMap<RunId, u64>,
+    /// Runs here that others wrote to, and the number of the first event to look at: taken from the
+    /// store, and looked at once it can be read.
+    nudges: HashMap<RunId, u64>,
 }
 
 impl Remote {
@@ -36,10 +39,13 @@ impl Remote {
 
     /// What others wrote to runs that this replica works on: told to their tasks as if it had been
     /// written here.
-    async fn nudged(&self, inner: &Arc<Inner>) -> Result<(), StoreError> {
+    async fn nudged(&mut self, inner: &Arc<Inner>) -> Result<(), StoreError> {
         let mut beside = inner.store.beside().await?;
-        let nudges = beside.replicas().take_nudges(inner.store.boot_epoch()).await?;
-        for (run, seq) in nudges {
+        for (run, seq) in beside.replicas().take_nudges(inner.store.boot_epoch()).await? {
+            let first = self.nudges.entry(run).or_insert(seq);
+            *first = seq.min(*first);
+        }
+        while let Some((run, seq)) = self.nudges.iter().next().map(|(run, seq)| (*run, *seq)) {
             let mut after = seq.saturating_sub(1);
             loop {
                 let page = beside.events().of_run(run, after, PAGE).await?;
@@ -47,6 +53,7 @@ impl Remote {
                 after = last.seq;
                 inner.live.committed(&committed(page));
             }
+            self.nudges.remove(&run);
         }
         Ok(())
     }

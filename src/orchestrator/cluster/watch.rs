@@ -35,9 +35,6 @@ struct Seen {
 
 /// Looks until the hard stop. Only where others may work on the same store.
 pub(in crate::orchestrator) async fn keep(inner: Arc<Inner>, entered: u64, stop: Stop) {
-    if !inner.membership.is_shared() {
-        return;
-    }
     // What was stored between the opening of secrets and the entry is looked at first of all.
     let is_all = secrets::marks(&inner.store).await.is_ok_and(|now| inner.secret_marks.are(&now));
     let generation = if is_all { entered } else { 0 };
@@ -181,33 +178,44 @@ async fn start_again(inner: &Arc<Inner>, seen: &mut Seen, stop: &Stop) {
         () = stopped => {}
         () = stop.wait_hard() => return,
     }
-    loop {
-        let joined = async {
-            inner.membership.join_again().await?;
-            inner.enter().await
-        };
-        tokio::select! {
-            joined = joined => match joined {
-                Ok(_) => {
-                    // Secrets are looked at with the next look.
-                    seen.generation = 0;
-                    break;
-                }
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "this replica cannot join again yet"
-                ),
-            },
-            () = stop.wait_hard() => return,
-        }
-        sleep(AGAIN).await;
+    tokio::select! {
+        () = join_again(inner) => {}
+        () = stop.wait_hard() => return,
     }
+    // Secrets are looked at with the next look.
+    seen.generation = 0;
+    seen.stuck_since = None;
     seen.remote = Remote::default();
     inner.lockdown.unfence();
     if let Err(error) = recovery::recover(inner).await {
         tracing::error!(%error, "what this replica left behind is not recovered yet");
     }
     inner.live.look();
+}
+
+/// Joins under another number, and reads what is in force until that succeeds.
+async fn join_again(inner: &Arc<Inner>) {
+    let mut has_joined = false;
+    loop {
+        let done = if has_joined && !inner.membership.is_lost() {
+            inner.enter().await.map(|_| true)
+        } else {
+            has_joined = true;
+            inner.membership.join_again().await.map(|()| false).map_err(CommandError::from)
+        };
+        match done {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => {
+                has_joined &= !inner.membership.is_lost();
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "this replica cannot join again yet"
+                );
+                sleep(AGAIN).await;
+            }
+        }
+    }
 }
 
 impl Inner {
