@@ -170,7 +170,7 @@ async fn what_is_written_to_a_run_of_another_replica_nudges_it_and_nobody_else()
                 (waiting, own + 1, RunState::Queued),
             ] {
                 (core.owner, core.state) = (Some(owner), state);
-                tx.runs().insert(&core, &run).await?;
+                tx.runs().insert(&core, &run);
                 tx.event(&mut core, EventBody::RunStarted {})?;
                 tx.event(&mut core, EventBody::CancelRequested { reason: None })?;
                 let epoch = core.epoch;
@@ -197,7 +197,7 @@ async fn only_runs_of_replicas_that_are_gone_are_abandoned() {
         Box::pin(async move {
             for ((mut core, run), owner) in runs {
                 (core.owner, core.state) = (Some(owner), RunState::Running);
-                tx.runs().insert(&core, &run).await?;
+                tx.runs().insert(&core, &run);
             }
             tx.replicas().leave(102, at(1_001)).await
         })
