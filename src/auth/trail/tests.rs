@@ -218,3 +218,25 @@ fn a_row_that_lost_a_name_passes_by_a_signed_list_and_by_nothing_else() {
     let report = check(&twice, &[], &[], Some(&key));
     assert!(report.ok && report.replaced == 2, "{report:?}");
 }
+
+#[test]
+fn a_key_that_was_replaced_signs_nothing_new() {
+    let (rows, old, new) = (rows(20), key("a"), key("b"));
+    let keys = [new.clone(), old.clone()];
+    let check = |stored: &[Checkpoint]| {
+        let mut check = TrailCheck::new(Some(&keys));
+        check.expect(stored.to_vec(), stored.to_vec());
+        rows.iter().for_each(|row| check.row(row));
+        check.finish()
+    };
+    let of = |old_at: &[usize], new_at: &[usize]| {
+        [checkpoints(&rows, &old, old_at), checkpoints(&rows, &new, new_at)].concat()
+    };
+    let turned = check(&of(&[4, 9], &[14, 19]));
+    assert!(turned.ok, "{turned:?}");
+    // Who has the old key writes the whole trail anew, or its end.
+    let replaced = check(&of(&[4, 9, 14, 19], &[]));
+    assert!(replaced.problems.iter().any(|p| p.contains("key in force")), "{replaced:?}");
+    let continued = check(&of(&[4, 19], &[9]));
+    assert!(continued.problems.iter().any(|p| p.contains("old key")), "{continued:?}");
+}

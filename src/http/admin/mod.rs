@@ -14,6 +14,7 @@ mod lockdown;
 mod pairings;
 mod policy;
 mod principals;
+mod replicas;
 mod retention;
 mod sandbox;
 pub mod schema;
@@ -87,6 +88,7 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/admin/v1/audit/verify"),
     (Method::POST, "/admin/v1/audit/checkpoint"),
     (Method::GET, "/admin/v1/health"),
+    (Method::GET, "/admin/v1/replicas"),
     (Method::GET, "/admin/v1/budgets"),
     (Method::PUT, "/admin/v1/budgets"),
     (Method::DELETE, "/admin/v1/budgets"),
@@ -182,6 +184,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(audit::verify))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(health::show))
+        .routes(routes!(replicas::list))
         .routes(routes!(budgets::list, budgets::put, budgets::clear))
         .routes(routes!(principals::list, principals::create))
         .routes(routes!(principals::stale))
