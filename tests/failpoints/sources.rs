@@ -58,6 +58,8 @@ const CLI: Guard = Without("a command of a person, not the daemon");
 
 /// File, act, how often, and what stands around it.
 const PATHS: &[(&str, &str, usize, Guard)] = &[
+    ("app/cli/export.rs", ".write_all(", 2, CLI),
+    ("app/cli/export.rs", "sync_all()", 1, CLI),
     ("app/client/mod.rs", "request.send()", 1, CLI),
     (
         "app/config/secret_file.rs",
@@ -109,7 +111,15 @@ const PATHS: &[(&str, &str, usize, Guard)] = &[
         1,
         Without("the log of the failpoints themselves"),
     ),
-    ("runtime/telemetry.rs", ".write_all(", 2, Without("the log")),
+    ("runtime/log_file.rs", ".write_all(", 5, Without("the log")),
+    (
+        "runtime/log_file.rs",
+        "fs::rename(",
+        1,
+        Without("the log: a crash leaves the old or the new"),
+    ),
+    ("runtime/log_file.rs", "sync_all()", 1, Without("the log: a crash leaves the old or the new")),
+    ("runtime/telemetry.rs", ".write_all(", 1, Without("the log")),
     ("sandbox/bound.rs", ".write_all(", 1, MEMORY),
     ("sandbox/call.rs", "kept.ask(", 1, Points(&["SandboxCallBefore", "SandboxCallAfter"])),
     ("sandbox/canary.rs", ".write_all(", 2, CANARY),

@@ -9,6 +9,7 @@ use crate::{
     orchestrator::{
         commands::{Done, Idempotency},
         error::{CommandError, check_reason},
+        transition::Actor,
     },
 };
 
@@ -26,7 +27,8 @@ impl Orchestrator {
     ) -> Result<Done<Hold>, CommandError> {
         check_reason(reason.as_deref())?;
         check_subject(kind, &subject)?;
-        let reason = self.inner.clean_text(reason);
+        let mut masking = self.inner.masking();
+        let reason = masking.optional("reason", reason);
         let cx = permit.context().clone();
         self.inner
             .command(&cx, idempotency, move |tx| {
@@ -35,6 +37,7 @@ impl Orchestrator {
                     let done_by = cx.principal.id;
                     let hold = Hold { kind, subject, reason, at: tx.now(), done_by };
                     tx.keeping().put_hold(&hold).await?;
+                    masking.record(tx, &Actor::from(cx), None);
                     let data = json!({ "what": "hold set", "hold": hold });
                     tx.audit(entry(AuditKind::Retention, Some(cx), data));
                     Ok(hold)
