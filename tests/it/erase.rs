@@ -175,7 +175,7 @@ async fn receipt(daemon: &Daemon) -> Value {
 }
 
 /// Nothing is left of her, and everything else is.
-async fn check(scene: &mut Scene, receipt: &Value) {
+async fn check(scene: &Scene, receipt: &Value) {
     let Scene { daemon, words, .. } = scene;
     let left = found(&daemon.data_dir(), words);
     assert!(left.is_empty(), "{left:#?}\n{receipt:#}");
@@ -213,7 +213,7 @@ async fn check(scene: &mut Scene, receipt: &Value) {
 
 #[tokio::test]
 async fn every_word_of_an_erased_person_is_gone_from_the_data_directory_and_the_rest_stands() {
-    let mut scene = scene().await;
+    let scene = scene().await;
     let control = found(&scene.daemon.data_dir(), &scene.words);
     for word in &scene.words {
         assert!(control.contains_key(word), "the control does not find {word}: {control:#?}");
@@ -232,7 +232,7 @@ async fn every_word_of_an_erased_person_is_gone_from_the_data_directory_and_the_
     assert_eq!(receipt["database_compacted"], json!(true), "{receipt:#}");
     assert_eq!(receipt["files_left"], json!([]), "{receipt:#}");
     assert!(receipt["counts"]["files"].as_u64() == Some(1), "{receipt:#}");
-    check(&mut scene, &receipt).await;
+    check(&scene, &receipt).await;
     // Again: there is nobody to erase.
     let again = scene.daemon.cli(&["erase", &scene.id]).await;
     assert!(again.code == Some(1) && again.err.contains("principal.not_found"), "{again:?}");
@@ -257,7 +257,7 @@ async fn an_erasure_that_is_killed_again_and_again_goes_on_and_ends() {
         assert!(scene.daemon.cli(&["erase", NAME, "--also", ALSO]).await.code == Some(0));
     }
     let receipt = receipt(&scene.daemon).await;
-    check(&mut scene, &receipt).await;
+    check(&scene, &receipt).await;
 }
 
 #[tokio::test]
