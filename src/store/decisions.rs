@@ -91,7 +91,6 @@ impl Decisions<'_> {
         .bind(i64::from(limit))
         .execute(&mut *self.conn)
         .await
-        .map(|done| done)
         .map_err(StoreError::unavailable("forget decisions"))
     }
 }

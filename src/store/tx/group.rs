@@ -43,6 +43,7 @@ const PROBE_MAX: Duration = Duration::from_secs(1);
 
 /// The group under way, and what outlives it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something else about the group")]
 pub(in crate::store) struct Group {
     /// Whose groups they are: another replica's once this daemon has joined again.
     boot_epoch: Arc<AtomicU64>,
