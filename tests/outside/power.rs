@@ -2,13 +2,16 @@
 //! the disk is put together as it may be after a loss of power at any point of that record. Every
 //! such image must open undamaged and pass the checker, and hold whatever was acknowledged before.
 //!
-//! `AGENT_RUNTIME_TEST_POWER_LOSSES` (120) images are checked at rest, and a daemon is started on
+//! `AGENT_RUNTIME_TEST_POWER_LOSSES` (72) images are checked at rest, and a daemon is started on
 //! one in twelve of them. Long: `AGENT_RUNTIME_TEST_POWER_LOSSES=5000 cargo test --test outside
 //! power`.
 
 use std::{collections::BTreeMap, fs, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
-use agent_runtime::domain::{EventBody, ToolCallId};
+use agent_runtime::{
+    domain::{EventBody, ToolCallId},
+    store::ReadOnlyStore,
+};
 use serde_json::json;
 
 use crate::{
@@ -90,6 +93,9 @@ async fn record(fake: &FakeLlm, dice: &mut Dice, trouble: Option<Fault>) -> Reco
         }
         work(&daemon, &shim, &mut promises, dice, round * RUNS).await;
         if let Some(fault) = trouble {
+            // The end of a run is committed with NORMAL: it waits for the sync that will fail.
+            let quiet = daemon.submit("reader", "script:say quiet").await;
+            daemon.wait_for(&quiet, &["succeeded"]).await;
             shim.fail(fault);
             work(&daemon, &shim, &mut promises, dice, (round + 3) * RUNS).await;
             assert!(shim.mend() > 0, "nothing failed");
@@ -194,6 +200,7 @@ async fn lose_power(
 ) -> Found {
     let room = tempfile::Builder::new().prefix("art-power-").tempdir().expect("a directory");
     let dir = room.path().join("image");
+    let is_control = records.len() < recording.records.len();
     let mut found = Found::default();
     let mut platter = Platter::default();
     let mut next = 0;
@@ -209,20 +216,34 @@ async fn lose_power(
         let which = Which(format!("{n}, behind record {moment} at {position}, lost: {loss:?}"));
         let image = platter.image(loss, dice);
         write_image(&dir, &image);
-        let truth = load::read_and_check(&dir).await;
         found.images += 1;
+        if is_control && !is_readable(&dir).await {
+            found.broken.push(format!("{}: nothing is left", which.0));
+            continue;
+        }
+        // With NORMAL the checkpoints outside may be ahead of the database.
+        let truth = match is_control {
+            true => Truth::read(&dir).await,
+            false => load::read_and_check(&dir).await,
+        };
         let missing = missing(recording, &truth, position);
         if !missing.is_empty() {
             found.broken.push(format!("{}: {missing:?}", which.0));
         }
         found.taken_back += usize::from(recording.promises.taken_back(&truth, position) > 0);
-        assert!(found.broken.len() < 20, "{:#?}", found.broken);
         if let Some(fake) = drill.filter(|_| n % 12 == 5 && found.broken.is_empty()) {
             start_on(fake, recording, position, &image, dice).await;
             found.drills += 1;
         }
     }
     found
+}
+
+/// Whether the image holds a database with the tables of ours.
+async fn is_readable(dir: &Path) -> bool {
+    let Ok(store) = ReadOnlyStore::open(dir).await else { return false };
+    let mut reader = store.read().await.expect("a reader");
+    reader.runs().claimants(None, 1).await.is_ok()
 }
 
 /// A daemon is started on the image: it does what was promised, and nothing twice.
@@ -255,7 +276,7 @@ async fn start_on(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loss_of_power_takes_nothing_that_was_acknowledged() {
-    let count = setting("AGENT_RUNTIME_TEST_POWER_LOSSES", 120) as usize;
+    let count = setting("AGENT_RUNTIME_TEST_POWER_LOSSES", 72) as usize;
     let mut dice = Dice::new(seed());
     let fake = load::provider();
     let recording = record(&fake, &mut dice, None).await;
@@ -279,7 +300,7 @@ async fn a_loss_of_power_takes_nothing_that_was_acknowledged() {
     let weak = without_commit_syncs(&recording.records);
     let dropped = recording.records.len() - weak.len();
     assert!(dropped > 0, "every sync of a commit was kept");
-    let control = lose_power(&recording, &weak, 40, &mut dice, None).await;
+    let control = lose_power(&recording, &weak, 24, &mut dice, None).await;
     println!("control without {dropped} syncs: {} of {} broken", control.broken.len(), control.images);
     assert!(!control.broken.is_empty(), "the control lost nothing: the suite cannot see a loss");
     drop(recording.daemon);
@@ -288,7 +309,7 @@ async fn a_loss_of_power_takes_nothing_that_was_acknowledged() {
 /// A disk that fails one fsync has forgotten what it was about, whatever it says to the next one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_fsync_that_failed_and_a_loss_of_power_take_nothing_that_was_acknowledged() {
-    let count = setting("AGENT_RUNTIME_TEST_POWER_LOSSES", 120) as usize / 3;
+    let count = setting("AGENT_RUNTIME_TEST_POWER_LOSSES", 72) as usize;
     let mut dice = Dice::new(seed());
     let fake = load::provider();
     let trouble = Fault {
