@@ -8,3 +8,5 @@ pub(crate) mod fake_site;
 pub(crate) mod fake_wire;
 pub(crate) mod live;
 pub(crate) mod mount;
+pub(crate) mod partition;
+pub(crate) mod postgres;
