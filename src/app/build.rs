@@ -4,6 +4,7 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
 use super::{
     cli::Failure,
+    clock,
     config::{Mode, Settings, Token, WorkerRuntime, secret_file},
     limits, network, secrets,
     trail::Trail,
@@ -13,7 +14,7 @@ use crate::{
         self, AuditSink, Authenticator, Authorizer, Gate, HostPolicies, Policies, TokenEntry,
         TokenTable, authn, policy::Policy,
     },
-    domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
+    domain::{Clock, IdSource, Secret, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
     llm::{self, Llm},
@@ -54,7 +55,8 @@ pub(super) async fn daemon(
     redactor: Redactor,
     tasks: &Tasks,
 ) -> Result<(Daemon, Reloads), Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let steady = clock::steady();
+    let clock: Arc<dyn Clock> = Arc::new(steady.clone());
     let ids = IdSource::new(Arc::clone(&clock), random);
     let live = Arc::new(Live::default());
     private_dir(&settings.data_dir)?;
@@ -68,6 +70,7 @@ pub(super) async fn daemon(
         on_commit: live.hook(),
     };
     let store = Store::open(options, tasks).await.map_err(fault)?;
+    clock::go_on(&steady, &store).await.map_err(fault)?;
     let keyring = secrets::keyring(settings, &redactor)?;
     let generated = bootstrap_token(settings, &redactor)?;
     let (settings, uses) = &secrets::at_start(settings, &store, &keyring, &redactor, tasks).await?;

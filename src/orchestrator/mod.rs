@@ -200,6 +200,7 @@ struct Inner {
     live: Arc<Live>,
     tasks: Tasks,
     signer: audit::Signer,
+    probe: health::Probe,
     secrets: SecretOptions,
     options: Options,
 }
@@ -233,6 +234,7 @@ impl Orchestrator {
             layers,
             store,
             llm,
+            probe: health::Probe::default(),
             lockdown: lockdown::Lockdown::new(tools.clone()),
             tools,
             authorizer,

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use crate::domain::audit::Checkpoint;
+use crate::{domain::audit::Checkpoint, runtime::durable};
 
 /// What stands outside.
 #[derive(Clone, Debug, Default)]
@@ -54,12 +54,14 @@ pub fn append(file: &Path, checkpoints: &[Checkpoint]) -> io::Result<()> {
         text.push_str(&serde_json::to_string(checkpoint).map_err(io::Error::other)?);
         text.push('\n');
     }
-    let mut file =
+    let mut opened =
         fs::OpenOptions::new().read(true).create(true).append(true).mode(0o600).open(file)?;
-    let length = whole_lines(&mut file)?;
-    file.set_len(length)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    let length = whole_lines(&mut opened)?;
+    opened.set_len(length)?;
+    opened.write_all(text.as_bytes())?;
+    opened.sync_all()?;
+    // It may be new.
+    if length == 0 { durable::sync_name(file) } else { Ok(()) }
 }
 
 /// The length of the file without the half line that a crash may have left at its end.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use agent_runtime::{
     domain::{BudgetSubject, Clock as _, Day, SystemClock},
-    store::{BudgetUse, ReadOnlyStore},
+    store::{BudgetUse, Database, ReadOnlyStore},
 };
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -160,7 +160,7 @@ async fn two_hundred_runs_for_whom_a_budget_fits_ten_are_ten_that_run_and_a_rest
     let mut daemon = Daemon::prepare_with(&fake.openai_url(), THRIFTY);
     daemon.run().await;
     let body = |n: usize| json!({"agent": "thrifty", "input": format!("script:slow {n:03}")});
-    let store = ReadOnlyStore::open(&daemon.data_dir()).await.expect("the store opens");
+    let store = ReadOnlyStore::open(&daemon.data_dir(), &Database::Sqlite).await.expect("the store opens");
     // What one run takes, and what is held for it meanwhile.
     let (mut each, mut held) = (Vec::new(), 0);
     for n in [998, 999] {

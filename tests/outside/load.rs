@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use agent_runtime::{
     domain::{EventBody, RunState},
-    store::outside,
+    store::{Database, ReadOnlyStore, outside},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -147,7 +147,7 @@ pub(crate) async fn read_and_check(data_dir: &Path) -> Truth {
     check(&truth);
     let file = data_dir.join("audit-checkpoints.jsonl");
     let outside = outside::read(&file).expect("the checkpoints are read");
-    let store = agent_runtime::store::ReadOnlyStore::open(data_dir).await.expect("it opens");
+    let store = ReadOnlyStore::open(data_dir, &Database::Sqlite).await.expect("it opens");
     let mut reader = store.read().await.expect("a reader");
     let report = agent_runtime::orchestrator::audit::verify_trail(&mut reader, outside, None).await;
     let report = report.expect("the trail is read");

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::OpenOptionsExt, path::Path, t
 
 use agent_runtime::{
     domain::{EventBody, ToolCallId},
-    store::ReadOnlyStore,
+    store::{Database, ReadOnlyStore},
 };
 use serde_json::json;
 
@@ -241,7 +241,7 @@ async fn lose_power(
 
 /// Whether the image holds a database with the tables of ours.
 async fn is_readable(dir: &Path) -> bool {
-    let Ok(store) = ReadOnlyStore::open(dir).await else { return false };
+    let Ok(store) = ReadOnlyStore::open(dir, &Database::Sqlite).await else { return false };
     let mut reader = store.read().await.expect("a reader");
     reader.runs().claimants(None, 1).await.is_ok()
 }

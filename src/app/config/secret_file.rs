@@ -9,7 +9,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::domain::Secret;
+use crate::{domain::Secret, runtime::durable};
 
 /// No secret is longer; a wrong path such as a disk image must not be read whole.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
@@ -128,7 +128,8 @@ pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
         fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&temporary, path)
+    fs::rename(&temporary, path)?;
+    durable::sync_name(path)
 }
 
 /// A new secret: 32 random bytes, as hex.

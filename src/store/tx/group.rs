@@ -41,6 +41,8 @@ pub(in crate::store) struct Group {
     is_alone: bool,
     /// The commit was sent and not answered yet.
     is_committing: bool,
+    /// An fsync of the log has failed, and what it was about is not in the database yet.
+    pub(super) has_forgotten: bool,
     /// The newest generation that a group has seen.
     generation: u64,
     /// Rows of other jobs could not be written: the group cannot be committed without them.
@@ -60,6 +62,7 @@ impl Group {
             number: 0,
             is_alone: false,
             is_committing: false,
+            has_forgotten: false,
             generation: 0,
             is_broken: false,
             holds_trail: false,
@@ -88,6 +91,10 @@ impl Tx {
         group.is_alone = is_alone;
         group.number += 1;
         if !self.conn.is_shared() {
+            if group.has_forgotten {
+                self.remember().await?;
+            }
+            let group = &self.group;
             let changed = (group.promised != Some(promise)).then_some(promise);
             self.script(sqlite::begin(changed)).await?;
             self.group.promised = Some(promise);
@@ -130,14 +137,8 @@ impl Tx {
             let done = self.conn.run(texts).await;
             done.map_err(StoreError::unavailable("commit to the store"))?;
             self.group.is_committing = false;
-        } else if added == 0 {
-            self.script(sqlite::COMMIT).await?;
         } else {
-            query(sqlite::COUNT_AND_COMMIT)
-                .bind(self.queued.stored + added)
-                .execute(&mut self.conn)
-                .await
-                .map_err(StoreError::unavailable("commit to the store"))?;
+            self.commit_file().await?;
         }
         Ok(self.keep())
     }

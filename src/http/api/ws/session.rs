@@ -34,6 +34,8 @@ use crate::{
 const BATCH: usize = 16;
 /// How long to wait for the client's half of a close.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// The same for a client that does not read.
+const SLOW_CLOSE_WAIT: Duration = Duration::from_secs(10);
 /// The window of the message rate.
 const RATE_WINDOW: Duration = Duration::from_secs(60);
 
@@ -60,6 +62,11 @@ impl Goodbye {
         Self::told(close_code::AGAIN, "you have too many connections; close some");
     pub(super) const DRAINING: Self =
         Self::told(close_code::AWAY, "the daemon is stopping; connect again and read on");
+    /// The client's half of a farewell does not come from who does not read either.
+    const SLOW: Self = Self::told(
+        close_code::AGAIN,
+        "you do not read; connect again and subscribe after the last event that you saw",
+    );
     const RATE: Self = Self::told(close_code::POLICY, "too many messages per minute");
     const TOO_LARGE: Self = Self::told(close_code::SIZE, "the message is too large");
     const REVOKED: Self = Self::told(close_code::POLICY, "the token is no longer valid");
@@ -72,6 +79,8 @@ pub(super) async fn close(socket: &mut WebSocket, app: &App, goodbye: Goodbye) {
         return;
     }
     let frame = CloseFrame { code: goodbye.code, reason: goodbye.reason.into() };
+    // Who was too slow gets longer: nothing else tells them why, or from where to go on.
+    let wait = if goodbye == Goodbye::SLOW { SLOW_CLOSE_WAIT } else { CLOSE_WAIT };
     let farewell = async {
         if socket.send(Message::Close(Some(frame))).await.is_ok() {
             while let Some(Ok(_)) = socket.recv().await {}
@@ -79,7 +88,7 @@ pub(super) async fn close(socket: &mut WebSocket, app: &App, goodbye: Goodbye) {
     };
     // Whoever does not answer in time is dropped with the socket.
     tokio::select! {
-        farewell = timeout(CLOSE_WAIT, farewell) => drop(farewell),
+        farewell = timeout(wait, farewell) => drop(farewell),
         () = app.stop().wait_hard() => {}
     }
 }
@@ -108,6 +117,8 @@ impl Session {
             goodbye = self.talk(&mut socket) => goodbye,
             () = app.stop().wait_hard() => return,
         };
+        // What it listened to keeps no memory meanwhile.
+        drop(self);
         close(&mut socket, &app, goodbye).await;
     }
 
@@ -320,11 +331,16 @@ async fn send(socket: &mut WebSocket, message: Message) -> Result<(), Goodbye> {
     bounded(socket.send(message)).await
 }
 
-/// A client that takes nothing for half a minute is gone.
+/// A client that takes nothing for half a minute is told to come back.
 async fn bounded(sent: impl Future<Output = Result<(), axum::Error>>) -> Result<(), Goodbye> {
     match timeout(SEND_WAIT, sent).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Goodbye::GONE),
+        Ok(Err(_)) => Err(Goodbye::GONE),
+        Err(_) => {
+            metrics::counter!("agent_runtime_slow_clients_total").increment(1);
+            tracing::info!("a WebSocket client does not read; it is told to come back");
+            Err(Goodbye::SLOW)
+        }
     }
 }
 
