@@ -46,9 +46,7 @@ impl Probe {
         let check = match timeout(PROBE_MAX, store.probe()).await {
             Ok(Ok(())) => Check { ok: true, detail: "reads and writes".to_owned() },
             Ok(Err(error)) => Check { ok: false, detail: error.to_string() },
-            Err(_) => {
-                Check { ok: false, detail: "cannot write within two seconds".to_owned() }
-            }
+            Err(_) => Check { ok: false, detail: "cannot write within two seconds".to_owned() },
         };
         *lock(&self.last) = Some((Instant::now(), check.clone()));
         check

@@ -85,7 +85,11 @@ impl Work {
         let go = daemon.workspace("open").join(format!("go-{}", self.tag));
         fs::write(go, "").expect("a file");
         let run = daemon.wait_for(&self.gate, &["succeeded", "failed", "paused", "expired"]).await;
-        assert_eq!((&run["state"], &run["output"]), (&json!("succeeded"), &json!("through")), "{run}");
+        assert_eq!(
+            (&run["state"], &run["output"]),
+            (&json!("succeeded"), &json!("through")),
+            "{run}"
+        );
         let run = daemon.wait_for(&self.slow, &["succeeded", "failed", "paused", "expired"]).await;
         assert_eq!(run["state"], "succeeded", "{run}");
         assert_eq!(daemon.run_of(&self.question).await["state"], "paused");

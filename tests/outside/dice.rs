@@ -32,6 +32,11 @@ pub(crate) fn setting(name: &str, default: u64) -> u64 {
     text.ok().and_then(|t| t.parse().ok()).unwrap_or(default)
 }
 
+/// The same as a count.
+pub(crate) fn count(name: &str, default: u64) -> usize {
+    usize::try_from(setting(name, default)).expect("a count")
+}
+
 /// The seed of this run, printed so that a failure repeats.
 pub(crate) fn seed() -> u64 {
     let seed = setting("AGENT_RUNTIME_TEST_SEED", 0x5EED_2026);

@@ -65,7 +65,10 @@ async fn a_lock_that_somebody_else_holds_delays_everything_and_loses_nothing() {
     let mut accepted = 0;
     for secs in holds() {
         let script = gate.replace("$0", &secs.to_string());
-        fake.script(&format!("gate{secs}"), [Turn::call("exec", &sh(&script)), Turn::text("through")]);
+        fake.script(
+            &format!("gate{secs}"),
+            [Turn::call("exec", &sh(&script)), Turn::text("through")],
+        );
         let run = daemon.submit("open", &format!("script:gate{secs}")).await;
         let asks = daemon.submit("careful", &format!("script:once asks {secs}")).await;
         accepted += 2;
@@ -81,7 +84,8 @@ async fn a_lock_that_somebody_else_holds_delays_everything_and_loses_nothing() {
         let began = Instant::now();
         // Its result has to wait.
         fs::write(workspace.join(format!("go-{secs}")), "").expect("a file");
-        let wrong = daemon.call(Method::GET, "/api/v1/runs", "a-wrong-token-0123456789", None).await;
+        let wrong =
+            daemon.call(Method::GET, "/api/v1/runs", "a-wrong-token-0123456789", None).await;
         assert_eq!(wrong.expect("an answer").status.as_u16(), 401);
         let requests = (0..12).map(|n| {
             let (key, body) = (format!("held-{secs}-{n}"), load::body(&mut dice, n));
@@ -109,7 +113,9 @@ async fn a_lock_that_somebody_else_holds_delays_everything_and_loses_nothing() {
         let (answers, probes) = tokio::join!(requests, watch);
         let released = Instant::now();
         assert!(
-            probes.iter().any(|(status, body)| *status == 503 && body["checks"]["store"]["ok"] == false),
+            probes
+                .iter()
+                .any(|(status, body)| *status == 503 && body["checks"]["store"]["ok"] == false),
             "no probe saw it: {probes:?}"
         );
         let mut refused = 0;
@@ -163,7 +169,10 @@ async fn a_start_waits_for_a_lock_that_is_given_back_and_names_one_that_is_not()
     let held = Held::take(&daemon.data_dir()).await;
     let refused = daemon.refused().await;
     assert!(!matches!(refused.code, Some(0) | None), "{refused:?}");
-    assert!(refused.err.contains("agent-runtime.db") && refused.err.contains("locked"), "{refused:?}");
+    assert!(
+        refused.err.contains("agent-runtime.db") && refused.err.contains("locked"),
+        "{refused:?}"
+    );
     let given_back = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
         held.give_back().await;

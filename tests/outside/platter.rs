@@ -45,8 +45,8 @@ pub(crate) fn records(log: &[u8]) -> Vec<Record> {
         };
         assert_eq!(number(0, 4), u64::from(MAGIC), "the log is torn at {at}");
         let op = log[at + 4];
-        let (name_len, len) = (number(5, 7) as usize, number(15, 19) as usize);
-        let offset = number(7, 15) as usize;
+        let length = |from, to| usize::try_from(number(from, to)).expect("a length");
+        let (name_len, offset, len) = (length(5, 7), length(7, 15), length(15, 19));
         let begin = at + HEAD + name_len;
         if begin + len > log.len() {
             break;
@@ -82,9 +82,8 @@ pub(crate) fn without_commit_syncs(records: &[Record]) -> Vec<Record> {
             next.name == "agent-runtime.db" && matches!(next.call, Call::Write(..))
         });
         let before = records[..n].iter().rev().find(|r| is_database(&r.name));
-        let begins = before.is_some_and(
-            |before| matches!(&before.call, Call::Write(0, data) if data.len() == 32),
-        );
+        let begins = before
+            .is_some_and(|before| matches!(&before.call, Call::Write(0, data) if data.len() == 32));
         if !is_sync_of_log || is_before_checkpoint || begins {
             kept.push(record.clone());
         }

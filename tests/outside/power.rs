@@ -2,11 +2,11 @@
 //! the disk is put together as it may be after a loss of power at any point of that record. Every
 //! such image must open undamaged and pass the checker, and hold whatever was acknowledged before.
 //!
-//! `AGENT_RUNTIME_TEST_POWER_LOSSES` (72) images are checked at rest, and a daemon is started on
+//! `AGENT_RUNTIME_TEST_POWER_LOSSES` (48) images are checked at rest, and a daemon is started on
 //! one in twelve of them. Long: `AGENT_RUNTIME_TEST_POWER_LOSSES=5000 cargo test --test outside
 //! power`.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, ops::Range, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use agent_runtime::{
     domain::{EventBody, ToolCallId},
@@ -15,19 +15,13 @@ use agent_runtime::{
 use serde_json::json;
 
 use crate::{
-    dice::{Dice, seed, setting},
+    dice::{Dice, count, seed},
     load::{self, Promises},
     platter::{Loss, Platter, Record, records, without_commit_syncs},
     shim::{Fault, Shim, Target},
-    support::{
-        checker::Truth,
-        daemon::Daemon,
-        fake_llm::FakeLlm,
-    },
+    support::{checker::Truth, daemon::Daemon, fake_llm::FakeLlm},
 };
 
-/// Runs of one round.
-const RUNS: usize = 40;
 /// Requests under way at once.
 const CLIENTS: usize = 4;
 
@@ -41,8 +35,8 @@ struct Recording {
 }
 
 /// Submits runs and answers people until all have ended, and notes what was promised and when.
-async fn work(daemon: &Daemon, shim: &Shim, promises: &mut Promises, dice: &mut Dice, from: usize) {
-    for chunk in (from..from + RUNS).collect::<Vec<_>>().chunks(CLIENTS) {
+async fn work(daemon: &Daemon, shim: &Shim, promises: &mut Promises, dice: &mut Dice, numbers: Range<usize>) {
+    for chunk in numbers.collect::<Vec<_>>().chunks(CLIENTS) {
         let sent = chunk.iter().map(|n| {
             let (key, body) = (format!("key-{n}"), load::body(dice, *n));
             async move {
@@ -76,7 +70,7 @@ async fn decide(daemon: &Daemon, shim: &Shim, promises: &mut Promises, dice: &mu
 }
 
 /// Three daemons one after the other on one disk: the first is killed, the second stopped.
-async fn record(fake: &FakeLlm, dice: &mut Dice, trouble: Option<Fault>) -> Recording {
+async fn record(fake: &FakeLlm, dice: &mut Dice, runs: usize, trouble: Option<Fault>) -> Recording {
     let mut daemon = Daemon::prepare(&fake.openai_url());
     let shim = Shim::record(&mut daemon);
     for agent in ["open", "careful"] {
@@ -86,20 +80,21 @@ async fn record(fake: &FakeLlm, dice: &mut Dice, trouble: Option<Fault>) -> Reco
     }
     let mut promises = Promises::default();
     let mut ready = 0;
+    let of = |round: usize| round * runs..(round + 1) * runs;
     for round in 0..3 {
         daemon.run().await;
         if round == 0 {
             ready = shim.position();
         }
-        work(&daemon, &shim, &mut promises, dice, round * RUNS).await;
+        work(&daemon, &shim, &mut promises, dice, of(round)).await;
         if let Some(fault) = trouble {
             // The end of a run is committed with NORMAL: it waits for the sync that will fail.
             let quiet = daemon.submit("reader", "script:say quiet").await;
             daemon.wait_for(&quiet, &["succeeded"]).await;
             shim.fail(fault);
-            work(&daemon, &shim, &mut promises, dice, (round + 3) * RUNS).await;
+            work(&daemon, &shim, &mut promises, dice, of(round + 3)).await;
             assert!(shim.mend() > 0, "nothing failed");
-            work(&daemon, &shim, &mut promises, dice, (round + 6) * RUNS).await;
+            work(&daemon, &shim, &mut promises, dice, of(round + 6)).await;
         }
         match round {
             0 => daemon.kill(),
@@ -276,12 +271,11 @@ async fn start_on(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loss_of_power_takes_nothing_that_was_acknowledged() {
-    let count = setting("AGENT_RUNTIME_TEST_POWER_LOSSES", 72) as usize;
+    let losses = count("AGENT_RUNTIME_TEST_POWER_LOSSES", 48);
     let mut dice = Dice::new(seed());
     let fake = load::provider();
-    let recording = record(&fake, &mut dice, None).await;
-    let found =
-        lose_power(&recording, &recording.records, count, &mut dice, Some(&fake)).await;
+    let recording = record(&fake, &mut dice, 40, None).await;
+    let found = lose_power(&recording, &recording.records, losses, &mut dice, Some(&fake)).await;
     let promises = recording.promises.positions().len();
     println!(
         "{} losses of power over {} writes and syncs, {promises} promises: {} broken; {} images \
@@ -301,7 +295,11 @@ async fn a_loss_of_power_takes_nothing_that_was_acknowledged() {
     let dropped = recording.records.len() - weak.len();
     assert!(dropped > 0, "every sync of a commit was kept");
     let control = lose_power(&recording, &weak, 24, &mut dice, None).await;
-    println!("control without {dropped} syncs: {} of {} broken", control.broken.len(), control.images);
+    println!(
+        "control without {dropped} syncs: {} of {} broken",
+        control.broken.len(),
+        control.images
+    );
     assert!(!control.broken.is_empty(), "the control lost nothing: the suite cannot see a loss");
     drop(recording.daemon);
 }
@@ -309,7 +307,7 @@ async fn a_loss_of_power_takes_nothing_that_was_acknowledged() {
 /// A disk that fails one fsync has forgotten what it was about, whatever it says to the next one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_fsync_that_failed_and_a_loss_of_power_take_nothing_that_was_acknowledged() {
-    let count = setting("AGENT_RUNTIME_TEST_POWER_LOSSES", 72) as usize;
+    let losses = count("AGENT_RUNTIME_TEST_POWER_LOSSES", 48);
     let mut dice = Dice::new(seed());
     let fake = load::provider();
     let trouble = Fault {
@@ -319,9 +317,13 @@ async fn an_fsync_that_failed_and_a_loss_of_power_take_nothing_that_was_acknowle
         target: Target::Database,
         times: Some(1),
     };
-    let recording = record(&fake, &mut dice, Some(trouble)).await;
-    let found = lose_power(&recording, &recording.records, count, &mut dice, None).await;
-    println!("{} losses of power after failed syncs: {} broken", found.images, found.broken.len());
+    let recording = record(&fake, &mut dice, 12, Some(trouble)).await;
+    let found = lose_power(&recording, &recording.records, losses / 2, &mut dice, None).await;
+    println!(
+        "{} losses of power after failed syncs: {} broken",
+        found.images,
+        found.broken.len()
+    );
     assert!(found.broken.is_empty(), "{:#?}", found.broken);
 }
 

@@ -24,7 +24,7 @@ use crate::{
     http::kit::{
         Caller, Problem, Reply,
         extract::{fingerprint, is_key, key_invalid},
-        limit::{PING_EVERY, SEND_WAIT, SILENCE_MAX},
+        limit::{PING_EVERY, SILENCE_MAX, WEBSOCKET_SEND_WAIT},
         problem::code,
     },
     orchestrator::{Frame, Idempotency},
@@ -331,9 +331,9 @@ async fn send(socket: &mut WebSocket, message: Message) -> Result<(), Goodbye> {
     bounded(socket.send(message)).await
 }
 
-/// A client that takes nothing for half a minute is told to come back.
+/// A client that takes nothing for so long is told to come back.
 async fn bounded(sent: impl Future<Output = Result<(), axum::Error>>) -> Result<(), Goodbye> {
-    match timeout(SEND_WAIT, sent).await {
+    match timeout(WEBSOCKET_SEND_WAIT, sent).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Goodbye::GONE),
         Err(_) => {
