@@ -14,7 +14,7 @@ use crate::{
         self, AuditSink, Authenticator, Authorizer, Gate, HostPolicies, Policies, TokenEntry,
         TokenTable, authn, policy::Policy,
     },
-    domain::{Clock, IdSource, Secret, ToolCallId},
+    domain::{IdSource, Secret, SteadyClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
     llm::{self, Llm},
@@ -49,14 +49,24 @@ pub(super) struct Daemon {
     pub(super) generated: Option<Token>,
 }
 
+/// Opens the store, and lets time go on from its last moment.
+async fn open_store(
+    options: store::Options,
+    clock: &SteadyClock,
+    tasks: &Tasks,
+) -> Result<Store, Failure> {
+    let store = Store::open(options, tasks).await.map_err(fault)?;
+    clock::go_on(clock, &store).await.map_err(fault)?;
+    Ok(store)
+}
+
 /// Builds everything, lowest layer first. When this returns, the API answers.
 pub(super) async fn daemon(
     settings: &Settings,
     redactor: Redactor,
     tasks: &Tasks,
 ) -> Result<(Daemon, Reloads), Failure> {
-    let steady = clock::steady();
-    let clock: Arc<dyn Clock> = Arc::new(steady.clone());
+    let (steady, clock) = clock::steady();
     let ids = IdSource::new(Arc::clone(&clock), random);
     let live = Arc::new(Live::default());
     private_dir(&settings.data_dir)?;
@@ -69,8 +79,7 @@ pub(super) async fn daemon(
         redactor: redactor.clone(),
         on_commit: live.hook(),
     };
-    let store = Store::open(options, tasks).await.map_err(fault)?;
-    clock::go_on(&steady, &store).await.map_err(fault)?;
+    let store = open_store(options, &steady, tasks).await?;
     let keyring = secrets::keyring(settings, &redactor)?;
     let generated = bootstrap_token(settings, &redactor)?;
     let (settings, uses) = &secrets::at_start(settings, &store, &keyring, &redactor, tasks).await?;

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use crate::{
-    domain::{SteadyClock, SystemClock},
+    domain::{Clock, SteadyClock, SystemClock},
     store::{AuditFilter, Store, StoreError},
 };
 
-/// A clock over those of this machine.
-pub(super) fn steady() -> SteadyClock {
+/// A clock over those of this machine, and the same as every part is handed it.
+pub(super) fn steady() -> (SteadyClock, Arc<dyn Clock>) {
     let began = tokio::time::Instant::now();
-    SteadyClock::new(Arc::new(SystemClock), Arc::new(move || began.elapsed()))
+    let clock = SteadyClock::new(Arc::new(SystemClock), Arc::new(move || began.elapsed()));
+    (clock.clone(), Arc::new(clock))
 }
 
 /// Time goes on where an earlier start has left it, also if the machine's clock was set back since.

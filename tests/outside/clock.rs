@@ -176,8 +176,7 @@ async fn an_hour_forward_and_an_hour_back_lose_no_timer_and_revive_nothing() {
     assert_eq!(daemon.stop().await, Some(0));
     let truth = load::read_and_check(&daemon.data_dir()).await;
     truth.check_settled();
-    let witness: Vec<String> = load::witness(&daemon).into_iter().map(|(call, _)| call).collect();
-    truth.check_witness(&witness);
+    load::check_effects(&daemon, &truth);
 }
 
 /// More runs at once than the rate of model calls lets through; the ids of those that wait.

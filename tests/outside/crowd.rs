@@ -128,8 +128,7 @@ async fn of_fifty_who_decide_cancel_and_resume_at_once_one_decides_and_all_are_t
     assert_eq!(daemon.stop().await, Some(0));
     let truth = load::read_and_check(&daemon.data_dir()).await;
     truth.check_settled();
-    let witness: Vec<String> = load::witness(&daemon).into_iter().map(|(call, _)| call).collect();
-    truth.check_witness(&witness);
+    load::check_effects(&daemon, &truth);
 }
 
 /// Room for more than an answer takes: what is held is more than what is used then.

@@ -5,15 +5,15 @@
 //! The errors come from the shim, at the calls of SQLite and of the checkpoint file; real full file
 //! systems are in `tests/it/faults.rs` and below. `AGENT_RUNTIME_TEST_DISK_ROUNDS` (1) repeats it.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    dice::{Dice, seed, setting},
-    load::{self, sh},
+    dice::{Dice, count, seed},
+    load::{self, UnderWay},
     shim::{Fault, Shim, Target},
     support::{
         daemon::{ADMIN, Daemon, PATIENCE, VIEWER},
@@ -29,17 +29,10 @@ const EROFS: i32 = 30;
 /// After the trouble: how soon everything must work again.
 const SOON: Duration = Duration::from_secs(10);
 
-async fn ready(daemon: &Daemon) -> (u16, Value) {
-    let answer = daemon.http().get(format!("{}/readyz", daemon.base())).send().await;
-    let answer = answer.expect("an answer");
-    let status = answer.status().as_u16();
-    (status, answer.json().await.expect("JSON"))
-}
-
 async fn until_ready(daemon: &Daemon, wanted: u16) -> Value {
     let deadline = Instant::now() + SOON;
     loop {
-        let (status, body) = ready(daemon).await;
+        let (status, body) = load::ready(daemon).await;
         if status == wanted {
             return body;
         }
@@ -48,13 +41,41 @@ async fn until_ready(daemon: &Daemon, wanted: u16) -> Value {
     }
 }
 
-async fn until_file(path: PathBuf) {
-    let deadline = Instant::now() + PATIENCE;
-    while !path.exists() {
-        assert!(Instant::now() < deadline, "{} does not come", path.display());
-        tokio::time::sleep(Duration::from_millis(10)).await;
+/// Everything that is refused while the disk is in trouble, and what goes on; what was asked for.
+async fn trouble(
+    daemon: &Daemon,
+    dice: &mut Dice,
+    tag: &str,
+    under_way: &UnderWay,
+) -> Vec<(String, Value)> {
+    let mut asked = Vec::new();
+    for n in 0..4 {
+        let (key, body) = (format!("{tag}-{n}"), load::body(dice, n));
+        let answer = load::send(daemon, &key, &body).await.expect("an answer");
+        load::assert_unavailable(&answer);
+        asked.push((key, body));
     }
+    let yes = json!({"decision": "approve"});
+    load::assert_unavailable(&daemon.decide(&under_way.approval, &yes).await);
+    let not_theirs = json!({"agent": "open", "input": "not for viewers"});
+    let refused = daemon.call(Method::POST, "/api/v1/runs", VIEWER, Some(&not_theirs)).await;
+    assert_eq!(refused.expect("an answer").status.as_u16(), 403, "{tag}");
+    let body = until_ready(daemon, 503).await;
+    assert_eq!(body["checks"]["store"]["ok"], json!(false), "{tag}: {body}");
+    assert_eq!(body["checks"]["llm"]["ok"], json!(true), "{tag}: {body}");
+    assert_eq!(daemon.get("/healthz").await.status.as_u16(), 200, "{tag}");
+    asked
 }
+
+/// Writes, fsyncs and reads that fail, by name.
+const FAULTS: [(&str, [i32; 3]); 6] = [
+    ("full", [ENOSPC, 0, 0]),
+    ("read-only", [EROFS, 0, 0]),
+    ("broken", [EIO, 0, 0]),
+    ("broken-sync", [0, EIO, 0]),
+    ("full-sync", [0, ENOSPC, 0]),
+    ("unreadable", [EIO, EIO, EIO]),
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_in_trouble_refuses_clearly_loses_nothing_and_mends_by_itself() {
@@ -63,104 +84,34 @@ async fn a_disk_in_trouble_refuses_clearly_loses_nothing_and_mends_by_itself() {
     let mut daemon = Daemon::prepare(&fake.openai_url());
     let shim = Shim::load(&mut daemon);
     daemon.run().await;
-    let workspace = daemon.workspace("open");
-    let mut accepted = 0;
-    let mut rounds = 0;
-    let write = |errno| (errno, 0, 0);
-    for round in 0..setting("AGENT_RUNTIME_TEST_DISK_ROUNDS", 1) {
-        for (name, (write_errno, sync_errno, read_errno)) in [
-            ("full", write(ENOSPC)),
-            ("read-only", write(EROFS)),
-            ("broken", write(EIO)),
-            ("broken-sync", (0, EIO, 0)),
-            ("full-sync", (0, ENOSPC, 0)),
-            ("unreadable", (EIO, EIO, EIO)),
-        ] {
-            rounds += 1;
+    let rounds = count("AGENT_RUNTIME_TEST_DISK_ROUNDS", 1);
+    for round in 0..rounds {
+        for (name, [write_errno, sync_errno, read_errno]) in FAULTS {
             let tag = format!("{name}-{round}");
-            let script = format!(
-                "touch begun-{tag}; while [ ! -e go-{tag} ]; do sleep 0.02; done; echo {tag} >> ran.log"
-            );
-            fake.script(
-                &format!("gate-{tag}"),
-                [Turn::call("exec", &sh(&script)), Turn::text("through")],
-            );
-            let run = daemon.submit("open", &format!("script:gate-{tag}")).await;
-            let asks = daemon.submit("careful", &format!("script:once asks {tag}")).await;
-            accepted += 2;
-            daemon.wait_for(&asks, &["awaiting_approval"]).await;
-            until_file(workspace.join(format!("begun-{tag}"))).await;
-            let approval = daemon.pending(&asks).await.remove(0);
-
-            let fault = Fault {
-                write_errno,
-                sync_errno,
-                read_errno,
-                target: Target::Database,
-                times: None,
-            };
-            shim.fail(fault);
-            let began = Instant::now();
-            let mut keys = Vec::new();
-            for n in 0..4 {
-                let (key, body) = (format!("{tag}-{n}"), load::body(&mut dice, n));
-                let answer = load::send(&daemon, &key, &body).await.expect("an answer");
-                assert_eq!(answer.status.as_u16(), 503, "{tag}: {}", answer.text);
-                assert_eq!(answer.code(), "store.unavailable", "{tag}");
-                assert!(answer.headers.contains_key("retry-after"), "{tag}: {:?}", answer.headers);
-                keys.push((key, body));
-            }
-            let decided = daemon.decide(&approval, &json!({"decision": "approve"})).await;
-            assert_eq!(
-                (decided.status.as_u16(), decided.code()),
-                (503, "store.unavailable".to_owned())
-            );
-            let run_of_viewer = json!({"agent": "open", "input": "not for viewers"});
-            let refused = daemon.call(Method::POST, "/api/v1/runs", VIEWER, Some(&run_of_viewer));
-            assert_eq!(refused.await.expect("an answer").status.as_u16(), 403, "{tag}");
-            let body = until_ready(&daemon, 503).await;
-            let seen = began.elapsed();
-            assert_eq!(body["checks"]["store"]["ok"], json!(false), "{tag}: {body}");
-            assert_eq!(body["checks"]["llm"]["ok"], json!(true), "{tag}: {body}");
-            assert_eq!(daemon.get("/healthz").await.status.as_u16(), 200, "{tag}");
+            let under_way = UnderWay::begin(&daemon, &fake, &tag).await;
+            let target = Target::Database;
+            shim.fail(Fault { write_errno, sync_errno, read_errno, target, times: None });
+            let asked = trouble(&daemon, &mut dice, &tag, &under_way).await;
             // What a tool did meanwhile is kept until it can be stored.
-            fs::write(workspace.join(format!("go-{tag}")), "").expect("a file");
+            under_way.let_go(&daemon);
             tokio::time::sleep(Duration::from_millis(700)).await;
-
             let failed = shim.mend();
             assert!(failed > 0, "{tag}: nothing failed");
             let mended = Instant::now();
             until_ready(&daemon, 200).await;
-            let run = daemon.wait_for(&run, &["succeeded", "failed", "paused"]).await;
-            assert_eq!(
-                (&run["state"], &run["output"]),
-                (&json!("succeeded"), &json!("through")),
-                "{tag}"
-            );
-            for (key, body) in keys {
+            under_way.succeeds(&daemon).await;
+            println!("{tag}: {failed} calls failed so far, well after {:?}", mended.elapsed());
+            for (key, body) in asked {
                 load::send(&daemon, &key, &body).await.expect("an answer").expect(202);
-                accepted += 1;
             }
-            assert!(
-                daemon.decide(&approval, &json!({"decision": "approve"})).await.status.is_success()
-            );
-            println!(
-                "{tag}: {failed} calls failed, seen after {seen:?}, well after {:?}",
-                mended.elapsed()
-            );
+            let yes = json!({"decision": "approve"});
+            assert!(daemon.decide(&under_way.approval, &yes).await.status.is_success());
         }
     }
-    load::settle(&daemon, &mut dice).await;
-    let ran = fs::read_to_string(workspace.join("ran.log")).expect("a log");
-    assert_eq!(ran.lines().count(), rounds, "each tool ran once: {ran}");
+    let tools = rounds * FAULTS.len();
     let export = daemon.cli(&["audit", "export"]).await;
-    assert_eq!(export.out.matches("\"access_denied\"").count(), rounds, "audit rows waited");
-    assert_eq!(daemon.stop().await, Some(0));
-    let truth = load::read_and_check(&daemon.data_dir()).await;
-    truth.check_settled();
-    let witness: Vec<String> = load::witness(&daemon).into_iter().map(|(call, _)| call).collect();
-    truth.check_witness(&witness);
-    assert_eq!(truth.runs.len(), accepted);
+    assert_eq!(export.out.matches("\"access_denied\"").count(), tools, "audit rows waited");
+    load::end(&mut daemon, &mut dice, tools, tools * 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,7 +185,7 @@ async fn a_full_workspace_fails_the_write_and_keeps_the_old_file() {
     assert_eq!(fs::read_to_string(workspace.join("notes.txt")).expect("a file"), old);
     assert_eq!(names(), before, "half a file was left");
     // The store has room: the daemon is ready and works.
-    assert_eq!(ready(&daemon).await.0, 200);
+    assert_eq!(load::ready(&daemon).await.0, 200);
     fs::remove_file(filler).expect("removed");
     let large = daemon.submit("open", "script:large again").await;
     daemon.wait_for(&large, &["succeeded"]).await;

@@ -1,6 +1,6 @@
 //! Work for a daemon, and what it promised about it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use agent_runtime::{
     domain::{EventBody, RunState},
@@ -8,12 +8,13 @@ use agent_runtime::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     dice::Dice,
     support::{
         checker::Truth,
-        daemon::{ADMIN, Answer, Daemon, PROVIDER_KEY},
+        daemon::{ADMIN, Answer, Daemon, PATIENCE, PROVIDER_KEY},
         fake_llm::{FakeLlm, Turn},
     },
 };
@@ -214,7 +215,7 @@ pub(crate) async fn answer_people(daemon: &Daemon, dice: &mut Dice) -> Vec<Strin
 
 /// Answers people until nothing is open any more.
 pub(crate) async fn settle(daemon: &Daemon, dice: &mut Dice) {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         answer_people(daemon, dice).await;
         let mut open = Vec::new();
@@ -224,8 +225,83 @@ pub(crate) async fn settle(daemon: &Daemon, dice: &mut Dice) {
         if open.is_empty() {
             return;
         }
-        let is_late = tokio::time::Instant::now() > deadline;
+        let is_late = Instant::now() > deadline;
         assert!(!is_late, "still open: {open:#?}\n{}", daemon.log());
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// What `/readyz` says.
+pub(crate) async fn ready(daemon: &Daemon) -> (u16, Value) {
+    let answer = daemon.http().get(format!("{}/readyz", daemon.base())).send().await;
+    let answer = answer.expect("an answer");
+    let status = answer.status().as_u16();
+    (status, answer.json().await.expect("JSON"))
+}
+
+/// A run whose tool has begun and waits until it is let go, and another one that waits for a person.
+pub(crate) struct UnderWay {
+    tag: String,
+    pub(crate) run: String,
+    pub(crate) approval: Value,
+}
+
+impl UnderWay {
+    pub(crate) async fn begin(daemon: &Daemon, fake: &FakeLlm, tag: &str) -> Self {
+        let script = format!(
+            "touch begun-{tag}; while [ ! -e go-{tag} ]; do sleep 0.02; done; echo {tag} >> ran.log"
+        );
+        let turns = [Turn::call("exec", &sh(&script)), Turn::text("through")];
+        fake.script(&format!("gate-{tag}"), turns);
+        let run = daemon.submit("open", &format!("script:gate-{tag}")).await;
+        let asks = daemon.submit("careful", &format!("script:once asks {tag}")).await;
+        daemon.wait_for(&asks, &["awaiting_approval"]).await;
+        let begun = daemon.workspace("open").join(format!("begun-{tag}"));
+        let deadline = Instant::now() + PATIENCE;
+        while !begun.exists() {
+            assert!(Instant::now() < deadline, "the tool does not begin: {}", daemon.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let approval = daemon.pending(&asks).await.remove(0);
+        Self { tag: tag.to_owned(), run, approval }
+    }
+
+    /// The tool ends.
+    pub(crate) fn let_go(&self, daemon: &Daemon) {
+        let go = daemon.workspace("open").join(format!("go-{}", self.tag));
+        std::fs::write(go, "").expect("a file");
+    }
+
+    /// The run ends as if nothing had been.
+    pub(crate) async fn succeeds(&self, daemon: &Daemon) {
+        let run = daemon.wait_for(&self.run, &["succeeded", "failed", "paused", "expired"]).await;
+        let (state, output) = (&run["state"], &run["output"]);
+        assert_eq!((state, output), (&json!("succeeded"), &json!("through")), "{run}");
+    }
+}
+
+/// A refusal because the store is not there: when to come again, and a code.
+#[track_caller]
+pub(crate) fn assert_unavailable(answer: &Answer) {
+    let told = (answer.status.as_u16(), answer.code());
+    assert_eq!(told, (503, "store.unavailable".to_owned()), "{}", answer.text);
+    assert!(answer.headers.contains_key("retry-after"), "{:?}", answer.headers);
+}
+
+/// The end of a suite: nothing is open, each of these tools ran once, and the checker is content.
+pub(crate) async fn end(daemon: &mut Daemon, dice: &mut Dice, tools: usize, runs: usize) {
+    settle(daemon, dice).await;
+    let ran = std::fs::read_to_string(daemon.workspace("open").join("ran.log")).expect("a log");
+    assert_eq!(ran.lines().count(), tools, "each tool ran once: {ran}");
+    assert_eq!(daemon.stop().await, Some(0));
+    let truth = read_and_check(&daemon.data_dir()).await;
+    truth.check_settled();
+    check_effects(daemon, &truth);
+    assert_eq!(truth.runs.len(), runs, "one run for each request");
+}
+
+/// No unsafe call ran twice without a person's word.
+pub(crate) fn check_effects(daemon: &Daemon, truth: &Truth) {
+    let ran: Vec<String> = witness(daemon).into_iter().map(|(call, _)| call).collect();
+    truth.check_witness(&ran);
 }

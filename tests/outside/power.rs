@@ -6,7 +6,9 @@
 //! one in twelve of them. Long: `AGENT_RUNTIME_TEST_POWER_LOSSES=5000 cargo test --test outside
 //! power`.
 
-use std::{collections::BTreeMap, fs, ops::Range, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap, fs, ops::Range, os::unix::fs::OpenOptionsExt, path::Path, time::Duration,
+};
 
 use agent_runtime::{
     domain::{EventBody, ToolCallId},
@@ -17,11 +19,13 @@ use serde_json::json;
 use crate::{
     dice::{Dice, count, seed},
     load::{self, Promises},
-    platter::{Loss, Platter, Record, records, without_commit_syncs},
+    platter::{Call, Loss, Platter, Record, records, without_commit_syncs},
     shim::{Fault, Shim, Target},
     support::{checker::Truth, daemon::Daemon, fake_llm::FakeLlm},
 };
 
+/// So many calls after a failure the power goes.
+const AFTER_FAILURE: usize = 600;
 /// Requests under way at once.
 const CLIENTS: usize = 4;
 
@@ -35,7 +39,13 @@ struct Recording {
 }
 
 /// Submits runs and answers people until all have ended, and notes what was promised and when.
-async fn work(daemon: &Daemon, shim: &Shim, promises: &mut Promises, dice: &mut Dice, numbers: Range<usize>) {
+async fn work(
+    daemon: &Daemon,
+    shim: &Shim,
+    promises: &mut Promises,
+    dice: &mut Dice,
+    numbers: Range<usize>,
+) {
     for chunk in numbers.collect::<Vec<_>>().chunks(CLIENTS) {
         let sent = chunk.iter().map(|n| {
             let (key, body) = (format!("key-{n}"), load::body(dice, *n));
@@ -118,6 +128,21 @@ fn moments(recording: &Recording, count: usize, dice: &mut Dice) -> Vec<usize> {
     let positions = recording.promises.positions();
     let at = |position: u64| records.partition_point(|record| record.end < position);
     let first = at(recording.ready);
+    let failed = |record: &&Record| matches!(record.call, Call::SyncFailed);
+    let failures: Vec<u64> = records.iter().filter(failed).map(|record| record.end).collect();
+    if !failures.is_empty() {
+        // What was promised soon after a failure is what it could have taken away.
+        let mut moments: Vec<usize> = (0..count)
+            .map(|_| {
+                let failure = failures[dice.below(failures.len())];
+                let soon = positions.iter().filter(|p| **p > failure).min_by_key(|p| **p);
+                let begin = soon.map_or(at(failure), |position| at(*position));
+                (begin + dice.below(AFTER_FAILURE)).min(records.len() - 1)
+            })
+            .collect();
+        moments.sort_unstable();
+        return moments;
+    }
     let mut moments: Vec<usize> = (0..count)
         .map(|n| match n % 2 {
             0 => at(positions[dice.below(positions.len())]),
@@ -319,11 +344,7 @@ async fn an_fsync_that_failed_and_a_loss_of_power_take_nothing_that_was_acknowle
     };
     let recording = record(&fake, &mut dice, 12, Some(trouble)).await;
     let found = lose_power(&recording, &recording.records, losses / 2, &mut dice, None).await;
-    println!(
-        "{} losses of power after failed syncs: {} broken",
-        found.images,
-        found.broken.len()
-    );
+    println!("{} losses of power after failed syncs: {} broken", found.images, found.broken.len());
     assert!(found.broken.is_empty(), "{:#?}", found.broken);
 }
 

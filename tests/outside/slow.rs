@@ -126,6 +126,39 @@ struct Came {
     back: usize,
 }
 
+/// Those who did not read do so now: what was under way, then why it ends. And they come back. How
+/// each was closed, and how many saw the rest.
+async fn look_again(
+    daemon: &Daemon,
+    stuck: Vec<(Ws, String)>,
+    streams: Vec<(Sse, String)>,
+) -> (Vec<Option<u16>>, usize) {
+    let (mut cut, mut back) = (Vec::new(), 0);
+    for (mut ws, run) in stuck {
+        let mut seen = Seen::default();
+        cut.push(seen.read(&mut ws).await);
+        assert!(!seen.has_ended, "everything fitted into the buffers: nobody was slow");
+        let mut again = Ws::open(daemon, ADMIN).await;
+        subscribe(&mut again, &run, seen.last).await;
+        assert_eq!(seen.read(&mut again).await, None);
+        back += 1;
+    }
+    for (mut stream, run) in streams {
+        let mut seen = Seen::default();
+        while let Some(event) = stream.next().await {
+            seen.take(event.id, &event.kind);
+        }
+        if !seen.has_ended {
+            let mut again = Sse::open(daemon, ADMIN, &run, seen.last).await;
+            while let Some(event) = again.next().await {
+                seen.take(event.id, &event.kind);
+            }
+        }
+        assert!(seen.has_ended, "a stream ends before its run");
+    }
+    (cut, back)
+}
+
 /// Everybody listens; `reads`: so do those who otherwise do not.
 async fn scene(fake: &FakeLlm, sockets: usize, reads: bool) -> Came {
     let agent = "[agents.reader_of_all]\nsystem_prompt = \"test\"\ntools = [\"list_files\"]\n\
@@ -203,30 +236,7 @@ async fn scene(fake: &FakeLlm, sockets: usize, reads: bool) -> Came {
     tokio::join!(everybody, watch);
     most = most.max(resident(&daemon));
 
-    // Now they look: what was under way, then why it ends. And they come back.
-    let (mut cut, mut back) = (Vec::new(), 0);
-    for (mut ws, run) in stuck {
-        let mut seen = Seen::default();
-        cut.push(seen.read(&mut ws).await);
-        assert!(!seen.has_ended, "everything fitted into the buffers: nobody was slow");
-        let mut again = Ws::open(&daemon, ADMIN).await;
-        subscribe(&mut again, &run, seen.last).await;
-        assert_eq!(seen.read(&mut again).await, None);
-        back += 1;
-    }
-    for (mut stream, run) in streams {
-        let mut seen = Seen::default();
-        while let Some(event) = stream.next().await {
-            seen.take(event.id, &event.kind);
-        }
-        if !seen.has_ended {
-            let mut again = Sse::open(&daemon, ADMIN, &run, seen.last).await;
-            while let Some(event) = again.next().await {
-                seen.take(event.id, &event.kind);
-            }
-        }
-        assert!(seen.has_ended, "a stream ends before its run");
-    }
+    let (cut, back) = look_again(&daemon, stuck, streams).await;
     assert_eq!(daemon.stop().await, Some(0));
     if !reads {
         load::read_and_check(&daemon.data_dir()).await.check_settled();
