@@ -91,7 +91,10 @@ pub use writer::{CommitHook, JobFuture};
 
 use crate::{
     domain::{AuditEntry, Clock, IdSource},
-    runtime::{Redactor, Tasks},
+    runtime::{
+        Redactor, Tasks,
+        failpoint::{Point, reach},
+    },
 };
 use backend::Pool;
 use db::Conn;
@@ -152,7 +155,9 @@ impl Store {
             other => OpenError::Damaged { place: place.clone(), detail: other.to_string() },
         };
         let conn = &mut backend.writer;
+        reach(Point::StoreOpenBefore).await.map_err(StoreError::from).map_err(&reading)?;
         let boot_epoch = replicas::register(conn, clock.now()).await.map_err(&reading)?;
+        reach(Point::StoreOpenAfter).await.map_err(StoreError::from).map_err(&reading)?;
         let (queued, waiting) = if conn.is_shared() {
             // The first group of writes reads the length of the queue.
             (0, Waiting::shared())

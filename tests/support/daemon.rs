@@ -177,6 +177,17 @@ impl Daemon {
 
     /// Starts the daemon and waits until it listens, ready or not.
     pub(crate) async fn spawn(&mut self) {
+        assert!(self.try_spawn().await, "the daemon ended: {}", self.log());
+    }
+
+    /// The same for a daemon that may end before it listens; whether it listens.
+    pub(crate) async fn try_spawn(&mut self) -> bool {
+        self.launch();
+        self.is_listening().await
+    }
+
+    /// Starts its process, and waits for nothing.
+    pub(crate) fn launch(&mut self) {
         let address = self.data_dir().join("http-addr");
         drop(fs::remove_file(&address));
         let log = fs::OpenOptions::new()
@@ -188,16 +199,23 @@ impl Daemon {
         let mut command = self.command(&["serve", "--http-addr", "127.0.0.1:0", "--allow-root"]);
         let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
         self.child = Some(child.expect("the daemon starts"));
+    }
+
+    /// Waits until it listens, or has ended before.
+    async fn is_listening(&mut self) -> bool {
+        let address = self.data_dir().join("http-addr");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(text) = fs::read_to_string(&address)
                 && !text.trim().is_empty()
             {
                 self.base = format!("http://{}", text.trim());
-                return;
+                return true;
             }
             assert!(Instant::now() < deadline, "not listening: {}", self.log());
-            self.assert_alive();
+            if self.has_ended() {
+                return false;
+            }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -264,6 +282,16 @@ impl Daemon {
     /// Starts a daemon that must not start; what it said.
     pub(crate) async fn refused(&self) -> Told {
         self.cli(&["serve", "--http-addr", "127.0.0.1:0", "--allow-root"]).await
+    }
+
+    /// Forgets a variable that was set.
+    pub(crate) fn unset_env(&mut self, name: &str) {
+        self.env.retain(|(set, _)| set != name);
+    }
+
+    /// Whether its process has ended, or was never started.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|c| c.try_wait().ok().flatten().is_some())
     }
 
     fn assert_alive(&mut self) {

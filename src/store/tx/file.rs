@@ -9,6 +9,7 @@ use super::{
     super::{Durability, Store, backend::sqlite, db::query, error::StoreError},
     Tx,
 };
+use crate::runtime::failpoint::{Point, reach};
 
 impl Store {
     /// Reads, and writes a row until it is durable. An empty transaction would not touch the disk,
@@ -46,7 +47,10 @@ impl Tx {
         if let Err(error) = &done {
             self.group.has_forgotten |= sqlite::has_forgotten(error);
         }
-        done.map(drop).map_err(StoreError::unavailable("commit to the store"))
+        done.map_err(StoreError::unavailable("commit to the store"))?;
+        // No answer of a file is lost: there are crashes and delays here, and no failures.
+        reach(Point::StoreCommitAfter).await.unwrap_or_default();
+        Ok(())
     }
 
     /// Copies what is committed into the database file, where an fsync of the log has failed.

@@ -25,6 +25,7 @@ use super::{
     },
     Committed, Counter, Pending, Savepoint, Tx,
 };
+use crate::runtime::failpoint::{Point, reach};
 
 /// Begins the first job of a group, so that it can be undone alone.
 pub(super) const FIRST_JOB: &str = "SAVEPOINT job";
@@ -157,6 +158,8 @@ impl Tx {
             group.is_committing = true;
             let done = self.conn.run(texts).await;
             done.map_err(StoreError::unavailable("commit to the store"))?;
+            // A failure here is an answer that was lost on its way.
+            reach(Point::StoreCommitAfter).await?;
             self.group.is_committing = false;
         } else {
             self.commit_file().await?;

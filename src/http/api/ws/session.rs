@@ -28,6 +28,7 @@ use crate::{
         problem::code,
     },
     orchestrator::{Frame, Idempotency},
+    runtime::failpoint::{Point, reach},
 };
 
 /// Frames written before the socket is flushed, so that a replay is not one packet per event.
@@ -177,6 +178,7 @@ impl Session {
         let mut written = 0;
         while let Some((run_id, live)) = next.take() {
             if let Some(text) = written_frame(run_id, &live) {
+                reach(Point::SocketSendBefore).await.map_err(|_injected| Goodbye::GONE)?;
                 bounded(socket.feed(Message::text(text))).await?;
             }
             written += 1;
@@ -184,7 +186,8 @@ impl Session {
                 next = self.listening.ready();
             }
         }
-        bounded(socket.flush()).await
+        bounded(socket.flush()).await?;
+        reach(Point::SocketSendAfter).await.map_err(|_injected| Goodbye::GONE)
     }
 
     async fn hear(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), Goodbye> {
@@ -328,7 +331,9 @@ fn pinger() -> Interval {
 }
 
 async fn send(socket: &mut WebSocket, message: Message) -> Result<(), Goodbye> {
-    bounded(socket.send(message)).await
+    reach(Point::SocketSendBefore).await.map_err(|_injected| Goodbye::GONE)?;
+    bounded(socket.send(message)).await?;
+    reach(Point::SocketSendAfter).await.map_err(|_injected| Goodbye::GONE)
 }
 
 /// A client that takes nothing for so long is told to come back.
