@@ -179,13 +179,10 @@ async fn disturb(daemon: &Daemon, dice: &mut Dice, recorder: &Recorder) {
 
 /// Recoveries as the daemon's log tells them: how many runs, how long.
 fn recoveries(log: &str) -> Vec<(u64, u64)> {
-    let number = |line: &str, name: &str| -> Option<u64> {
-        let rest = line.split_once(name)?.1.trim_start_matches(['=', '"', ':', ' ']);
-        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-    };
     log.lines()
         .filter(|line| line.contains("recovered the runs of the last daemon"))
-        .filter_map(|line| Some((number(line, "runs")?, number(line, "duration_ms")?)))
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|line| Some((line["runs"].as_u64()?, line["duration_ms"].as_u64()?)))
         .collect()
 }
 

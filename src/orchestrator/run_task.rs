@@ -100,7 +100,9 @@ async fn abandon(inner: &Arc<Inner>, id: RunId) -> Result<Option<RunId>, Command
         .await
 }
 
-struct RunTask {
+/// A run's task: holds nothing that the store does not.
+#[derive(Debug)]
+pub(super) struct RunTask {
     inner: Arc<Inner>,
     id: RunId,
     lockdowns: u64,
@@ -128,7 +130,7 @@ impl RunTask {
     }
 
     /// Builds the run's memory from the store. `epoch`: the claim that this task already holds.
-    async fn load(&self, epoch: Option<u64>) -> Result<Option<Work>, StoreError> {
+    pub(super) async fn load(&self, epoch: Option<u64>) -> Result<Option<Work>, StoreError> {
         let mut reader = self.inner.store.read().await?;
         let Some((core, run)) = reader.runs().with_core(self.id).await? else { return Ok(None) };
         let is_ours = match epoch {
@@ -176,7 +178,11 @@ impl RunTask {
 
     /// Commits an outcome and gets the next effect. While the store cannot commit, the outcome is
     /// kept here and tried again: it has happened and must not be lost.
-    async fn commit(&self, work: Work, outcome: Outcome) -> Result<(Work, Next), CommandError> {
+    pub(super) async fn commit(
+        &self,
+        work: Work,
+        outcome: Outcome,
+    ) -> Result<(Work, Next), CommandError> {
         let durability = durability(&work, &outcome);
         let epoch = work.epoch;
         let mut work = Some(work);
@@ -348,4 +354,14 @@ fn durability(work: &Work, outcome: &Outcome) -> Durability {
         }
     };
     if is_unsafe { Durability::Full } else { Durability::Normal }
+}
+
+#[cfg(test)]
+impl RunTask {
+    /// For tests that carry out a run's effects themselves.
+    pub(super) fn by_hand(inner: &Arc<Inner>, id: RunId) -> Self {
+        let wishes = watch::channel(Wish::default()).1;
+        let lockdowns = inner.lockdown.count();
+        Self { inner: Arc::clone(inner), id, lockdowns, wishes, stop: Stop::default() }
+    }
 }

@@ -21,6 +21,7 @@ use crate::{
     store::{Durability, RunCore, StoreError},
 };
 
+mod histories;
 mod quorum;
 
 struct Nowhere;

@@ -5,7 +5,7 @@
 //! without faults, and the checker judges what it left. Every point is taken with every fault.
 //!
 //! `AGENT_RUNTIME_TEST_FAILPOINTS=all` takes every time that a point is reached instead of one,
-//! `=store.commit` only points whose name begins so; `AGENT_RUNTIME_TEST_SEED` chooses others. The
+//! `=all:store.commit` or `=store.commit` only of points whose name begins so; `AGENT_RUNTIME_TEST_SEED` chooses others. The
 //! seed is printed.
 #![cfg(test)]
 #![cfg(debug_assertions)]

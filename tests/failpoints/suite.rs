@@ -62,11 +62,12 @@ async fn visits() -> BTreeMap<String, u64> {
 }
 
 fn cases(visits: &BTreeMap<String, u64>, wanted: Option<&str>, dice: &mut u64) -> Vec<Case> {
-    let is_all = wanted == Some("all");
+    let is_all = wanted.is_some_and(|w| w == "all" || w.starts_with("all:"));
+    let wanted = wanted.map(|w| w.trim_start_matches("all").trim_start_matches(':'));
     let mut cases = Vec::new();
     for point in Point::ALL {
         let name = point.name();
-        if wanted.is_some_and(|w| !is_all && !name.starts_with(w)) {
+        if wanted.is_some_and(|w| !name.starts_with(w)) {
             continue;
         }
         let count = visits.get(name).copied().unwrap_or(0);
@@ -128,7 +129,7 @@ async fn a_fault_at_any_point_loses_nothing_and_repeats_nothing() {
     recovery.sort_unstable();
     let fired = totals.fired.load(Ordering::SeqCst);
     println!(
-        "{count} cases, {fired} faults fired, {} requests acknowledged, ready again p50 {} ms max {} ms, {} s",
+        "{count} cases, {fired} faults fired, {} requests acknowledged, listening again p50 {} ms max {} ms, {} s",
         totals.acknowledged.load(Ordering::SeqCst),
         recovery[recovery.len() / 2],
         recovery[recovery.len() - 1],
