@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     dice::Dice,
     support::{
-        checker::Truth,
+        checker::{Truth, Witness},
         daemon::{ADMIN, Answer, Daemon, PATIENCE, PROVIDER_KEY},
         fake_llm::{FakeLlm, Turn},
     },
@@ -295,13 +295,17 @@ pub(crate) async fn end(daemon: &mut Daemon, dice: &mut Dice, tools: usize, runs
     assert_eq!(ran.lines().count(), tools, "each tool ran once: {ran}");
     assert_eq!(daemon.stop().await, Some(0));
     let truth = read_and_check(&daemon.data_dir()).await;
-    truth.check_settled();
     check_effects(daemon, &truth);
     assert_eq!(truth.runs.len(), runs, "one run for each request");
 }
 
-/// No unsafe call ran twice without a person's word.
+/// Every invariant, with what the tools of this daemon have really done.
 pub(crate) fn check_effects(daemon: &Daemon, truth: &Truth) {
-    let ran: Vec<String> = witness(daemon).into_iter().map(|(call, _)| call).collect();
-    truth.check_witness(&ran);
+    check_ran(truth, witness(daemon).into_iter().map(|(call, _)| call).collect());
+}
+
+/// Every invariant, with these executions.
+pub(crate) fn check_ran(truth: &Truth, executed: Vec<String>) {
+    let secrets = vec![ADMIN.to_owned(), PROVIDER_KEY.to_owned()];
+    truth.check(&Witness { executed, secrets, ..Witness::default() });
 }
