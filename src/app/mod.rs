@@ -6,6 +6,7 @@ mod build;
 mod cli;
 mod client;
 mod clock;
+mod cluster;
 mod config;
 mod demo;
 mod doctor;

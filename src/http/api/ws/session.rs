@@ -113,10 +113,14 @@ impl Session {
 
     pub(super) async fn run(mut self, mut socket: WebSocket) {
         let app = self.app.clone();
-        // A hard stop ends a send that nobody reads, too.
+        let revoked = until_revoked(app.clone(), self.caller.clone());
+        // Both also end a send that nobody reads. A right that is gone counts before what is ready
+        // to be sent.
         let goodbye = tokio::select! {
-            goodbye = self.talk(&mut socket) => goodbye,
+            biased;
             () = app.stop().wait_hard() => return,
+            () = revoked => Goodbye::REVOKED,
+            goodbye = self.talk(&mut socket) => goodbye,
         };
         // What it listened to keeps no memory meanwhile.
         drop(self);
@@ -124,11 +128,6 @@ impl Session {
     }
 
     async fn talk(&mut self, socket: &mut WebSocket) -> Goodbye {
-        // Watched first, asked then: what changed since the handshake is not missed.
-        let mut tokens = self.app.tokens().watch();
-        if !self.app.still_stands(&self.caller) {
-            return Goodbye::REVOKED;
-        }
         let hello = frames::hello(&self.caller.cx.principal);
         if let Err(goodbye) = send(socket, Message::text(hello)).await {
             return goodbye;
@@ -145,13 +144,6 @@ impl Session {
                     None => Err(Goodbye::GONE),
                 },
                 (run_id, live) = self.listening.next() => self.pass_on(socket, run_id, live).await,
-                changed = tokens.changed() => {
-                    if changed.is_ok() && self.app.still_stands(&self.caller) {
-                        Ok(())
-                    } else {
-                        Err(Goodbye::REVOKED)
-                    }
-                }
                 _ = ping.tick() => {
                     if self.last_heard.elapsed() > SILENCE_MAX {
                         Err(Goodbye::GONE)
@@ -299,6 +291,18 @@ impl Session {
         let frames::OneRun { run_id } = request.body()?;
         let was_subscribed = self.listening.remove(run_id);
         Ok(json!({ "run_id": run_id, "was_subscribed": was_subscribed }))
+    }
+}
+
+/// Waits until the caller's token no longer gives what it gave. However many changes come at once,
+/// and whatever was missed, what counts is how it stands now.
+async fn until_revoked(app: App, caller: Caller) {
+    // Watched first, asked then: what changed since the handshake is not missed.
+    let mut tokens = app.tokens().watch();
+    while app.still_stands(&caller) {
+        if tokens.changed().await.is_err() {
+            return;
+        }
     }
 }
 
