@@ -4,6 +4,7 @@
 //! written in bulk at the end of the group: the same transaction, a fraction of the statements. A
 //! statement costs a trip to the connection's thread and back, far more than SQLite itself.
 
+mod file;
 mod gathered;
 mod group;
 
