@@ -9,6 +9,7 @@ use crate::domain::EventId;
 impl Tx {
     /// Writes every row that the group gathered, but for the audit trail's.
     pub(super) async fn write_gathered(&mut self) -> Result<(), StoreError> {
+        self.known.unwritten.write(&mut self.conn).await?;
         self.flush_messages().await?;
         self.flush_last_seqs().await?;
         self.flush_events().await?;
