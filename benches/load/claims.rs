@@ -62,7 +62,7 @@ async fn queue(store: &Store, sample: &RunCore, wanted: usize) -> anyhow::Result
                             ended_at: None,
                             ..sample.clone()
                         };
-                        tx.runs().insert(&core, &run).await?;
+                        tx.runs().insert(&core, &run);
                         tx.joined_queue(core.principal);
                     }
                     Ok(())
