@@ -15,6 +15,7 @@ mod budgets;
 mod bundles;
 mod canary_secrets;
 mod capabilities;
+mod compatibility;
 mod egress;
 mod faults;
 mod hostile;
