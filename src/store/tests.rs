@@ -39,6 +39,7 @@ async fn open(dir: &Path) -> Result<Fixture, OpenError> {
     let heard = Arc::clone(&seen);
     let options = Options {
         data_dir: dir.to_owned(),
+        database: crate::store::Database::Sqlite,
         clock,
         ids: ids.clone(),
         redactor: redactor.clone(),

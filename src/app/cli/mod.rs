@@ -47,6 +47,7 @@ use super::{
     config::{self, Environment, Loaded, Override, Problems, Request, Starter, secret_file},
     demo,
 };
+use crate::store::Database;
 use args::{Cli, Command};
 
 /// What every command is given: the options that all share, and the environment.
@@ -76,6 +77,11 @@ impl Context {
         let variable = || self.environment.text("AGENT_RUNTIME_DATA_DIR").map(PathBuf::from);
         let loaded = || self.load().ok().map(|l| l.settings.data_dir);
         named.or_else(loaded).or_else(variable).unwrap_or_else(|| PathBuf::from("./data"))
+    }
+
+    /// The database of the daemon that the configuration describes.
+    pub(crate) fn database(&self) -> Database {
+        self.load().ok().map(|l| l.settings.database).unwrap_or_default()
     }
 
     /// Whether colours are unwanted (<https://no-color.org>).
