@@ -16,9 +16,7 @@ CREATE TABLE replicas (
     -- When it left, or was taken over: it writes nothing any more.
     ended_at        BIGINT,
     -- Whether the runs that it left behind were recovered; 0 while it lives.
-    recovered       BIGINT NOT NULL,
-    -- Its last group of writes: after a lost connection it says whether that was committed.
-    last_group      BIGINT NOT NULL
+    recovered       BIGINT NOT NULL
 );
 -- Those that live, and those whose runs somebody must still look at: few.
 CREATE INDEX replicas_open ON replicas (boot_epoch) WHERE recovered = 0;

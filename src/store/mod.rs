@@ -22,7 +22,9 @@ mod egress_rules;
 mod error;
 mod events;
 mod idempotency;
+mod identity;
 mod known;
+mod leases;
 mod links;
 mod lockdown;
 pub mod outside;
@@ -60,6 +62,8 @@ pub use egress_rules::EgressRules;
 pub use error::{OpenError, StoreError};
 pub use events::Events;
 pub use idempotency::{IdempotencyKeys, StoredAnswer};
+pub use identity::{ClusterIdentities, ClusterIdentity};
+pub use leases::{Lease, Leases};
 pub use links::Links;
 pub use lockdown::Lockdowns;
 pub use page::{Page, Paged};
@@ -67,6 +71,7 @@ pub use pairings::Pairings;
 pub use patterns::Patterns;
 pub use policies::{Named, Policies};
 pub use principals::Principals;
+pub use replicas::{Beat, NewReplica, Replica, Replicas};
 pub use run_scopes::{Narrowed, RunScopes};
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use secrets::Secrets;
@@ -348,6 +353,21 @@ impl Reader {
     /// Signed ends of the audit trail.
     pub fn checkpoints(&mut self) -> Checkpoints<'_> {
         Checkpoints { conn: &mut self.conn }
+    }
+
+    /// Daemons that work on this database.
+    pub fn replicas(&mut self) -> Replicas<'_> {
+        Replicas { conn: &mut self.conn }
+    }
+
+    /// What all of them have in common.
+    pub fn cluster(&mut self) -> ClusterIdentities<'_> {
+        ClusterIdentities { conn: &mut self.conn }
+    }
+
+    /// Who has which duty.
+    pub fn leases(&mut self) -> Leases<'_> {
+        Leases { conn: &mut self.conn }
     }
 
     /// The audit trail.

@@ -3,6 +3,7 @@
 mod egress_rules;
 mod limits;
 mod policies;
+mod replicas;
 
 use std::{path::Path, sync::Arc, sync::Mutex};
 

@@ -25,13 +25,16 @@ use super::{
     egress_rules::EgressRules,
     error::StoreError,
     idempotency::IdempotencyKeys,
+    identity::ClusterIdentities,
     known::Known,
+    leases::Leases,
     links::Links,
     lockdown::Lockdowns,
     pairings::Pairings,
     patterns::Patterns,
     policies::Policies,
     principals::Principals,
+    replicas::Replicas,
     run_scopes::RunScopes,
     runs::{RunCore, Runs},
     secrets::Secrets,
@@ -370,6 +373,21 @@ impl Tx {
     /// Stored secrets and the ages of all.
     pub const fn secrets(&mut self) -> Secrets<'_> {
         Secrets { conn: &mut self.conn }
+    }
+
+    /// Daemons that work on this database.
+    pub const fn replicas(&mut self) -> Replicas<'_> {
+        Replicas { conn: &mut self.conn }
+    }
+
+    /// What all of them have in common.
+    pub const fn cluster(&mut self) -> ClusterIdentities<'_> {
+        ClusterIdentities { conn: &mut self.conn }
+    }
+
+    /// Who has which duty.
+    pub const fn leases(&mut self) -> Leases<'_> {
+        Leases { conn: &mut self.conn }
     }
 
     /// Signed ends of the audit trail.
