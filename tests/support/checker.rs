@@ -23,7 +23,7 @@ pub(crate) struct Truth {
 
 impl Truth {
     pub(crate) async fn read(data_dir: &Path) -> Self {
-        let store = ReadOnlyStore::open(data_dir, &agent_runtime::store::Database::Sqlite)
+        let store = ReadOnlyStore::open(data_dir, &super::daemon::database_of(data_dir))
             .await
             .expect("the store opens");
         assert_eq!(store.damage().await.expect("a check"), None);

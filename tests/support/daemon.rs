@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::postgres::{Database, Server};
+
 /// Longest time to start, stop, or come to a state.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -64,6 +66,22 @@ pub(crate) struct Daemon {
     program: PathBuf,
     /// What starts the daemon, with its arguments; nothing when it starts by itself.
     launcher: Vec<String>,
+    /// Its database, where that is not the file in its directory.
+    database: Option<Database>,
+}
+
+/// Beside the data directory: the address of the database, for who looks at the store from outside.
+const ADDRESS: &str = "database-url";
+
+const DATABASE_URL: &str = "AGENT_RUNTIME_DATABASE_URL";
+
+/// The database of a data directory.
+pub(crate) fn database_of(data_dir: &Path) -> agent_runtime::store::Database {
+    let beside = data_dir.parent().map(|dir| dir.join(ADDRESS));
+    match beside.and_then(|file| fs::read_to_string(file).ok()) {
+        Some(url) => agent_runtime::store::Database::Postgres(url.parse().expect("an address")),
+        None => agent_runtime::store::Database::Sqlite,
+    }
 }
 
 /// What a command of our program said.
@@ -154,7 +172,27 @@ impl Daemon {
             .expect("a client");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_agent-runtime"));
         let (base, env, launcher) = (String::new(), Vec::new(), Vec::new());
-        Self { dir, child: None, http, base, env, program, launcher }
+        let database = None;
+        let mut daemon = Self { dir, child: None, http, base, env, program, launcher, database };
+        // The binary `postgres` holds the same tests as `it`, and every daemon there is on a server.
+        if module_path!().starts_with("postgres::") {
+            let database = Server::shared().database();
+            daemon.use_database(&database.url());
+            daemon.database = Some(database);
+        }
+        daemon
+    }
+
+    /// Lets it use the database at this address from its next start on.
+    pub(crate) fn use_database(&mut self, url: &str) {
+        fs::write(self.dir.path().join(ADDRESS), url).expect("a file");
+        self.env.retain(|(name, _)| name != DATABASE_URL);
+        self.set_env(DATABASE_URL, url);
+    }
+
+    /// Its own database on the server that the tests share.
+    pub(crate) fn database(&self) -> &Database {
+        self.database.as_ref().expect("a daemon of the binary `postgres`")
     }
 
     /// A started daemon.

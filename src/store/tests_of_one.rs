@@ -1,0 +1,3 @@
+//! What only one of the two databases has.
+
+mod sqlite;
