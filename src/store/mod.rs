@@ -45,7 +45,14 @@ mod usage;
 mod waiting;
 mod writer;
 
-use std::{fs::File, path::PathBuf, sync::Arc};
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 pub use approvals::Approvals;
 pub use audit::{Audit, AuditFilter};
@@ -120,7 +127,7 @@ impl std::fmt::Debug for Options {
 pub struct Store {
     writer: Writer,
     readers: Pool,
-    boot_epoch: u64,
+    boot_epoch: Arc<AtomicU64>,
     is_shared: bool,
     /// Held until the process ends: nobody else may open the database for writing.
     _lock: Arc<File>,
@@ -153,7 +160,8 @@ impl Store {
             runs::queued(conn).await.map_err(&reading)?
         };
         let chain = audit::Chain::load(conn).await.map_err(&reading)?;
-        let group = Group::new(boot_epoch, backend.server);
+        let boot_epoch = Arc::new(AtomicU64::new(boot_epoch));
+        let group = Group::new(Arc::clone(&boot_epoch), backend.server);
         let tx = Tx::new(backend.writer, clock, ids, redactor, chain, (queued, waiting), group);
         Ok(Self {
             writer: Writer::start(tx, on_commit, tasks),
@@ -170,8 +178,8 @@ impl Store {
     }
 
     /// How often a daemon has opened this store: the owner of a claim.
-    pub const fn boot_epoch(&self) -> u64 {
-        self.boot_epoch
+    pub fn boot_epoch(&self) -> u64 {
+        self.boot_epoch.load(Ordering::Acquire)
     }
 
     /// Runs `job` in a transaction and waits until it is durable. A job that returns an error

@@ -172,35 +172,52 @@ async fn work(mut tx: Tx, mut waiting: mpsc::Receiver<Job>, hook: CommitHook, st
     tx.close().await;
 }
 
+/// How long a group may take where the database is a server: nothing that is lost on the way comes
+/// back by itself. It lies below a replica's lease and above the bounds of the server's own.
+const GROUP_MAX: Duration = Duration::from_secs(12);
+
 async fn commit(tx: &mut Tx, jobs: Vec<Job>) -> (Vec<Answer>, Result<Vec<Committed>, StoreError>) {
     let mut answers = Vec::with_capacity(jobs.len());
-    let promise = jobs.iter().map(|j| j.durability).max().unwrap_or(Durability::Full);
-    let runs_alone = jobs.iter().any(|j| j.runs_alone);
-    let result = async {
-        tx.begin(promise, runs_alone).await?;
-        let is_one = jobs.len() == 1;
-        for job in jobs {
-            // A group of one needs no savepoint: its rollback is the group's.
-            tx.begin_job(!is_one).await?;
-            let ran = (job.run)(tx).await;
-            answers.push(ran.answer);
-            if ran.is_ok {
-                tx.end_job().await?;
-                continue;
-            }
-            if is_one {
-                tx.roll_back().await;
-                return Ok(Vec::new());
-            }
-            tx.abandon_job().await?;
-        }
-        tx.commit().await
-    }
-    .await;
+    let result = if tx.is_shared() {
+        let group = tokio::time::timeout(GROUP_MAX, work_off(tx, jobs, &mut answers)).await;
+        group.unwrap_or_else(|_| {
+            tx.lose();
+            Err(StoreError::Unavailable { doing: "write to the store in time", source: None })
+        })
+    } else {
+        work_off(tx, jobs, &mut answers).await
+    };
     if result.is_err() && !tx.is_in_doubt() {
         tx.roll_back().await;
     }
     (answers, result)
+}
+
+async fn work_off(
+    tx: &mut Tx,
+    jobs: Vec<Job>,
+    answers: &mut Vec<Answer>,
+) -> Result<Vec<Committed>, StoreError> {
+    let promise = jobs.iter().map(|j| j.durability).max().unwrap_or(Durability::Full);
+    let runs_alone = jobs.iter().any(|j| j.runs_alone);
+    tx.begin(promise, runs_alone).await?;
+    let is_one = jobs.len() == 1;
+    for job in jobs {
+        // A group of one needs no savepoint: its rollback is the group's.
+        tx.begin_job(!is_one).await?;
+        let ran = (job.run)(tx).await;
+        answers.push(ran.answer);
+        if ran.is_ok {
+            tx.end_job().await?;
+            continue;
+        }
+        if is_one {
+            tx.roll_back().await;
+            return Ok(Vec::new());
+        }
+        tx.abandon_job().await?;
+    }
+    tx.commit().await
 }
 
 /// How long the answer of a commit that went out is looked for. After that, this replica's lease is

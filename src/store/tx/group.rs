@@ -6,6 +6,14 @@
 //! lives no longer than the group where others may write, and as long as the process where nobody
 //! else does.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
 use super::{
     super::{
         audit::Chain,
@@ -25,11 +33,14 @@ pub(super) const NEXT_JOB: &str = "RELEASE SAVEPOINT job; SAVEPOINT job";
 /// Undoes a job. Its savepoint stays: the next job goes on from it.
 pub(super) const UNDO_JOB: &str = "ROLLBACK TO SAVEPOINT job";
 
+/// How long a connection that may be dead is asked whether it lives.
+const PROBE_MAX: Duration = Duration::from_secs(1);
+
 /// The group under way, and what outlives it.
 #[derive(Debug)]
 pub(in crate::store) struct Group {
     /// Whose groups they are.
-    boot_epoch: u64,
+    boot_epoch: Arc<AtomicU64>,
     /// Where to connect again; none for a file.
     server: Option<Postgres>,
     /// The connection as the server knows it.
@@ -45,12 +56,17 @@ pub(in crate::store) struct Group {
     generation: u64,
     /// Rows of other jobs could not be written: the group cannot be committed without them.
     pub(super) is_broken: bool,
+    /// The connection stopped in the middle of something.
+    is_lost: bool,
     /// The end of the trail is ours until the commit.
     pub(super) holds_trail: bool,
 }
 
 impl Group {
-    pub(in crate::store) fn new(boot_epoch: u64, server: Option<(Postgres, Session)>) -> Self {
+    pub(in crate::store) fn new(
+        boot_epoch: Arc<AtomicU64>,
+        server: Option<(Postgres, Session)>,
+    ) -> Self {
         let (server, session) = server.unzip();
         Self {
             boot_epoch,
@@ -62,8 +78,13 @@ impl Group {
             is_committing: false,
             generation: 0,
             is_broken: false,
+            is_lost: false,
             holds_trail: false,
         }
+    }
+
+    fn boot_epoch(&self) -> u64 {
+        self.boot_epoch.load(Ordering::Acquire)
     }
 }
 
@@ -93,7 +114,7 @@ impl Tx {
             self.group.promised = Some(promise);
             return Ok(());
         }
-        let texts = postgres::begin(promise, is_alone, group.boot_epoch);
+        let texts = postgres::begin(promise, is_alone, group.boot_epoch());
         let rows = self.conn.run(texts).await;
         let rows = rows.map_err(StoreError::unavailable("begin to write"))?;
         let number = |place| rows.last().and_then(|row| row.column::<i64>(place).ok());
@@ -125,7 +146,7 @@ impl Tx {
         if self.conn.is_shared() {
             self.waiting.write(&mut self.conn).await?;
             let group = &mut self.group;
-            let texts = postgres::commit(group.boot_epoch, group.number, added, group.is_alone);
+            let texts = postgres::commit(group.boot_epoch(), group.number, added, group.is_alone);
             group.is_committing = true;
             let done = self.conn.run(texts).await;
             done.map_err(StoreError::unavailable("commit to the store"))?;
@@ -159,6 +180,9 @@ impl Tx {
     /// Undoes the group, and makes the connection fit for the next.
     pub(in crate::store) async fn roll_back(&mut self) {
         self.abandon_group();
+        if self.group.is_lost {
+            return;
+        }
         // SQLite has already rolled back by itself after some errors; then this one says so.
         if let Err(error) = self.script("ROLLBACK").await {
             tracing::debug!(%error, "nothing to roll back");
@@ -196,8 +220,12 @@ impl Tx {
     /// that it did not.
     pub(in crate::store) async fn reconnect(&mut self) -> Result<(), sqlx::Error> {
         let Some(server) = &self.group.server else { return Ok(()) };
-        if self.conn.run("SELECT 1".to_owned()).await.is_ok() {
-            return Ok(());
+        if !self.group.is_lost {
+            let probe = tokio::time::timeout(PROBE_MAX, self.conn.run("SELECT 1".to_owned()));
+            if matches!(probe.await, Ok(Ok(_))) {
+                return Ok(());
+            }
+            self.group.is_lost = true;
         }
         let (conn, session) = server.connect().await?;
         let mut conn = Conn::Postgres(Hold::Own(conn));
@@ -206,6 +234,7 @@ impl Tx {
         }
         self.conn = conn;
         self.group.session = Some(session);
+        self.group.is_lost = false;
         Ok(())
     }
 
@@ -213,7 +242,7 @@ impl Tx {
     /// not. Connect again first.
     pub(in crate::store) async fn settle(&mut self) -> Result<Option<Vec<Committed>>, StoreError> {
         let last = query("SELECT last_group FROM replicas WHERE boot_epoch = $1")
-            .bind(cols::int(self.group.boot_epoch))
+            .bind(cols::int(self.group.boot_epoch()))
             .number(&mut self.conn)
             .await
             .map_err(StoreError::unavailable("ask what was committed"))?;
@@ -223,6 +252,11 @@ impl Tx {
         }
         self.abandon_group();
         Ok(None)
+    }
+
+    /// Nothing came back in time: the connection is not used again.
+    pub(in crate::store) const fn lose(&mut self) {
+        self.group.is_lost = true;
     }
 
     /// The answer of the commit is not to be had any more: the lease is over.
