@@ -135,6 +135,10 @@ fn migrating(
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
             opening("migrate the database", source)
         }
+        MigrateError::VersionMissing(found) => {
+            let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+            OpenError::Newer { place: place.to_owned(), found, known }
+        }
         other => OpenError::Version { place: place.to_owned(), detail: other.to_string() },
     }
 }

@@ -12,6 +12,8 @@ mod limits;
 mod policies;
 #[path = "tests/replicas.rs"]
 mod replicas;
+#[path = "tests/versions.rs"]
+mod versions;
 
 use std::{path::Path, sync::Arc, sync::Mutex};
 
@@ -41,7 +43,7 @@ pub(super) struct Fixture {
 
 /// Where a store is: a directory, and on Postgres a database.
 pub(super) struct Place {
-    dir: TempDir,
+    pub(super) dir: TempDir,
     pub(super) database: Option<test_server::Database>,
 }
 
@@ -52,7 +54,7 @@ impl Place {
 }
 
 /// Beside the lock: which database belongs to the directory.
-const ADDRESS: &str = "address";
+pub(super) const ADDRESS: &str = "address";
 
 pub(super) async fn open(dir: &Path) -> Result<Fixture, OpenError> {
     let tasks = Tasks::new(Stop::default());
@@ -159,10 +161,18 @@ pub(super) fn run(ids: &IdSource) -> (RunCore, Run) {
     (core, run)
 }
 
-pub(super) async fn insert(f: &Fixture, fails: bool) -> Result<RunId, StoreError> {
+async fn insert(f: &Fixture, fails: bool) -> Result<RunId, StoreError> {
+    insert_as(f, Durability::Normal, fails).await
+}
+
+pub(super) async fn insert_as(
+    f: &Fixture,
+    durability: Durability,
+    fails: bool,
+) -> Result<RunId, StoreError> {
     let (mut core, run) = run(&f.ids);
     f.store
-        .write(Durability::Normal, move |tx| {
+        .write(durability, move |tx| {
             Box::pin(async move {
                 let id = core.id;
                 let body = EventBody::RunCreated {

@@ -7,7 +7,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod faults;
 mod partition;
+mod plans;
 mod server;
 
 // What every run goes through, word for word as on SQLite: see `support::daemon`.

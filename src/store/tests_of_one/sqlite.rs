@@ -1,9 +1,6 @@
 //! A file that can be damaged, and a planner that never counts.
 
-use super::super::{
-    tests::{on_sqlite, open},
-    *,
-};
+use super::*;
 
 #[tokio::test]
 async fn a_damaged_file_is_refused_and_not_changed() {
