@@ -31,3 +31,31 @@ async fn each_hot_query_uses_an_index() {
         assert!(!plan.contains("SCAN"), "{sql}: {plan}");
     }
 }
+
+#[tokio::test]
+async fn pages_of_decisions_are_read_by_their_key_and_never_scanned() {
+    let dir = on_sqlite();
+    let f = open(dir.path()).await.unwrap();
+    let mut reader = f.store.read().await.unwrap();
+    for sql in [
+        "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
+         FROM decisions WHERE (call_id, n) > ($1, $2) ORDER BY call_id, n LIMIT $3",
+        "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
+         FROM decisions WHERE call_id = $1 ORDER BY n DESC LIMIT $2",
+        "SELECT call_id, n FROM decisions WHERE call_id < $1 ORDER BY call_id, n LIMIT $2",
+    ] {
+        let plan = reader.plan(sql).await.unwrap();
+        assert!(plan.contains("SEARCH decisions USING"), "{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_is_found_by_an_index_alone() {
+    let dir = on_sqlite();
+    let f = open(dir.path()).await.unwrap();
+    let mut reader = f.store.read().await.unwrap();
+    let plan = reader.plan(runs::CLAIMANTS).await.unwrap();
+    assert!(plan.matches("SEARCH runs USING COVERING INDEX runs_claimable").count() == 2, "{plan}");
+    assert!(!plan.contains("SCAN runs"), "{plan}");
+}
