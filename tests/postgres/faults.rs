@@ -210,7 +210,7 @@ impl World {
             if answer != Value::Null && verb == "cancel" {
                 self.witness.cancelled.push(text(run, "id").to_owned());
             }
-            if let ("steer", Some(steer)) = (verb, answer["id"].as_str()) {
+            if let ("steer", Some(steer)) = (verb, answer["steer_id"].as_str()) {
                 self.witness.steered.push((text(run, "id").to_owned(), steer.to_owned()));
             }
         }
