@@ -121,8 +121,8 @@ impl RunTask {
                 Next::Look(look) => Outcome::Looked(self.look(look).await),
                 Next::RunCall(call) => Outcome::Tool(call.index, self.run_call(&work, call).await),
             };
-            if self.stop.stage() == StopStage::Hard {
-                // What was cut off is not a result: the next daemon finds the intent.
+            if self.stop.stage() == StopStage::Hard || self.wishes.borrow().is_fenced() {
+                // What was cut off is not a result: whoever recovers the run finds the intent.
                 return Ok(None);
             }
             (work, next) = self.commit(work, outcome).await?;
@@ -211,9 +211,10 @@ impl RunTask {
                 })
                 .await;
             match result {
-                Err(CommandError::Unavailable { source, .. })
-                    if !matches!(source, StoreError::Fenced) =>
-                {
+                Err(CommandError::Unavailable { source: StoreError::Fenced, .. }) => {
+                    return Err(StoreError::Stale { what: self.id.to_string() }.into());
+                }
+                Err(CommandError::Unavailable { source, .. }) => {
                     self.wait_for_store(&source).await?;
                 }
                 other => return other,
@@ -226,9 +227,14 @@ impl RunTask {
             error = error as &dyn std::error::Error,
             "the store cannot commit; trying again"
         );
-        // Both branches are cancel-safe.
+        let mut wishes = self.wishes.clone();
+        // Every branch is cancel-safe.
         tokio::select! {
             () = tokio::time::sleep(COMMIT_RETRY) => Ok(()),
+            // The store may never say so: it is what does not answer.
+            Ok(_) = wishes.wait_for(|wish| wish.is_fenced()) => {
+                Err(StoreError::Stale { what: self.id.to_string() })
+            }
             () = self.stop.wait_hard() => Err(StoreError::Unavailable {
                 doing: "commit before the daemon stopped",
                 source: None,

@@ -38,6 +38,17 @@ pub enum Database {
     Postgres(Postgres),
 }
 
+/// The oldest program that can go on beside this one, by the newest migration that it knows. A
+/// migration that takes something away which older programs use raises it: every replica must know
+/// the one before it first (expand, then contract; docs/SCALING.md).
+const WORKS_BESIDE: u64 = 4;
+
+/// The newest migration that this program knows.
+pub(super) fn newest_migration() -> u64 {
+    let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
+    newest.and_then(|version| u64::try_from(version).ok()).unwrap_or(0)
+}
+
 /// How much a commit promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
@@ -136,8 +147,7 @@ fn migrating(
             opening("migrate the database", source)
         }
         MigrateError::VersionMissing(found) => {
-            let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
-            OpenError::Newer { place: place.to_owned(), found, known }
+            OpenError::Newer { place: place.to_owned(), found, known: newest_migration() }
         }
         other => OpenError::Version { place: place.to_owned(), detail: other.to_string() },
     }

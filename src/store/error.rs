@@ -98,7 +98,7 @@ pub enum OpenError {
     },
     /// A newer version of this program has changed it.
     #[error(
-        "the database {place} was written by a newer version (its schema is {found}, this version knows {known}); it was not changed: start that version or a later one, or restore a backup of the older one"
+        "the database {place} was written by a newer version (schema {found}; this version knows {known}); it was not changed: start that version or a later one, or restore a backup of the older one"
     )]
     Newer {
         /// The database.
@@ -106,7 +106,7 @@ pub enum OpenError {
         /// The newest migration that it has.
         found: i64,
         /// The newest one that this program knows.
-        known: i64,
+        known: u64,
     },
     /// Its history is not that of this program.
     #[error("the database {place} does not fit this version: {detail}")]

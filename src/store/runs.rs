@@ -348,10 +348,12 @@ impl Runs<'_> {
         })
     }
 
-    /// Runs that a daemon was working on: after a start, those that it left behind.
-    pub async fn claimed(&mut self) -> Result<Vec<RunId>, StoreError> {
+    /// Runs that a daemon was working on which is gone.
+    pub async fn abandoned(&mut self) -> Result<Vec<RunId>, StoreError> {
         self.ids(
-            "SELECT id FROM runs WHERE state IN ('running', 'cancelling') ORDER BY id LIMIT $1",
+            "SELECT id FROM runs WHERE state IN ('running', 'cancelling') AND (owner IS NULL \
+             OR owner NOT IN (SELECT boot_epoch FROM replicas \
+             WHERE recovered = 0 AND ended_at IS NULL)) ORDER BY id LIMIT $1",
             i64::MAX,
         )
         .await

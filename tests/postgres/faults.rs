@@ -4,12 +4,13 @@
 //! The short form meets each fault once. `AGENT_RUNTIME_TEST_ROUNDS` (times that each fault comes),
 //! `AGENT_RUNTIME_TEST_OUTAGE_SECS` (how long the slow ones last) and `AGENT_RUNTIME_TEST_SEED` make
 //! it longer or different; the long form is `AGENT_RUNTIME_TEST_ROUNDS=20
-//! AGENT_RUNTIME_TEST_OUTAGE_SECS=30 cargo test --test postgres faults`.
+//! AGENT_RUNTIME_TEST_OUTAGE_SECS=30 AGENT_RUNTIME_TEST_REPLICAS=4 cargo test --test postgres faults`.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
@@ -103,6 +104,7 @@ struct World {
     server: Arc<Server>,
     database: Database,
     replicas: Vec<Replica>,
+    workspaces: TempDir,
     dice: Dice,
     /// Body and, once acknowledged, run id, by idempotency key.
     promises: BTreeMap<String, (Value, Option<String>)>,
@@ -116,17 +118,21 @@ impl World {
         let server = Server::start(Sync::On);
         let database = server.database();
         let fake = scripts();
+        let workspaces = tempfile::Builder::new().prefix("art-shared-").tempdir();
+        let workspaces = workspaces.expect("a directory");
         let mut all = Vec::new();
         for _ in 0..replicas {
             let link = Partition::before(server.port());
             let mut daemon = Daemon::prepare(&fake.openai_url());
             daemon.use_database(&database.url_at(link.port()));
             daemon.set_env("PERMISSION_SECRET", "the-permission-secret-of-all-replicas-0123");
+            let place = workspaces.path().to_str().expect("a path");
+            daemon.set_env("AGENT_RUNTIME_WORKSPACES_DIR", place);
             daemon.run().await;
             all.push(Replica { daemon, link });
         }
         let (dice, promises, witness) = (Dice(seed), BTreeMap::new(), Witness::default());
-        Self { server, database, replicas: all, dice, promises, witness, _fake: fake }
+        Self { server, database, replicas: all, workspaces, dice, promises, witness, _fake: fake }
     }
 
     fn any(&mut self) -> usize {
@@ -333,11 +339,10 @@ impl World {
             assert_eq!(self.send(0, key, body).await, *id, "{key} gives another run");
         }
         let mut witness = self.witness;
+        for agent in ["open", "careful"] {
+            witness.add_executions(&self.workspaces.path().join(agent).join("witness.log"));
+        }
         for replica in &mut self.replicas {
-            for agent in ["open", "careful"] {
-                let file = replica.daemon.workspace(agent).join("witness.log");
-                witness.add_executions(&file);
-            }
             assert_eq!(replica.daemon.stop().await, Some(0), "{}", replica.daemon.log());
             check_no_leftovers(&replica.daemon.data_dir());
             let log = replica.daemon.log();
@@ -397,4 +402,10 @@ async fn suite(replicas: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_fails_in_every_way_loses_and_repeats_nothing() {
     suite(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_whose_database_fails_in_every_way_lose_and_repeat_nothing() {
+    let replicas = setting("AGENT_RUNTIME_TEST_REPLICAS", 2);
+    suite(usize::try_from(replicas).expect("a number")).await;
 }

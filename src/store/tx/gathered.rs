@@ -20,7 +20,11 @@ impl Tx {
         self.uses.write(&mut self.conn).await?;
         self.flush_bundles().await?;
         self.flush_decisions().await?;
-        self.flush_capabilities().await
+        self.flush_capabilities().await?;
+        for (run, owner, seq) in std::mem::take(&mut self.pending.nudges) {
+            self.replicas().nudge(run, owner, seq).await?;
+        }
+        Ok(())
     }
 
     async fn flush_messages(&mut self) -> Result<(), StoreError> {
