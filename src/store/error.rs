@@ -100,7 +100,19 @@ pub enum OpenError {
         /// What is wrong.
         detail: String,
     },
-    /// It was written by a newer version of this program.
+    /// A newer version of this program has changed it.
+    #[error(
+        "the database {place} was written by a newer version (schema {found}; this version knows {known}); it was not changed: start that version or a later one, or restore a backup of the older one"
+    )]
+    Newer {
+        /// The database.
+        place: String,
+        /// The newest migration that it has.
+        found: i64,
+        /// The newest one that this program knows.
+        known: u64,
+    },
+    /// Its history is not that of this program.
     #[error("the database {place} does not fit this version: {detail}")]
     Version {
         /// The database.

@@ -402,5 +402,16 @@ impl Reader {
     }
 }
 
+/// A real server for tests.
+#[cfg(test)]
+#[path = "../../tests/support/postgres/mod.rs"]
+pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_one;
+/// Every test of the store once more: the same text on the other database.
+#[cfg(test)]
+#[path = "tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text, two databases")]
+mod tests_on_postgres;

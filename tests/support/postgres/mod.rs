@@ -216,8 +216,14 @@ impl Server {
 
     /// What it said, last part.
     pub(crate) fn log(&self) -> String {
+        let text = self.whole_log();
+        text.get(text.len().saturating_sub(4_000)..).unwrap_or(&text).to_owned()
+    }
+
+    /// Everything that it said.
+    pub(crate) fn whole_log(&self) -> String {
         let text = fs::read(self.dir.join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&text[text.len().saturating_sub(4_000)..]).into_owned()
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// Runs SQL as the administrator of the server; one line for each row, `|` between columns.
