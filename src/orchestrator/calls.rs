@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     auth::{
+        Denied,
         capability::Refusal,
         policy::{self, Layer, Verdict},
     },
@@ -99,9 +100,7 @@ pub(super) async fn decide(
         Err(denied) => {
             let role = scoped::role(tx, inner, run).await?;
             let question = asked(role, run, agent, &hosts, &facts);
-            record_before(tx, run, call, &inner.policy.current(), &question, denied.rule())?;
-            let basis = Basis::before_policy(denied.rule());
-            return deny(tx, run, call, denied.to_string(), &basis).await;
+            return deny_scope(tx, inner, run, call, (&question, &denied)).await;
         }
     };
     let policy = inner.policy.current();
@@ -213,6 +212,19 @@ async fn start_or_ask(
             Ok(Decided::Gated)
         }
     }
+}
+
+/// Somebody whose words the run has heard may not have the tool used.
+async fn deny_scope(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    call: &mut ToolCall,
+    (question, denied): (&policy::Question<'_>, &Denied),
+) -> Result<Decided, StoreError> {
+    record_before(tx, run, call, &inner.policy.current(), question, denied.rule())?;
+    let basis = Basis::before_policy(denied.rule());
+    deny(tx, run, call, denied.to_string(), &basis).await
 }
 
 /// The run's capability, or the part of it that the call needs, does not allow the call.
