@@ -20,6 +20,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Inner, Orchestrator,
     error::{CommandError, check_reason},
+    masking::Masking,
     transition::Actor,
     views::Check,
 };
@@ -260,11 +261,12 @@ impl Orchestrator {
         reason: Option<String>,
     ) -> Result<LockdownView, CommandError> {
         check_reason(reason.as_deref())?;
-        let reason = reason.map(|reason| self.inner.redactor.redact(&reason).into_owned());
+        let mut masking = self.inner.masking();
+        let reason = masking.optional("reason", reason);
         let inner = Arc::clone(&self.inner);
         let (reply, answer) = oneshot::channel();
         self.inner.tasks.spawn(TaskKind::Helper, |_| async move {
-            let done = lock_down(&inner, permit.context().clone(), reason).await;
+            let done = lock_down(&inner, permit.context().clone(), reason, masking).await;
             // Nobody waits any more: it is done all the same.
             drop(reply.send(done));
         });
@@ -281,33 +283,39 @@ impl Orchestrator {
         &self,
         permit: Permit<LiftLockdown>,
     ) -> Result<LockdownView, CommandError> {
-        let count = self.inner.lockdown.count();
         let (cx, inner) = (permit.context().clone(), Arc::clone(&self.inner));
-        self.inner
-            .store
-            .change(move |tx| {
-                Box::pin(async move {
-                    if !inner.lockdown.may_lift(count) {
-                        let detail = "it is being locked down just now; look at it, then try again";
-                        return Err(CommandError::conflict("lockdown.busy", detail));
-                    }
-                    let before = tx.lockdown().get().await?;
-                    tx.lockdown().remove().await?;
-                    if before.is_some() {
-                        let data = json!({ "what": "lifted", "before": before, "after": null });
-                        tx.audit(entry(&Actor::from(&cx), data));
-                    }
-                    Ok(())
-                })
-            })
-            .await?;
-        self.inner.lockdown.lift(count);
-        self.inner.live.wake.notify_one();
-        self.inner.in_force_everywhere().await?;
-        tracing::warn!(by = %permit.context().principal.id, "the lockdown was lifted");
-        let record = self.inner.lockdown.record();
-        Ok(LockdownView { locked: self.inner.lockdown.is_on(), lockdown: record, stopped: None })
+        // On its own feet: who asked may go away between the commit and its taking effect.
+        self.inner.detached(async move { lift(&inner, cx).await }).await
     }
+}
+
+async fn lift(inner: &Arc<Inner>, cx: CallContext) -> Result<LockdownView, CommandError> {
+    let count = inner.lockdown.count();
+    let (shared, by) = (Arc::clone(inner), cx.principal.id);
+    inner
+        .store
+        .change(move |tx| {
+            Box::pin(async move {
+                if !shared.lockdown.may_lift(count) {
+                    let detail = "it is being locked down just now; look at it, then try again";
+                    return Err(CommandError::conflict("lockdown.busy", detail));
+                }
+                let before = tx.lockdown().get().await?;
+                tx.lockdown().remove().await?;
+                if before.is_some() {
+                    let data = json!({ "what": "lifted", "before": before, "after": null });
+                    tx.audit(entry(&Actor::from(&cx), data));
+                }
+                Ok(())
+            })
+        })
+        .await?;
+    inner.lockdown.lift(count);
+    inner.live.wake.notify_one();
+    inner.in_force_everywhere().await?;
+    tracing::warn!(%by, "the lockdown was lifted");
+    let record = inner.lockdown.record();
+    Ok(LockdownView { locked: inner.lockdown.is_on(), lockdown: record, stopped: None })
 }
 
 /// Counts a lockdown as carried out when it ends, however it ends.
@@ -323,6 +331,7 @@ async fn lock_down(
     inner: &Arc<Inner>,
     cx: CallContext,
     reason: Option<String>,
+    masking: Masking,
 ) -> Result<LockdownView, CommandError> {
     let began = Instant::now();
     tracing::warn!(by = %cx.principal.id, "locking down");
@@ -336,7 +345,13 @@ async fn lock_down(
         .store
         .change({
             let (shared, reason) = (Arc::clone(inner), reason.clone());
-            move |tx| Box::pin(async move { put(tx, &shared, &actor, reason).await })
+            move |tx| {
+                Box::pin(async move {
+                    let stopped = put(tx, &shared, &actor, reason).await?;
+                    masking.record(tx, &actor, None);
+                    Ok::<_, CommandError>(stopped)
+                })
+            }
         })
         .await;
     let stopping = async {

@@ -29,6 +29,7 @@ mod hosts;
 mod identities;
 mod live;
 mod lockdown;
+mod masking;
 mod model;
 mod narrowed;
 mod patterns;
@@ -93,7 +94,7 @@ use crate::{
     auth::{
         Authorizer, Gate, HostPolicies, Policies, TokenTable, capability::Authority, policy::Policy,
     },
-    domain::{Clock, UserInput, limits},
+    domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
     store::Store,
@@ -208,18 +209,6 @@ struct Inner {
     secret_marks: secrets::SecretMarks,
     membership: Membership,
     options: Options,
-}
-
-impl Inner {
-    /// What people write is stored, and shown to models, without registered secrets.
-    fn clean(&self, input: UserInput) -> UserInput {
-        input.map(|text| self.redactor.redact(text).into_owned())
-    }
-
-    /// The same for a reason or a note.
-    fn clean_text(&self, text: Option<String>) -> Option<String> {
-        text.map(|text| self.redactor.redact(&text).into_owned())
-    }
 }
 
 impl Orchestrator {

@@ -3,7 +3,7 @@
 //! Invariants: a value comes in and never goes out; it is known to the redactor before anything
 //! else is done with it; every change is in the audit trail, by name.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -129,8 +129,10 @@ impl Orchestrator {
         }
         let key = self.inner.sealing_key()?.clone();
         let actor = Actor::from(permit.context());
-        self.inner
-            .change_secrets(move |tx| {
+        let inner = Arc::clone(&self.inner);
+        // On its own feet: who asked may go away between the commit and its taking effect.
+        let work = async move {
+            let done = inner.change_secrets(move |tx| {
                 Box::pin(async move {
                     let all = tx.secrets().sealed().await?;
                     let before = all.iter().find(|s| s.name == name);
@@ -160,10 +162,12 @@ impl Orchestrator {
                     );
                     Ok(())
                 })
-            })
-            .await?;
-        self.reload_secrets().await?;
-        self.inner.in_force_everywhere().await
+            });
+            done.await?;
+            inner.reload_secrets().await?;
+            inner.in_force_everywhere().await
+        };
+        self.inner.detached(work).await
     }
 
     /// Removes a stored secret. What used it goes without when this returns.
@@ -176,11 +180,12 @@ impl Orchestrator {
         name: SecretName,
     ) -> Result<(), CommandError> {
         let actor = Actor::from(permit.context());
-        self.inner
-            .change_secrets(move |tx| {
+        let inner = Arc::clone(&self.inner);
+        let work = async move {
+            let done = inner.change_secrets(move |tx| {
                 Box::pin(async move {
                     if !tx.secrets().remove(&name).await? {
-                        return Err(CommandError::NotFound { what: "the secret" });
+                        return Ok(false);
                     }
                     note(
                         tx,
@@ -189,12 +194,16 @@ impl Orchestrator {
                             "what": "removed", "name": name, "before": true, "after": null,
                         }),
                     );
-                    Ok(())
+                    Ok(true)
                 })
-            })
-            .await?;
-        self.reload_secrets().await?;
-        self.inner.in_force_everywhere().await
+            });
+            let was_there = done.await?;
+            // Also when it was gone before: whoever asks again wants it out of force.
+            inner.reload_secrets().await?;
+            inner.in_force_everywhere().await?;
+            if was_there { Ok(()) } else { Err(CommandError::NotFound { what: "the secret" }) }
+        };
+        self.inner.detached(work).await
     }
 
     /// Seals every stored secret anew, under the key in force; how many.
@@ -214,17 +223,16 @@ impl Orchestrator {
             .await
     }
 
-    /// Reads the configuration and every secret again and puts them in force.
+    /// Reads the configuration and every secret again and puts them in force; the settings that have
+    /// changed and need a restart.
     ///
     /// # Errors
     /// What is wrong with them; then nothing changes.
-    pub async fn reload(&self, _permit: Permit<ChangeSecrets>) -> Result<(), CommandError> {
-        self.reload_secrets().await
-    }
-
-    async fn reload_secrets(&self) -> Result<(), CommandError> {
-        let done = self.inner.secrets.reloader.reload().await;
-        done.map_err(|why| CommandError::conflict("reload.refused", why))
+    pub async fn reload(
+        &self,
+        _permit: Permit<ChangeSecrets>,
+    ) -> Result<Vec<String>, CommandError> {
+        self.inner.reload().await
     }
 }
 
@@ -273,6 +281,15 @@ pub async fn reseal_old(store: &Store, keys: Vec<Key>) -> Result<usize, StoreErr
 }
 
 impl Inner {
+    async fn reload(&self) -> Result<Vec<String>, CommandError> {
+        let done = self.secrets.reloader.reload().await;
+        done.map_err(|why| CommandError::conflict("reload.refused", why))
+    }
+
+    async fn reload_secrets(&self) -> Result<(), CommandError> {
+        self.reload().await.map(drop)
+    }
+
     fn sealing_key(&self) -> Result<&Key, CommandError> {
         let none = StoreError::Unavailable { doing: "seal a secret", source: None };
         self.secrets.sealing.first().ok_or_else(|| none.into())

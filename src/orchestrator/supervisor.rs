@@ -242,7 +242,7 @@ async fn wake_up(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
 }
 
 /// Removes what is old, a few rows at a time, so that no run waits behind it: idempotency keys,
-/// decisions of policy, capabilities.
+/// decisions of policy, capabilities, definitions.
 async fn forget_old(inner: &Arc<Inner>) -> Result<(), StoreError> {
     // Once a minute is often enough; the tick counts seconds.
     if inner.clock.now().as_micros() / 1_000_000 % 60 != 0
@@ -253,7 +253,8 @@ async fn forget_old(inner: &Arc<Inner>) -> Result<(), StoreError> {
     forget_replicas(inner).await?;
     forget_keys(inner).await?;
     forget_decisions(inner).await?;
-    forget_capabilities(inner).await
+    forget_capabilities(inner).await?;
+    forget_definitions(inner).await
 }
 
 /// The moment that lies this long back.
@@ -287,6 +288,16 @@ async fn forget_capabilities(inner: &Arc<Inner>) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Definitions that no decision and no capability names any more. Young ones stay: a row that names one
+/// may be on its way.
+async fn forget_definitions(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let cutoff = before(inner, limits::CAPABILITIES_KEPT);
+    let forget = inner.store.write(Durability::Normal, move |tx| {
+        Box::pin(async move { tx.definitions().forget_unused(cutoff, PAGE).await })
+    });
+    forget.await.map(drop)
 }
 
 async fn forget_replicas(inner: &Arc<Inner>) -> Result<(), StoreError> {

@@ -229,6 +229,8 @@ impl Orchestrator {
         title: Option<String>,
         idempotency: Option<Idempotency>,
     ) -> Result<Done<ConversationView>, CommandError> {
+        let mut masking = self.inner.masking();
+        let title = masking.optional("title", title);
         let cx = permit.context().clone();
         let principal = cx.principal.id;
         self.inner
@@ -238,6 +240,7 @@ impl Orchestrator {
                     let conversation =
                         Conversation { title, ..Conversation::new(id, principal, tx.now()) };
                     tx.conversations().put(&conversation).await?;
+                    masking.record(tx, &Actor::from(permit.context()), None);
                     Ok(ConversationView::from(conversation))
                 })
             })

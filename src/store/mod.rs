@@ -19,6 +19,7 @@ mod cols;
 mod conversations;
 mod db;
 mod decisions;
+mod definitions;
 mod egress_rules;
 mod error;
 mod events;
@@ -56,11 +57,12 @@ pub use beside::{Beside, Wakeups};
 pub use budget_use::{BudgetUse, BudgetUses};
 pub use budgets::{BudgetRow, Budgets};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
-pub use calls::Calls;
+pub use calls::{Calls, PastArgs};
 pub use capabilities::{Capabilities, CapabilityFilter};
 pub use checkpoints::Checkpoints;
 pub use conversations::{Conversation, Conversations};
 pub use decisions::{DecisionKey, Decisions};
+pub use definitions::Definitions;
 pub use egress_rules::EgressRules;
 pub use error::{OpenError, StoreError};
 pub use events::Events;
@@ -87,7 +89,10 @@ pub use writer::{CommitHook, JobFuture};
 
 use crate::{
     domain::{AuditEntry, Clock, IdSource},
-    runtime::{Redactor, Tasks},
+    runtime::{
+        Redactor, Tasks,
+        failpoint::{Point, reach},
+    },
 };
 use backend::Pool;
 use db::Conn;
@@ -152,8 +157,10 @@ impl Store {
             other => OpenError::Damaged { place: place.clone(), detail: other.to_string() },
         };
         let conn = &mut backend.writer;
+        reach(Point::StoreOpenBefore).await.map_err(StoreError::from).map_err(&reading)?;
         let member = members::register(conn, &*clock, &ids, &data_dir);
         let member = member.await.map_err(&reading)?;
+        reach(Point::StoreOpenAfter).await.map_err(StoreError::from).map_err(&reading)?;
         let (queued, waiting) = if conn.is_shared() {
             // The first group of writes reads the length of the queue.
             (0, Waiting::shared())

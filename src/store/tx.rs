@@ -22,6 +22,7 @@ use super::{
     conversations::{Conversation, Conversations},
     db::Conn,
     decisions::Decisions,
+    definitions::Definitions,
     egress_rules::EgressRules,
     error::StoreError,
     idempotency::IdempotencyKeys,
@@ -265,6 +266,11 @@ impl Tx {
     /// What policy decided; rows of this group are not there yet.
     pub const fn decisions(&mut self) -> Decisions<'_> {
         Decisions { conn: &mut self.conn }
+    }
+
+    /// Long parts that rows have in common.
+    pub const fn definitions(&mut self) -> Definitions<'_> {
+        Definitions { conn: &mut self.conn }
     }
 
     /// What runs and their calls may do; rows of this group are not there yet.

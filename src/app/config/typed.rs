@@ -349,6 +349,7 @@ impl Reader<'_> {
                     provider: kind,
                     base_url: url.unwrap_or_default(),
                     api_key: self.secret(api_key),
+                    key_name: api_key.clone(),
                     model: id.unwrap_or_else(|| "builtin".to_owned()),
                     fallbacks,
                     input_price_per_mtok: self

@@ -84,6 +84,7 @@ pub(crate) fn resolve(settings: &Settings, opened: &Opened) -> Settings {
     };
     for (model, name) in &settings.model_secrets {
         if let Some(options) = settings.models.get_mut(model) {
+            options.key_name = name.to_string();
             options.api_key = named(name, &format!("models.{model}.api_key_secret"));
         }
     }

@@ -54,8 +54,8 @@ impl Inner {
         })?;
         self.refresh_access().await?;
         self.refresh_hosts().await?;
-        let set = self.store.read().await?.budgets().all().await?;
-        self.budgets.replace(set);
+        let (reading, set) = self.budgets.read(&self.store).await?;
+        self.budgets.replace(reading, set);
         Ok(())
     }
 

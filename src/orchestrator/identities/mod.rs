@@ -195,6 +195,15 @@ impl Inner {
         decided.map_err(|denied| self.refuse(cx, action, denied))
     }
 
+    /// A name, a label, an account: a line of text that a person can read, and that is shown.
+    fn check_text(&self, pointer: &'static str, text: &str) -> Result<(), CommandError> {
+        check_text(pointer, text)?;
+        if self.redactor.finds_secret(text) {
+            return Err(invalid(pointer, "this holds a secret of the daemon: replace that secret"));
+        }
+        Ok(())
+    }
+
     /// Somebody who may act now, by their id or, where that is clear, their name.
     fn known(&self, wanted: &str) -> Result<Principal, CommandError> {
         let directory = self.tokens.directory();

@@ -26,7 +26,10 @@ use super::{
     },
     Committed, Counter, Pending, Savepoint, Tx,
 };
-use crate::domain::Timestamp;
+use crate::{
+    domain::Timestamp,
+    runtime::failpoint::{Point, reach},
+};
 
 /// Begins the first job of a group, so that it can be undone alone.
 pub(super) const FIRST_JOB: &str = "SAVEPOINT job";
@@ -162,6 +165,8 @@ impl Tx {
             group.is_committing = true;
             let done = self.conn.run(texts).await;
             done.map_err(StoreError::unavailable("commit to the store"))?;
+            // A failure here is an answer that was lost on its way.
+            reach(Point::StoreCommitAfter).await?;
             self.group.is_committing = false;
         } else if added == 0 {
             self.script(sqlite::COMMIT).await?;
@@ -171,6 +176,10 @@ impl Tx {
                 .execute(&mut self.conn)
                 .await
                 .map_err(StoreError::unavailable("commit to the store"))?;
+        }
+        if !self.conn.is_shared() {
+            // No answer of a file is lost: there are crashes and delays here, and no failures.
+            reach(Point::StoreCommitAfter).await.unwrap_or_default();
         }
         Ok(self.keep())
     }
