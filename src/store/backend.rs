@@ -113,7 +113,7 @@ pub(super) async fn open_read_only(
 ) -> Result<Pool, OpenError> {
     match database {
         Database::Sqlite => sqlite::open_read_only(data_dir).await,
-        Database::Postgres(server) => server.open_read_only(),
+        Database::Postgres(server) => Ok(server.open_read_only()),
     }
 }
 

@@ -97,7 +97,7 @@ use crate::{
 use backend::Pool;
 use db::Conn;
 use members::Member;
-use tx::Group;
+use tx::{Found, Group};
 use waiting::Waiting;
 use writer::Writer;
 
@@ -170,15 +170,8 @@ impl Store {
         let chain = audit::Chain::load(conn).await.map_err(&reading)?;
         let group = Group::new(Arc::clone(&member.boot_epoch), backend.server);
         let beside = beside::pool(&database, &backend.readers);
-        let tx = Tx::new(
-            backend.writer,
-            Arc::clone(&clock),
-            ids,
-            redactor,
-            chain,
-            (queued, waiting),
-            group,
-        );
+        let found = Found { chain, queued, waiting, group };
+        let tx = Tx::new(backend.writer, Arc::clone(&clock), ids, redactor, found);
         Ok(Self {
             writer: Writer::start(tx, on_commit, tasks),
             readers: backend.readers,

@@ -104,6 +104,12 @@ const PATHS: &[(&str, &str, usize, Guard)] = &[
     ("http/kit/edge.rs", "next.run(request)", 1, ACKNOWLEDGED),
     ("llm/client.rs", "request.send()", 1, Points(&["LlmSendBefore", "LlmSendAfter"])),
     (
+        "runtime/durable.rs",
+        "sync_all()",
+        1,
+        Without("a name; who made it has points around the whole"),
+    ),
+    (
         "runtime/failpoint/armed.rs",
         ".write_all(",
         1,
@@ -163,8 +169,8 @@ const PATHS: &[(&str, &str, usize, Guard)] = &[
         1,
         Without("each migration is one transaction; the points of the opening stand behind it"),
     ),
-    ("store/tx/group.rs", "sqlite::COMMIT", 1, Points(&["StoreCommitAfter"])),
-    ("store/tx/group.rs", "sqlite::COUNT_AND_COMMIT", 1, Points(&["StoreCommitAfter"])),
+    ("store/tx/file.rs", "sqlite::COMMIT", 1, Points(&["StoreCommitAfter"])),
+    ("store/tx/file.rs", "sqlite::COUNT_AND_COMMIT", 1, Points(&["StoreCommitAfter"])),
     ("store/tx/group.rs", "postgres::commit(", 1, Points(&["StoreCommitAfter"])),
     ("store/writer.rs", "tx.commit()", 1, Points(&["StoreBeginBefore", "StoreCommitBefore"])),
 ];

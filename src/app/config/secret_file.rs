@@ -11,7 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     domain::Secret,
-    runtime::failpoint::{Point, pass},
+    runtime::{
+        durable,
+        failpoint::{Point, pass},
+    },
 };
 
 /// No secret is longer; a wrong path such as a disk image must not be read whole.
@@ -133,6 +136,7 @@ pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
+    durable::sync_name(path)?;
     Ok(pass(Point::SecretFileAfter)?)
 }
 
