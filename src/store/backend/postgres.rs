@@ -159,7 +159,15 @@ impl Postgres {
             .min_connections(0)
             .acquire_timeout(BESIDE_PATIENCE)
             .idle_timeout(Duration::from_secs(300))
-            .test_before_acquire(true)
+            .test_before_acquire(false)
+            .before_acquire(|conn, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED_IDLE {
+                        sqlx::Connection::ping(conn).await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with((*self.options).clone());
         Pool::Postgres(pool)
     }
