@@ -79,6 +79,8 @@ struct Model {
     is_answered: bool,
     calls: Vec<(CallState, Asked, u32)>,
     flight: Flight,
+    /// Once: a second retry would wait behind the first.
+    is_retried: bool,
 }
 
 impl Asked {
@@ -111,6 +113,7 @@ impl Model {
             is_answered: false,
             calls: Vec::new(),
             flight: Flight::Nothing,
+            is_retried: false,
         }
     }
 
@@ -269,6 +272,10 @@ impl Model {
             Command::Resume(_)
                 if self.state == RunState::Paused && self.find(CallState::Unknown).is_none() =>
             {
+                if self.wait == Some(WaitReason::Operator) {
+                    // A person looked.
+                    self.recoveries = 0;
+                }
                 self.go(RunInput::Resume);
             }
             Command::Steer(_) => {
@@ -542,9 +549,11 @@ async fn play(commands: Vec<Command>) {
                 models.push(Model::new());
                 true
             }
+            Command::Retry(_) if models[at].is_retried => continue,
             Command::Retry(_) => {
                 let can = models[at].state == RunState::Failed;
                 if can {
+                    models[at].is_retried = true;
                     models.push(Model::new());
                 }
                 can

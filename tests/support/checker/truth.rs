@@ -39,7 +39,12 @@ pub(crate) struct Truth {
 impl Truth {
     /// Reads the store of a data directory.
     pub(crate) async fn read(data_dir: &Path) -> Self {
-        let store = ReadOnlyStore::open(data_dir, &Database::Sqlite).await;
+        Self::read_from(data_dir, &Database::Sqlite).await
+    }
+
+    /// Reads a store that may be elsewhere.
+    pub(crate) async fn read_from(data_dir: &Path, database: &Database) -> Self {
+        let store = ReadOnlyStore::open(data_dir, database).await;
         Self::of(&store.expect("the store opens")).await
     }
 
