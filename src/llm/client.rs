@@ -219,14 +219,15 @@ fn broken(_: Injected) -> Failure {
 }
 
 fn unreachable(error: reqwest::Error) -> Failure {
-    let (class, what) = if error.is_timeout() {
-        (ErrorClass::Timeout, "connecting to the provider took too long")
+    // The client has no other bound of time than that of connecting.
+    let failure = if error.is_timeout() {
+        Failure::unsent(ErrorClass::Timeout, "connecting to the provider took too long")
     } else if error.is_connect() {
-        (ErrorClass::Network, "cannot connect to the provider")
+        Failure::unsent(ErrorClass::Network, "cannot connect to the provider")
     } else {
-        (ErrorClass::Network, BROKE)
+        Failure::new(ErrorClass::Network, BROKE)
     };
-    Failure { cause: Some(chain(&error.without_url())), ..Failure::new(class, what) }
+    Failure { cause: Some(chain(&error.without_url())), ..failure }
 }
 
 fn cut(error: reqwest::Error) -> Failure {

@@ -58,13 +58,19 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Approval>, CommandError> {
         check_reason(decision.reason.as_deref())?;
-        let reason = self.inner.clean_text(decision.reason);
+        let mut masking = self.inner.masking();
+        let reason = masking.optional("reason", decision.reason);
         let decision = NewDecision { reason, ..decision };
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
             .command(&cx, idempotency, move |tx| {
-                Box::pin(async move { decide(tx, &inner, &permit, id, decision).await })
+                Box::pin(async move {
+                    let approval = decide(tx, &inner, &permit, id, decision).await?;
+                    let actor = Actor::from(permit.context());
+                    masking.record(tx, &actor, Some(approval.run_id));
+                    Ok(approval)
+                })
             })
             .await
     }

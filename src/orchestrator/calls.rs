@@ -9,7 +9,7 @@ use super::{
     capabilities::{self, Held},
     consent::{self, Consent, Given, Looked, Now, consent},
     ending::End,
-    policy::{Basis, bound_version, record},
+    policy::{Basis, bound_version, record, record_before},
     questions::{Question, gate},
     scoped,
     transition::Actor,
@@ -82,33 +82,37 @@ pub(super) async fn decide(
     call: &mut ToolCall,
 ) -> Result<Decided, StoreError> {
     let At { agent, looked } = at;
-    if let Some(end) = consent::requester_gone(inner, run) {
+    if let Some(end) = consent::requester_gone(inner, run, agent) {
         return Ok(Decided::End(end));
     }
     let invocation = match tools::parse(&call.tool, &call.args) {
         Ok(invocation) => invocation,
         Err(error) => {
-            let reason = error.to_string();
             let basis = Basis::before_policy("tool.bad_arguments");
-            return deny(tx, run, call, reason, &basis).await;
-        }
-    };
-    let role = match scoped::check(tx, inner, run, &call.tool).await? {
-        Ok(role) => role,
-        Err(denied) => {
-            let basis = Basis::before_policy(denied.rule());
-            return deny(tx, run, call, denied.to_string(), &basis).await;
+            return deny(tx, run, call, error.to_string(), &basis).await;
         }
     };
     let hosts = inner.hosts.effective(&agent.name);
     let facts = invocation.facts();
+    let role = match scoped::check(tx, inner, run, &call.tool).await? {
+        Ok(role) => role,
+        Err(denied) => {
+            let role = scoped::role(tx, inner, run).await?;
+            let question = asked(role, run, agent, &hosts, &facts);
+            record_before(tx, run, call, &inner.policy.current(), &question, denied.rule())?;
+            let basis = Basis::before_policy(denied.rule());
+            return deny(tx, run, call, denied.to_string(), &basis).await;
+        }
+    };
+    let policy = inner.policy.current();
     // Between "the agent may use the tool", which policy says first, and every other rule.
     if agent.tools.contains(&facts.tool)
         && let Err(why) = capabilities::check(tx, inner, run, agent, held, &facts).await?
     {
+        let question = asked(role, run, agent, &hosts, &facts);
+        record_before(tx, run, call, &policy, &question, why.rule())?;
         return refuse(tx, run, held.as_ref(), call, &why).await;
     }
-    let policy = inner.policy.current();
     let question = asked(role, run, agent, &hosts, &facts);
     let verdict = policy::decide(&policy, &question);
     let found = match &verdict {
@@ -129,10 +133,9 @@ pub(super) async fn decide(
         Verdict::Allow { grant, risk, rule, layer } => {
             call.risk = risk;
             if let Some((question, options)) = invocation.question() {
-                let text = question_text(question, options);
                 advance(call, CallInput::Gate)?;
                 tx.calls().save(call).await?;
-                return Ok(Decided::Question(text));
+                return Ok(Decided::Question(question_text(question, options)));
             }
             let what = (&facts, &grant, layer == Layer::Rules);
             if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
@@ -140,16 +143,16 @@ pub(super) async fn decide(
             }
             start(tx, run, call, &basis, None).await?;
             let note = (rule == policy::OFFLINE).then_some(OFFLINE_NOTE);
-            let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
+            let (grant, invocation) = (Arc::new(grant), Box::new(invocation));
             Ok(Decided::Start { invocation, grant, bound: None, note })
         }
         Verdict::Ask { grant, risk, reasons, egress, required_role, quorum, .. } => {
             call.risk = risk;
             let bound = match found {
                 Ok(bound) => bound,
-                Err(reason) => {
+                Err(why) => {
                     let basis = Basis::before_policy("approval.unbindable");
-                    return deny(tx, run, call, reason, &basis).await;
+                    return deny(tx, run, call, why, &basis).await;
                 }
             };
             let question = Question {
@@ -163,8 +166,8 @@ pub(super) async fn decide(
                 cwd: invocation.cwd().to_owned(),
                 basis,
             };
-            let held = held.as_ref();
-            let gated = GatedCall { held, facts, grant, invocation, bound, question };
+            let gated =
+                GatedCall { held: held.as_ref(), facts, grant, invocation, bound, question };
             start_or_ask(tx, inner, run, agent, call, gated).await
         }
     }
@@ -191,7 +194,8 @@ async fn start_or_ask(
 ) -> Result<Decided, StoreError> {
     let GatedCall { held, facts, grant, invocation, bound, mut question } = gated;
     let Question { egress, policy_version, basis, .. } = &question;
-    let now = Now { call, bound: &bound, egress, policy_version };
+    let (required_role, quorum) = (question.required_role, question.quorum);
+    let now = Now { call, bound: &bound, egress, policy_version, required_role, quorum };
     match consent(tx, inner, run, now).await? {
         Consent::Given(given) => {
             let what = (&facts, &grant, true);

@@ -1,7 +1,7 @@
 //! One run in progress: commit, carry out the effect, commit, and so on. Local variables only;
 //! everything can be rebuilt from the store.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
@@ -24,7 +24,7 @@ use crate::{
         Effect, RunId, RunState, ToolCallId, ToolOutcome, ToolStatus,
         event::{EphemeralBody, OutputStream},
     },
-    llm::{Completion, LlmError, Request},
+    llm::{Again, Completion, LlmError, Request},
     runtime::{Stop, StopStage},
     store::{Durability, StoreError},
     tools::{CallContext, Invoked},
@@ -120,8 +120,8 @@ impl RunTask {
                 Next::Look(look) => Outcome::Looked(self.look(look).await),
                 Next::RunCall(call) => Outcome::Tool(call.index, self.run_call(&work, call).await),
             };
-            if self.stop.stage() == StopStage::Hard {
-                // What was cut off is not a result: the next daemon finds the intent.
+            if self.stop.stage() == StopStage::Hard || self.wishes.borrow().is_fenced() {
+                // What was cut off is not a result: whoever recovers the run finds the intent.
                 return Ok(None);
             }
             (work, next) = self.commit(work, outcome).await?;
@@ -171,6 +171,7 @@ impl RunTask {
             lockdowns: self.lockdowns,
             history: history.into_iter().map(Arc::new).collect(),
             calls,
+            keys: BTreeSet::new(),
             counted: tokio::time::Instant::now(),
         }))
     }
@@ -209,9 +210,10 @@ impl RunTask {
                 })
                 .await;
             match result {
-                Err(CommandError::Unavailable { source, .. })
-                    if !matches!(source, StoreError::Fenced) =>
-                {
+                Err(CommandError::Unavailable { source: StoreError::Fenced, .. }) => {
+                    return Err(StoreError::Stale { what: self.id.to_string() }.into());
+                }
+                Err(CommandError::Unavailable { source, .. }) => {
                     self.wait_for_store(&source).await?;
                 }
                 other => return other,
@@ -224,9 +226,14 @@ impl RunTask {
             error = error as &dyn std::error::Error,
             "the store cannot commit; trying again"
         );
-        // Both branches are cancel-safe.
+        let mut wishes = self.wishes.clone();
+        // Every branch is cancel-safe.
         tokio::select! {
             () = tokio::time::sleep(COMMIT_RETRY) => Ok(()),
+            // The store may never say so: it is what does not answer.
+            Ok(_) = wishes.wait_for(|wish| wish.is_fenced()) => {
+                Err(StoreError::Stale { what: self.id.to_string() })
+            }
             () = self.stop.wait_hard() => Err(StoreError::Unavailable {
                 doing: "commit before the daemon stopped",
                 source: None,
@@ -239,12 +246,41 @@ impl RunTask {
         let (deltas, pieces) = mpsc::channel(LIVE_PIECES_MAX);
         let inner = Arc::clone(&self.inner);
         let deltas = inner.live.feed.has_listeners(self.id).then_some(deltas);
-        let answer = inner.llm.complete(request, deltas, token.clone());
+        let again = self.another_hold(work, request.clone());
+        let answer = inner.llm.complete(request, deltas, Some(again), token.clone());
         let forwarded = forward_deltas(&inner, self.id, work.seq, pieces);
         let stopper =
             Stopper { token: &token, time_left: work.time_left, stops: Wish::stops_model };
         let (answer, ()) = tokio::join!(stopper.watch(answer, &mut self.wishes), forwarded);
         answer
+    }
+
+    /// Charges what was held for an attempt that was lost, and holds as much for another one, before
+    /// that one begins.
+    fn another_hold(&self, work: &Work, request: Request) -> Again {
+        let (inner, id, epoch) = (Arc::clone(&self.inner), self.id, work.epoch);
+        Again(Arc::new(move || {
+            let (inner, request) = (Arc::clone(&inner), request.clone());
+            Box::pin(async move {
+                let shared = Arc::clone(&inner);
+                let held: Result<bool, StoreError> = inner
+                    .store
+                    .write(Durability::Normal, move |tx| {
+                        Box::pin(async move {
+                            let Some(mut run) = tx.runs().core(id).await? else { return Ok(false) };
+                            let Some(epoch) = epoch.filter(|epoch| *epoch == run.epoch) else {
+                                return Ok(false);
+                            };
+                            let fits = model::hold_again(tx, &shared, &mut run, &request).await?;
+                            tx.runs().save(&run, epoch).await?;
+                            Ok(fits)
+                        })
+                    })
+                    .await;
+                // What cannot be held is not spent.
+                held.unwrap_or(false)
+            })
+        }))
     }
 
     async fn look(&self, look: Look) -> Looked {

@@ -31,8 +31,9 @@ impl Decisions<'_> {
         limit: u32,
     ) -> Result<Vec<PolicyDecision>, StoreError> {
         let rows = query(
-            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
-             FROM decisions WHERE call_id = $1 ORDER BY n DESC LIMIT $2",
+            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question, \
+             body FROM decisions LEFT JOIN definitions ON hash = definition \
+             WHERE call_id = $1 ORDER BY n DESC LIMIT $2",
         )
         .bind(call.to_string())
         .bind(i64::from(limit))
@@ -49,8 +50,8 @@ impl Decisions<'_> {
         limit: u32,
     ) -> Result<Vec<PolicyDecision>, StoreError> {
         let rows = query(
-            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
-             FROM decisions WHERE (call_id, n) > ($1, $2) ORDER BY call_id, n LIMIT $3",
+            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question, \
+             body FROM decisions LEFT JOIN definitions ON hash = definition WHERE (call_id, n) > ($1, $2) ORDER BY call_id, n LIMIT $3",
         )
         .bind(key.call_id.to_string())
         .bind(cols::int(key.n))
@@ -64,7 +65,8 @@ impl Decisions<'_> {
     /// How many decisions come after a place, counted up to `most`.
     pub async fn count_after(&mut self, key: DecisionKey, most: u64) -> Result<u64, StoreError> {
         let count: i64 = query(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM decisions WHERE (call_id, n) > ($1, $2) LIMIT $3)",
+            "SELECT COUNT(*) FROM (SELECT 1 FROM decisions WHERE (call_id, n) > ($1, $2) \
+             LIMIT $3) AS behind",
         )
         .bind(key.call_id.to_string())
         .bind(cols::int(key.n))
@@ -90,7 +92,6 @@ impl Decisions<'_> {
         .bind(i64::from(limit))
         .execute(&mut *self.conn)
         .await
-        .map(|done| done)
         .map_err(StoreError::unavailable("forget decisions"))
     }
 }
@@ -108,5 +109,6 @@ fn decision(row: &Row) -> Result<PolicyDecision, StoreError> {
         rule: c.text()?,
         layer: c.text()?,
         question: c.text()?,
+        definition: c.raw::<Option<String>>()?.unwrap_or_default(),
     })
 }

@@ -50,7 +50,11 @@ impl From<Injected> for StoreError {
 
 impl StoreError {
     pub(super) fn unavailable(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
-        move |source| match source.as_database_error().and_then(|e| e.code()).as_deref() {
+        move |source| match source
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .as_deref()
+        {
             // Serialization failure, deadlock, lock not available: somebody else was first, and
             // the same thing may be done again. https://www.postgresql.org/docs/15/errcodes-appendix.html
             Some("40001" | "40P01" | "55P03") => Self::Busy,

@@ -59,24 +59,13 @@ const CLI: Guard = Without("a command of a person, not the daemon");
 /// File, act, how often, and what stands around it.
 const PATHS: &[(&str, &str, usize, Guard)] = &[
     ("app/client/mod.rs", "request.send()", 1, CLI),
-    (
-        "app/config/secret_file.rs",
-        ".write_all(",
-        1,
-        Points(&["SecretFileBefore", "SecretFileAfter"]),
-    ),
-    (
-        "app/config/secret_file.rs",
-        "fs::rename(",
-        1,
-        Points(&["SecretFileBefore", "SecretFileAfter"]),
-    ),
-    (
-        "app/config/secret_file.rs",
-        "sync_all()",
-        1,
-        Points(&["SecretFileBefore", "SecretFileAfter"]),
-    ),
+    ("app/config/secret_file.rs", ".write_all(", 1, Points(&["OwnFileBefore", "OwnFileAfter"])),
+    ("app/config/secret_file.rs", "fs::rename(", 1, Points(&["OwnFileBefore", "OwnFileAfter"])),
+    ("app/config/secret_file.rs", "sync_all()", 1, Points(&["OwnFileBefore", "OwnFileAfter"])),
+    ("app/cluster.rs", "sync_all()", 1, Points(&["OwnFileBefore", "OwnFileAfter"])),
+    ("store/members.rs", "fs::write(", 1, Points(&["OwnFileBefore", "OwnFileAfter"])),
+    ("store/members.rs", "fs::rename(", 1, Points(&["OwnFileBefore", "OwnFileAfter"])),
+    ("store/members.rs", "sync_all()", 1, Points(&["OwnFileBefore", "OwnFileAfter"])),
     ("app/demo/daemon.rs", "Command::new(", 2, CLI),
     ("app/demo/witness.rs", "Command::new(", 1, CLI),
     ("egress/body.rs", ".write_all(", 4, STREAMED),
@@ -103,6 +92,12 @@ const PATHS: &[(&str, &str, usize, Guard)] = &[
     ("http/kit/door.rs", "next.run(request)", 1, ACKNOWLEDGED),
     ("http/kit/edge.rs", "next.run(request)", 1, ACKNOWLEDGED),
     ("llm/client.rs", "request.send()", 1, Points(&["LlmSendBefore", "LlmSendAfter"])),
+    (
+        "runtime/durable.rs",
+        "sync_all()",
+        1,
+        Without("a name; who made it has points around the whole"),
+    ),
     (
         "runtime/failpoint/armed.rs",
         ".write_all(",
@@ -163,8 +158,8 @@ const PATHS: &[(&str, &str, usize, Guard)] = &[
         1,
         Without("each migration is one transaction; the points of the opening stand behind it"),
     ),
-    ("store/tx/group.rs", "sqlite::COMMIT", 1, Points(&["StoreCommitAfter"])),
-    ("store/tx/group.rs", "sqlite::COUNT_AND_COMMIT", 1, Points(&["StoreCommitAfter"])),
+    ("store/tx/file.rs", "sqlite::COMMIT", 1, Points(&["StoreCommitAfter"])),
+    ("store/tx/file.rs", "sqlite::COUNT_AND_COMMIT", 1, Points(&["StoreCommitAfter"])),
     ("store/tx/group.rs", "postgres::commit(", 1, Points(&["StoreCommitAfter"])),
     ("store/writer.rs", "tx.commit()", 1, Points(&["StoreBeginBefore", "StoreCommitBefore"])),
 ];

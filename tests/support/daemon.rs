@@ -61,6 +61,8 @@ pub(crate) struct Daemon {
     http: reqwest::Client,
     base: String,
     env: Vec<(String, String)>,
+    /// The token that it is asked with where a test names none.
+    admin: String,
     program: PathBuf,
     /// What starts the daemon, with its arguments; nothing when it starts by itself.
     launcher: Vec<String>,
@@ -154,7 +156,8 @@ impl Daemon {
             .expect("a client");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_agent-runtime"));
         let (base, env, launcher) = (String::new(), Vec::new(), Vec::new());
-        Self { dir, child: None, http, base, env, program, launcher }
+        let admin = ADMIN.to_owned();
+        Self { dir, child: None, http, base, env, admin, program, launcher }
     }
 
     /// A started daemon.
@@ -337,6 +340,16 @@ impl Daemon {
         }
     }
 
+    /// Asks with another token from now on where a test names none.
+    pub(crate) fn ask_as(&mut self, token: &str) {
+        token.clone_into(&mut self.admin);
+    }
+
+    /// The token that it is asked with.
+    pub(crate) fn admin(&self) -> &str {
+        &self.admin
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -390,11 +403,11 @@ impl Daemon {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.call(Method::GET, path, ADMIN, None).await.expect("an answer")
+        self.call(Method::GET, path, &self.admin, None).await.expect("an answer")
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.call(Method::POST, path, ADMIN, Some(body)).await.expect("an answer")
+        self.call(Method::POST, path, &self.admin, Some(body)).await.expect("an answer")
     }
 
     /// Creates a run as admin; its id.

@@ -153,6 +153,13 @@ impl Live {
             // Every branch is cancel-safe: the subscription keeps what it has read, the others
             // lose nothing when dropped.
             tokio::select! {
+                biased;
+                // A right that is gone counts before what is ready to be sent.
+                changed = self.tokens.changed() => {
+                    if changed.is_err() || !self.app.still_stands(&self.caller) {
+                        return None;
+                    }
+                }
                 frame = self.subscription.next() => match frame {
                     Ok(Some(frame)) => {
                         if let Some(chunk) = written(&frame) {
@@ -169,11 +176,6 @@ impl Live {
                 },
                 _ = self.ping.tick() => return Some(Bytes::from_static(PING)),
                 () = self.stop.wait_soft() => return None,
-                changed = self.tokens.changed() => {
-                    if changed.is_err() || !self.app.still_stands(&self.caller) {
-                        return None;
-                    }
-                }
             }
         }
     }

@@ -58,6 +58,7 @@ pub(crate) struct Server {
     dir: PathBuf,
     port: u16,
     sync: Sync,
+    settings: Vec<String>,
     password: String,
     process: Mutex<Option<Child>>,
     databases: AtomicU32,
@@ -80,6 +81,11 @@ impl Server {
 
     /// A server of one's own, to break.
     pub(crate) fn start(sync: Sync) -> Arc<Self> {
+        Self::start_with(sync, &[])
+    }
+
+    /// The same with settings (`name=value`) of the caller's.
+    pub(crate) fn start_with(sync: Sync, settings: &[&str]) -> Arc<Self> {
         let bin = programs();
         let place = format!("--tmpdir={}", place(sync));
         let dir = PathBuf::from(run(as_server(Path::new("mktemp")).args([
@@ -97,6 +103,7 @@ impl Server {
             dir,
             port: 0,
             sync,
+            settings: settings.iter().map(|s| (*s).to_owned()).collect(),
             password,
             process: Mutex::new(None),
             databases: AtomicU32::new(0),
@@ -151,6 +158,11 @@ impl Server {
     /// The number of its process; none while it is stopped.
     pub(crate) fn pid(&self) -> Option<i32> {
         self.process().as_ref().and_then(|child| i32::try_from(child.id()).ok())
+    }
+
+    /// A program of its version.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
     }
 
     /// Its directory.
@@ -238,18 +250,25 @@ impl Server {
         let begin = log.metadata().map_or(0, |data| data.len());
         let mut command = as_server(&self.bin.join("postgres"));
         command.arg("-D").arg(self.dir.join("data")).arg("-k").arg(&self.dir);
-        let fsync = if self.sync == Sync::On { "on" } else { "off" };
+        let (fsync, memory) = match self.sync {
+            // What a server has that nobody has set up, so that figures mean something.
+            Sync::On => ("on", "128MB"),
+            Sync::Off => ("off", "32MB"),
+        };
         for setting in [
             format!("port={}", self.port),
             "listen_addresses=127.0.0.1".to_owned(),
             format!("fsync={fsync}"),
             format!("full_page_writes={fsync}"),
             "max_connections=200".to_owned(),
-            "shared_buffers=32MB".to_owned(),
+            format!("shared_buffers={memory}"),
             // In its directory, where nothing stays behind after a SIGKILL.
             "dynamic_shared_memory_type=mmap".to_owned(),
             "log_lock_waits=on".to_owned(),
         ] {
+            command.arg("-c").arg(setting);
+        }
+        for setting in &self.settings {
             command.arg("-c").arg(setting);
         }
         command.stdout(log.try_clone().expect("a log")).stderr(log).stdin(Stdio::null());
