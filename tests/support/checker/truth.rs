@@ -47,7 +47,12 @@ impl Truth {
             Some(url) => Database::Postgres(url.parse().expect("an address")),
             None => Database::Sqlite,
         };
-        let store = ReadOnlyStore::open(data_dir, &database).await;
+        Self::read_from(data_dir, &database).await
+    }
+
+    /// Reads a store that may be elsewhere.
+    pub(crate) async fn read_from(data_dir: &Path, database: &Database) -> Self {
+        let store = ReadOnlyStore::open(data_dir, database).await;
         Self::of(&store.expect("the store opens")).await
     }
 
