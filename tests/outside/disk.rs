@@ -16,7 +16,7 @@ use crate::{
     load::{self, UnderWay},
     shim::{Fault, Shim, Target},
     support::{
-        daemon::{ADMIN, Daemon, PATIENCE, VIEWER},
+        daemon::{ADMIN, Daemon, VIEWER},
         fake_llm::Turn,
         mount::{Mount, fill},
     },
