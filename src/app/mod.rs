@@ -5,6 +5,7 @@
 mod build;
 mod cli;
 mod client;
+mod clock;
 mod cluster;
 mod config;
 mod demo;
