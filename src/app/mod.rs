@@ -5,6 +5,8 @@
 mod build;
 mod cli;
 mod client;
+mod clock;
+mod cluster;
 mod config;
 mod demo;
 mod doctor;

@@ -98,6 +98,9 @@ async fn run(
     };
     if tokio::time::timeout(LAST_MOMENT, tasks.wait()).await.is_err() {
         tracing::warn!("some tasks did not end in time");
+    } else {
+        // Nothing is left here: nobody needs to wait for the end of the lease.
+        daemon.orchestrator.leave().await;
     }
     let failed = tasks.failure();
     tracing::info!(failed, "stopped");

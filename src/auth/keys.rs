@@ -30,6 +30,8 @@ pub enum Purpose {
     Sealing,
     /// Fingerprints of secrets, to see that one has changed.
     Fingerprint,
+    /// Shows that two replicas have the same secret.
+    Cluster,
 }
 
 impl Purpose {
@@ -39,6 +41,7 @@ impl Purpose {
             Self::Checkpoint => b"audit checkpoint",
             Self::Sealing => b"sealed secret",
             Self::Fingerprint => b"secret fingerprint",
+            Self::Cluster => b"cluster",
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::{
         audit::AuditRow,
         limits,
     },
+    runtime::failpoint::{Point, reach},
     store::{AuditFilter, Durability, RunCore, StoreError, Tx},
 };
 
@@ -125,6 +126,7 @@ async fn decide(
         Decision::Approve => has_quorum(inner, &run, &approval).then_some(ApprovalInput::Approve),
     };
     approval.state = input.and_then(|i| approval.state.after(i)).unwrap_or(approval.state);
+    reach(Point::ApprovalDecideBefore).await.map_err(StoreError::from)?;
     tx.approvals().save(&approval).await?;
     let actor = Actor::from(permit.context());
     let data = json!({
@@ -152,6 +154,7 @@ async fn decide(
     }
     let epoch = run.epoch;
     tx.runs().save(&run, epoch).await?;
+    reach(Point::ApprovalDecideAfter).await.map_err(StoreError::from)?;
     Ok(approval)
 }
 

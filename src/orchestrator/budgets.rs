@@ -95,7 +95,7 @@ impl Budgets {
     }
 
     /// What is set, with the number of this reading.
-    async fn read(&self, store: &Store) -> Result<(u64, Vec<BudgetRow>), StoreError> {
+    pub(super) async fn read(&self, store: &Store) -> Result<(u64, Vec<BudgetRow>), StoreError> {
         let readings = Arc::clone(&self.readings);
         // In the writer's queue, so that the numbers follow the order of the commits.
         store
@@ -110,7 +110,7 @@ impl Budgets {
 
     /// Puts a reading in force, unless a newer one is: of two changes the later one counts, in
     /// whatever order they come here.
-    fn replace(&self, reading: u64, set: Vec<BudgetRow>) {
+    pub(super) fn replace(&self, reading: u64, set: Vec<BudgetRow>) {
         let mut applied = lock(&self.applied);
         if reading <= *applied {
             return;

@@ -288,7 +288,7 @@ pub(super) async fn insert(
     tx.audit(actor.entry(AuditKind::RunState, &core, data));
     inner.alerts.queue(tx.queued());
     let run = Run { seq: core.seq, ..run };
-    tx.runs().insert(&core, &run).await?;
+    tx.runs().insert(&core, &run);
     // A row only where it says something: most tokens are no lower than who holds them.
     let now = inner.tokens.directory().current(draft.principal).map(|principal| principal.role);
     let role = draft.narrowed.role.filter(|role| now.is_none_or(|now| *role < now));

@@ -201,6 +201,7 @@ impl Orchestrator {
             });
             let done = work.await?;
             inner.put_hosts_in_force().await?;
+            inner.in_force_everywhere().await?;
             Ok(done)
         };
         self.inner.detached(work).await
@@ -222,7 +223,7 @@ impl Orchestrator {
             });
             work.await?;
             inner.put_hosts_in_force().await?;
-            Ok(())
+            inner.in_force_everywhere().await
         };
         self.inner.detached(work).await
     }

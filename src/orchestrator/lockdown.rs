@@ -43,6 +43,8 @@ pub(super) struct Lockdown {
     state: Mutex<State>,
     /// As the state says; looked at before every start of anything.
     is_on: AtomicBool,
+    /// Locked down, or without a lease: the tools' gate is shut.
+    is_shut: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -52,11 +54,20 @@ struct State {
     closing: usize,
     /// How often it was locked down since the start.
     count: u64,
+    /// It could not be stored: no other replica knows of it.
+    is_only_here: bool,
+    /// This replica's lease is over.
+    is_fenced: bool,
 }
 
 impl Lockdown {
     pub(super) fn new(tools: Tools) -> Self {
-        Self { tools, state: Mutex::default(), is_on: AtomicBool::new(false) }
+        Self {
+            tools,
+            state: Mutex::default(),
+            is_on: AtomicBool::new(false),
+            is_shut: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -80,7 +91,23 @@ impl Lockdown {
         state.closing += 1;
         state.count += 1;
         self.is_on.store(true, Ordering::SeqCst);
+        self.is_shut.store(true, Ordering::SeqCst);
         self.tools.halt()
+    }
+
+    /// Shuts the tools' gate because this replica's lease is over; what is being stopped.
+    pub(super) fn fence(&self) -> Halting {
+        let mut state = lock(&self.state);
+        state.is_fenced = true;
+        self.is_shut.store(true, Ordering::SeqCst);
+        self.tools.halt()
+    }
+
+    /// This replica has a lease again.
+    pub(super) fn unfence(&self) {
+        let mut state = lock(&self.state);
+        state.is_fenced = false;
+        self.obey(&state);
     }
 
     /// One lockdown was carried out.
@@ -102,6 +129,16 @@ impl Lockdown {
         let mut state = lock(&self.state);
         if state.count == count {
             state.record = None;
+            state.is_only_here = false;
+            self.obey(&state);
+        }
+    }
+
+    /// It was lifted elsewhere, unless one is being carried out here, or is known here alone.
+    fn follow_lift(&self, count: u64) {
+        let mut state = lock(&self.state);
+        if state.count == count && state.closing == 0 && !state.is_only_here {
+            state.record = None;
             self.obey(&state);
         }
     }
@@ -109,8 +146,9 @@ impl Lockdown {
     /// Under the lock, so that two changes do not pass each other.
     fn obey(&self, state: &State) {
         let is_on = state.record.is_some() || state.closing > 0;
-        let was_on = self.is_on.swap(is_on, Ordering::SeqCst);
-        match (was_on, is_on) {
+        self.is_on.store(is_on, Ordering::SeqCst);
+        let is_shut = is_on || state.is_fenced;
+        match (self.is_shut.swap(is_shut, Ordering::SeqCst), is_shut) {
             (true, false) => self.tools.resume(),
             // Nothing can be under way where it was not on before: this is the start.
             (false, true) => drop(self.tools.halt()),
@@ -159,6 +197,37 @@ impl Inner {
             self.lockdown.put(record);
         }
         Ok(())
+    }
+
+    /// What another replica has done: locks down as if it had been done here, and comes back when
+    /// nothing is left, or lifts it.
+    pub(super) async fn follow_lockdown(&self) -> Result<(), StoreError> {
+        let count = self.lockdown.count();
+        let Some(record) = self.store.read().await?.lockdown().get().await? else {
+            if self.lockdown.record().is_some() {
+                self.lockdown.follow_lift(count);
+                self.live.wake.notify_one();
+            }
+            return Ok(());
+        };
+        if self.lockdown.is_on() {
+            return Ok(());
+        }
+        tracing::warn!(since = %record.since, "another replica locked down: nothing starts");
+        let halting = self.lockdown.close();
+        let closing = Closing(self);
+        self.lockdown.put(record);
+        self.live.lock_all();
+        let stopping = async {
+            tokio::join!(halting.done(), self.tools.is_idle(), self.live.all_left());
+        };
+        let is_done = tokio::time::timeout(STOP_WAIT, stopping).await.is_ok();
+        drop(closing);
+        if is_done {
+            return Ok(());
+        }
+        // Whoever locked down waits for us, or for the end of our lease.
+        Err(StoreError::Unavailable { doing: "stop everything that runs here", source: None })
     }
 
     /// For readiness: anybody may ask, so it says neither who nor why.
@@ -243,6 +312,7 @@ async fn lift(inner: &Arc<Inner>, cx: CallContext) -> Result<LockdownView, Comma
         .await?;
     inner.lockdown.lift(count);
     inner.live.wake.notify_one();
+    inner.in_force_everywhere().await?;
     tracing::warn!(%by, "the lockdown was lifted");
     let record = inner.lockdown.record();
     Ok(LockdownView { locked: inner.lockdown.is_on(), lockdown: record, stopped: None })
@@ -288,11 +358,15 @@ async fn lock_down(
         tokio::join!(halting.done(), inner.tools.is_idle(), inner.live.all_left());
     };
     let is_done = tokio::time::timeout(STOP_WAIT, stopping).await.is_ok();
+    // Who has not followed by then has lost its lease, and its tools with it.
+    let is_everywhere = stored.is_ok() && inner.in_force_everywhere().await.is_ok();
+    let is_done = is_done && (is_everywhere || stored.is_err());
     let took = began.elapsed();
     if stored.is_err() {
         // It holds without the row, as long as this process lives.
         let (since, by) = (inner.clock.now(), cx.principal.id.to_string());
         inner.lockdown.put(LockdownRecord { since, by, reason });
+        lock(&inner.lockdown.state).is_only_here = true;
     }
     drop(closing);
     let capabilities = stored.map_err(|error| {

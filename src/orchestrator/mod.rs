@@ -15,6 +15,7 @@ mod budgets;
 mod bundles;
 mod calls;
 mod capabilities;
+mod cluster;
 mod commands;
 mod consent;
 mod create;
@@ -59,6 +60,7 @@ pub use budgets::{
     admin::{BudgetView, NewBudget},
 };
 pub use capabilities::CapabilityView;
+pub use cluster::{Duty, Membership, ReplicaView};
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
 pub use egress::{
@@ -169,6 +171,8 @@ pub struct Parts {
     pub audit: AuditOptions,
     /// What seals stored secrets.
     pub secrets: SecretOptions,
+    /// Its place among the replicas.
+    pub membership: Membership,
     /// Where its tasks run.
     pub tasks: Tasks,
 }
@@ -201,7 +205,10 @@ struct Inner {
     live: Arc<Live>,
     tasks: Tasks,
     signer: audit::Signer,
+    probe: health::Probe,
     secrets: SecretOptions,
+    secret_marks: secrets::SecretMarks,
+    membership: Membership,
     options: Options,
 }
 
@@ -215,13 +222,15 @@ impl Orchestrator {
         let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
         let Parts { policies, policy_file, redactor, clock, live, audit, secrets, tasks, .. } =
             parts;
-        let Parts { alerts, gate, budgets, .. } = parts;
+        let Parts { alerts, gate, budgets, membership, .. } = parts;
+        membership.guard(tools.clone())?;
         let set = store.read().await?.budgets().all().await?;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
             layers,
             store,
             llm,
+            probe: health::Probe::default(),
             lockdown: lockdown::Lockdown::new(tools.clone()),
             tools,
             authorizer,
@@ -242,14 +251,21 @@ impl Orchestrator {
             live,
             tasks: tasks.clone(),
             signer: audit::Signer::new(audit),
+            secret_marks: secrets::SecretMarks::new(secrets.opened.clone()),
             secrets,
+            membership,
             options,
         });
         inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
         inner.load_lockdown().await?;
         inner.refresh_access().await?;
+        let entered = inner.enter().await?;
         recovery::recover(&inner).await?;
+        if inner.membership.is_shared() {
+            let watching = Arc::clone(&inner);
+            tasks.spawn(TaskKind::Cluster, |stop| cluster::keep(watching, entered, stop));
+        }
         let kept = Arc::clone(&inner);
         tasks.spawn(TaskKind::Helper, |stop| identities::keep(kept, stop));
         let supervised = Arc::clone(&inner);

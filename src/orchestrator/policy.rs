@@ -250,6 +250,7 @@ impl Orchestrator {
                 .await?;
             if let Done::Fresh(PolicyChange { activation: Some(activation), .. }) = &done {
                 inner.policy.put_in_force(activation, policy);
+                inner.in_force_everywhere().await?;
             }
             Ok(done)
         };

@@ -100,7 +100,8 @@ async fn abandon(inner: &Arc<Inner>, id: RunId) -> Result<Option<RunId>, Command
         .await
 }
 
-struct RunTask {
+/// A run's task: holds nothing that the store does not.
+pub(super) struct RunTask {
     inner: Arc<Inner>,
     id: RunId,
     lockdowns: u64,
@@ -119,8 +120,8 @@ impl RunTask {
                 Next::Look(look) => Outcome::Looked(self.look(look).await),
                 Next::RunCall(call) => Outcome::Tool(call.index, self.run_call(&work, call).await),
             };
-            if self.stop.stage() == StopStage::Hard {
-                // What was cut off is not a result: the next daemon finds the intent.
+            if self.stop.stage() == StopStage::Hard || self.wishes.borrow().is_fenced() {
+                // What was cut off is not a result: whoever recovers the run finds the intent.
                 return Ok(None);
             }
             (work, next) = self.commit(work, outcome).await?;
@@ -128,7 +129,7 @@ impl RunTask {
     }
 
     /// Builds the run's memory from the store. `epoch`: the claim that this task already holds.
-    async fn load(&self, epoch: Option<u64>) -> Result<Option<Work>, StoreError> {
+    pub(super) async fn load(&self, epoch: Option<u64>) -> Result<Option<Work>, StoreError> {
         let mut reader = self.inner.store.read().await?;
         let Some((core, run)) = reader.runs().with_core(self.id).await? else { return Ok(None) };
         let is_ours = match epoch {
@@ -177,7 +178,11 @@ impl RunTask {
 
     /// Commits an outcome and gets the next effect. While the store cannot commit, the outcome is
     /// kept here and tried again: it has happened and must not be lost.
-    async fn commit(&self, work: Work, outcome: Outcome) -> Result<(Work, Next), CommandError> {
+    pub(super) async fn commit(
+        &self,
+        work: Work,
+        outcome: Outcome,
+    ) -> Result<(Work, Next), CommandError> {
         let durability = durability(&work, &outcome);
         let epoch = work.epoch;
         let mut work = Some(work);
@@ -205,9 +210,10 @@ impl RunTask {
                 })
                 .await;
             match result {
-                Err(CommandError::Unavailable { source, .. })
-                    if !matches!(source, StoreError::Fenced) =>
-                {
+                Err(CommandError::Unavailable { source: StoreError::Fenced, .. }) => {
+                    return Err(StoreError::Stale { what: self.id.to_string() }.into());
+                }
+                Err(CommandError::Unavailable { source, .. }) => {
                     self.wait_for_store(&source).await?;
                 }
                 other => return other,
@@ -220,9 +226,14 @@ impl RunTask {
             error = error as &dyn std::error::Error,
             "the store cannot commit; trying again"
         );
-        // Both branches are cancel-safe.
+        let mut wishes = self.wishes.clone();
+        // Every branch is cancel-safe.
         tokio::select! {
             () = tokio::time::sleep(COMMIT_RETRY) => Ok(()),
+            // The store may never say so: it is what does not answer.
+            Ok(_) = wishes.wait_for(|wish| wish.is_fenced()) => {
+                Err(StoreError::Stale { what: self.id.to_string() })
+            }
             () = self.stop.wait_hard() => Err(StoreError::Unavailable {
                 doing: "commit before the daemon stopped",
                 source: None,
@@ -378,4 +389,14 @@ fn durability(work: &Work, outcome: &Outcome) -> Durability {
         }
     };
     if is_unsafe { Durability::Full } else { Durability::Normal }
+}
+
+#[cfg(test)]
+impl RunTask {
+    /// For tests that carry out a run's effects themselves.
+    pub(super) fn by_hand(inner: &Arc<Inner>, id: RunId) -> Self {
+        let wishes = watch::channel(Wish::default()).1;
+        let lockdowns = inner.lockdown.count();
+        Self { inner: Arc::clone(inner), id, lockdowns, wishes, stop: Stop::default() }
+    }
 }

@@ -3,7 +3,7 @@
 //! Invariants: a value comes in and never goes out; it is known to the redactor before anything
 //! else is done with it; every change is in the audit trail, by name.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -20,8 +20,8 @@ use crate::{
         Timestamp,
         limits::{SECRET_BYTES_MAX, SECRETS_MAX},
     },
-    runtime::{redact::SECRET_BYTES_MIN, reload::Reloader},
-    store::{StoreError, Tx},
+    runtime::{redact::SECRET_BYTES_MIN, reload::Reloader, tasks::lock},
+    store::{Store, StoreError, Tx},
 };
 
 /// What seals secrets, and what puts changed ones in force.
@@ -31,6 +31,39 @@ pub struct SecretOptions {
     pub sealing: Vec<Key>,
     /// Reads configuration and secrets again.
     pub reloader: Reloader,
+    /// The stored secrets that were opened at start.
+    pub opened: Vec<SecretMark>,
+}
+
+/// A stored secret as it was when it was opened: its name, since when it has its value, and the key
+/// that sealed it.
+pub type SecretMark = (SecretName, Timestamp, String);
+
+/// How the stored secrets are that are in force.
+#[derive(Debug, Default)]
+pub(super) struct SecretMarks(Mutex<Vec<SecretMark>>);
+
+impl SecretMarks {
+    pub(super) const fn new(marks: Vec<SecretMark>) -> Self {
+        Self(Mutex::new(marks))
+    }
+
+    pub(super) fn are(&self, marks: &[SecretMark]) -> bool {
+        lock(&self.0).as_slice() == marks
+    }
+
+    pub(super) fn set(&self, marks: Vec<SecretMark>) {
+        *lock(&self.0) = marks;
+    }
+}
+
+/// The stored secrets as they are now.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn marks(store: &Store) -> Result<Vec<SecretMark>, StoreError> {
+    let sealed = store.read().await?.secrets().sealed().await?;
+    Ok(sealed.into_iter().map(|s| (s.name, s.changed_at, s.key_id)).collect())
 }
 
 /// A secret, for those who run the daemon.
@@ -131,7 +164,8 @@ impl Orchestrator {
                 })
             });
             done.await?;
-            inner.reload_secrets().await
+            inner.reload_secrets().await?;
+            inner.in_force_everywhere().await
         };
         self.inner.detached(work).await
     }
@@ -166,6 +200,7 @@ impl Orchestrator {
             let was_there = done.await?;
             // Also when it was gone before: whoever asks again wants it out of force.
             inner.reload_secrets().await?;
+            inner.in_force_everywhere().await?;
             if was_there { Ok(()) } else { Err(CommandError::NotFound { what: "the secret" }) }
         };
         self.inner.detached(work).await
@@ -239,7 +274,7 @@ async fn reseal(
 ///
 /// # Errors
 /// When one cannot be opened with any key that is known.
-pub async fn reseal_old(store: &crate::store::Store, keys: Vec<Key>) -> Result<usize, StoreError> {
+pub async fn reseal_old(store: &Store, keys: Vec<Key>) -> Result<usize, StoreError> {
     store
         .change(move |tx| Box::pin(async move { reseal(tx, &keys, Actor::system(), true).await }))
         .await

@@ -21,6 +21,7 @@ use crate::{
     store::{Durability, RunCore, StoreError},
 };
 
+mod histories;
 mod leaving;
 mod quorum;
 
@@ -104,8 +105,10 @@ async fn start_with(
     let models = [("m".to_owned(), ModelOptions::default())].into();
     let rules = authorize::Options { requester_may_approve };
     let agents = authorize::Agents::from([agent(&[Role::Member])]);
+    let store = Store::open(store, &tasks).await.unwrap();
     let parts = Parts {
-        store: Store::open(store, &tasks).await.unwrap(),
+        membership: Membership::start(store.clone(), &tasks).await.unwrap(),
+        store,
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
@@ -130,6 +133,7 @@ async fn start_with(
         secrets: SecretOptions {
             sealing: vec![keys().key(crate::auth::Purpose::Sealing)],
             reloader,
+            opened: Vec::new(),
         },
         tasks: tasks.clone(),
     };

@@ -1,5 +1,7 @@
 //! Process machinery: tasks, stopping, retries, logs. Knows nothing of runs, agents or users.
 
+pub mod durable;
+pub mod failpoint;
 pub mod lifecycle;
 pub mod rate;
 pub mod redact;

@@ -3,6 +3,8 @@
 //! Values are text and 64-bit integers only: both databases know them alike. Only our own constant
 //! text and place holders reach a database as SQL; every value is bound.
 
+use std::time::Duration;
+
 use super::{bulk::Bulk, error::StoreError};
 use sqlx::{
     AssertSqlSafe, Database, Decode, Postgres, Row as _, SqlStr, Sqlite, Type,
@@ -24,6 +26,30 @@ impl<D: Database> Hold<D> {
             Self::Lent(lent) => lent,
         }
     }
+}
+
+/// How long an answer to a reader may take: longer than the server's own bound, so that it is
+/// reached only when the answer is lost on its way.
+const ANSWER_MAX: Duration = Duration::from_secs(17);
+
+/// Waits for an answer of Postgres. A connection on which none came is not used again; the writer
+/// has a bound of its own for its groups.
+macro_rules! in_time {
+    ($hold:expr, |$conn:ident| $ask:expr) => {
+        match $hold {
+            Hold::Own($conn) => $ask.await,
+            Hold::Lent(lent) => {
+                let $conn = &mut **lent;
+                match tokio::time::timeout(ANSWER_MAX, $ask).await {
+                    Ok(answer) => answer,
+                    Err(late) => {
+                        lent.close_on_drop();
+                        Err(sqlx::Error::Io(late.into()))
+                    }
+                }
+            }
+        }
+    };
 }
 
 /// A connection to either database.
@@ -289,7 +315,8 @@ impl Query {
         match conn {
             Conn::Sqlite(conn) => Ok(self.for_sqlite().execute(conn.get()).await?.rows_affected()),
             Conn::Postgres(conn) => {
-                Ok(self.for_postgres().execute(conn.get()).await?.rows_affected())
+                let query = self.for_postgres();
+                Ok(in_time!(conn, |c| query.execute(c))?.rows_affected())
             }
         }
     }
@@ -302,7 +329,8 @@ impl Query {
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
             Conn::Postgres(conn) => {
-                let rows = self.for_postgres().fetch_all(conn.get()).await?;
+                let query = self.for_postgres();
+                let rows = in_time!(conn, |c| query.fetch_all(c))?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
         }
@@ -315,7 +343,9 @@ impl Query {
                 Ok(self.for_sqlite().fetch_optional(conn.get()).await?.map(Row::Sqlite))
             }
             Conn::Postgres(conn) => {
-                Ok(self.for_postgres().fetch_optional(conn.get()).await?.map(Row::Postgres))
+                let query = self.for_postgres();
+                let row = in_time!(conn, |c| query.fetch_optional(c))?;
+                Ok(row.map(Row::Postgres))
             }
         }
     }

@@ -7,6 +7,7 @@
 mod approvals;
 pub mod audit;
 mod backend;
+mod beside;
 mod budget_use;
 mod budgets;
 mod bulk;
@@ -28,6 +29,7 @@ mod known;
 mod leases;
 mod links;
 mod lockdown;
+mod members;
 pub mod outside;
 mod page;
 mod pairings;
@@ -51,6 +53,7 @@ use std::{fs::File, path::PathBuf, sync::Arc};
 pub use approvals::Approvals;
 pub use audit::{Audit, AuditFilter};
 pub use backend::{AddressError, CHANNEL, Database, Durability, Postgres, database_file};
+pub use beside::{Beside, Wakeups};
 pub use budget_use::{BudgetUse, BudgetUses};
 pub use budgets::{BudgetRow, Budgets};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
@@ -86,11 +89,15 @@ pub use writer::{CommitHook, JobFuture};
 
 use crate::{
     domain::{AuditEntry, Clock, IdSource},
-    runtime::{Redactor, Tasks},
+    runtime::{
+        Redactor, Tasks,
+        failpoint::{Point, reach},
+    },
 };
 use backend::Pool;
 use db::Conn;
-use tx::Group;
+use members::Member;
+use tx::{Found, Group};
 use waiting::Waiting;
 use writer::Writer;
 
@@ -122,7 +129,10 @@ impl std::fmt::Debug for Options {
 pub struct Store {
     writer: Writer,
     readers: Pool,
-    boot_epoch: u64,
+    member: Member,
+    /// For what a replica says and asks beside its writer.
+    beside: Pool,
+    clock: Arc<dyn Clock>,
     is_shared: bool,
     /// Held until the process ends: nobody else may open the database for writing.
     _lock: Arc<File>,
@@ -147,7 +157,10 @@ impl Store {
             other => OpenError::Damaged { place: place.clone(), detail: other.to_string() },
         };
         let conn = &mut backend.writer;
-        let boot_epoch = replicas::register(conn, clock.now()).await.map_err(&reading)?;
+        reach(Point::StoreOpenBefore).await.map_err(StoreError::from).map_err(&reading)?;
+        let member = members::register(conn, &*clock, &ids, &data_dir);
+        let member = member.await.map_err(&reading)?;
+        reach(Point::StoreOpenAfter).await.map_err(StoreError::from).map_err(&reading)?;
         let (queued, waiting) = if conn.is_shared() {
             // The first group of writes reads the length of the queue.
             (0, Waiting::shared())
@@ -155,12 +168,16 @@ impl Store {
             runs::queued(conn).await.map_err(&reading)?
         };
         let chain = audit::Chain::load(conn).await.map_err(&reading)?;
-        let group = Group::new(boot_epoch, backend.server);
-        let tx = Tx::new(backend.writer, clock, ids, redactor, chain, (queued, waiting), group);
+        let group = Group::new(Arc::clone(&member.boot_epoch), backend.server);
+        let beside = beside::pool(&database, &backend.readers);
+        let found = Found { chain, queued, waiting, group };
+        let tx = Tx::new(backend.writer, Arc::clone(&clock), ids, redactor, found);
         Ok(Self {
             writer: Writer::start(tx, on_commit, tasks),
             readers: backend.readers,
-            boot_epoch,
+            member,
+            beside,
+            clock,
             is_shared: matches!(database, Database::Postgres(_)),
             _lock: Arc::new(backend.lock),
         })
@@ -169,11 +186,6 @@ impl Store {
     /// Whether other replicas may work on the same store.
     pub const fn is_shared(&self) -> bool {
         self.is_shared
-    }
-
-    /// How often a daemon has opened this store: the owner of a claim.
-    pub const fn boot_epoch(&self) -> u64 {
-        self.boot_epoch
     }
 
     /// Runs `job` in a transaction and waits until it is durable. A job that returns an error
@@ -390,5 +402,16 @@ impl Reader {
     }
 }
 
+/// A real server for tests.
+#[cfg(test)]
+#[path = "../../tests/support/postgres/mod.rs"]
+pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_one;
+/// Every test of the store once more: the same text on the other database.
+#[cfg(test)]
+#[path = "tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text, two databases")]
+mod tests_on_postgres;

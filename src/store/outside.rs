@@ -7,7 +7,13 @@ use std::{
     path::Path,
 };
 
-use crate::domain::audit::Checkpoint;
+use crate::{
+    domain::audit::Checkpoint,
+    runtime::{
+        durable,
+        failpoint::{Point, pass},
+    },
+};
 
 /// What stands outside.
 #[derive(Clone, Debug, Default)]
@@ -49,17 +55,23 @@ pub fn read(file: &Path) -> io::Result<Found> {
 /// # Errors
 /// When it cannot be written; then none of them counts as written.
 pub fn append(file: &Path, checkpoints: &[Checkpoint]) -> io::Result<()> {
+    pass(Point::CheckpointAppendBefore)?;
     let mut text = String::new();
     for checkpoint in checkpoints {
         text.push_str(&serde_json::to_string(checkpoint).map_err(io::Error::other)?);
         text.push('\n');
     }
-    let mut file =
+    let mut opened =
         fs::OpenOptions::new().read(true).create(true).append(true).mode(0o600).open(file)?;
-    let length = whole_lines(&mut file)?;
-    file.set_len(length)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    let length = whole_lines(&mut opened)?;
+    opened.set_len(length)?;
+    opened.write_all(text.as_bytes())?;
+    opened.sync_all()?;
+    if length == 0 {
+        // It may be new.
+        durable::sync_name(file)?;
+    }
+    Ok(pass(Point::CheckpointAppendAfter)?)
 }
 
 /// The length of the file without the half line that a crash may have left at its end.

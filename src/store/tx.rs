@@ -4,6 +4,7 @@
 //! written in bulk at the end of the group: the same transaction, a fraction of the statements. A
 //! statement costs a trip to the connection's thread and back, far more than SQLite itself.
 
+mod file;
 mod gathered;
 mod group;
 
@@ -49,7 +50,7 @@ use crate::{
     domain::{
         AuditEntry, Author, BudgetSubject, CapabilityId, CapabilityRecord, Clock, ConversationId,
         Day, Event, EventBody, IdSource, Message, MessageId, Part, PolicyDecision, PrincipalId,
-        RunId, Timestamp, ToolCall,
+        RunId, RunState, Timestamp, ToolCall,
     },
     runtime::Redactor,
 };
@@ -113,6 +114,8 @@ struct Pending {
     decisions: Vec<PolicyDecision>,
     capabilities: Vec<CapabilityRecord>,
     audit: Vec<(Timestamp, AuditEntry)>,
+    /// Runs that another replica works on: it shall look at the event with this number.
+    nudges: Vec<(RunId, u64, u64)>,
     committed: Vec<Committed>,
 }
 
@@ -127,6 +130,7 @@ struct Mark {
     decisions: usize,
     capabilities: usize,
     audit: usize,
+    nudges: usize,
     queued: i64,
     waiting: usize,
     uses: usize,
@@ -139,16 +143,24 @@ struct Counter {
     added: i64,
 }
 
+/// What the store held when it was opened.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) chain: Chain,
+    pub(super) queued: i64,
+    pub(super) waiting: Waiting,
+    pub(super) group: Group,
+}
+
 impl Tx {
     pub(super) fn new(
         conn: Conn,
         clock: Arc<dyn Clock>,
         ids: IdSource,
         redactor: Redactor,
-        chain: Chain,
-        (queued, waiting): (i64, Waiting),
-        group: Group,
+        found: Found,
     ) -> Self {
+        let Found { chain, queued, waiting, group } = found;
         let now = clock.now();
         let queued = Counter { stored: queued, added: 0 };
         let (pending, mark) = (Pending::default(), Mark::default());
@@ -318,6 +330,10 @@ impl Tx {
             at: self.now,
             epoch: run.epoch,
         };
+        let is_claimed = matches!(run.state, RunState::Running | RunState::Cancelling);
+        if let Some(owner) = run.owner.filter(|owner| is_claimed && *owner != self.own_epoch()) {
+            self.pending.nudges.push((run.id, owner, run.seq));
+        }
         self.pending.events.push((Arc::new(event), json));
         Ok(())
     }
@@ -469,6 +485,7 @@ impl Tx {
             decisions: self.pending.decisions.len(),
             capabilities: self.pending.capabilities.len(),
             audit: self.pending.audit.len(),
+            nudges: self.pending.nudges.len(),
             queued: self.queued.added,
             waiting: self.waiting.mark(),
             uses: self.uses.mark(),
@@ -503,6 +520,7 @@ impl Tx {
         self.pending.decisions.truncate(self.mark.decisions);
         self.pending.capabilities.truncate(self.mark.capabilities);
         self.pending.audit.truncate(self.mark.audit);
+        self.pending.nudges.truncate(self.mark.nudges);
         self.queued.added = self.mark.queued;
         self.waiting.undo(self.mark.waiting);
         let is_shared = self.conn.is_shared();

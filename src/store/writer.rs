@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     domain::limits,
-    runtime::{Stop, TaskKind, Tasks},
+    runtime::{
+        Stop, TaskKind, Tasks,
+        failpoint::{Point, reach},
+    },
 };
 
 /// What a job does, borrowing the transaction.
@@ -61,7 +64,8 @@ impl Failure {
 
 /// Sends the job's answer once it is known whether its group was committed.
 type Answer = Box<dyn FnOnce(Option<Failure>) + Send>;
-type RunJob = Box<dyn for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Ran> + Send>;
+/// Runs the job; without a transaction it is told why there is none.
+type RunJob = Box<dyn for<'t> FnOnce(Result<&'t mut Tx, Failure>) -> JobFuture<'t, Ran> + Send>;
 
 struct Job {
     durability: Durability,
@@ -106,7 +110,10 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let run: RunJob = Box::new(move |tx| {
             Box::pin(async move {
-                let result = job(tx).await;
+                let result = match tx {
+                    Ok(tx) => job(tx).await,
+                    Err(failure) => Err(E::from(failure.error())),
+                };
                 Ran {
                     is_ok: result.is_ok(),
                     answer: Box::new(move |failure| {
@@ -172,35 +179,71 @@ async fn work(mut tx: Tx, mut waiting: mpsc::Receiver<Job>, hook: CommitHook, st
     tx.close().await;
 }
 
+/// How long a group may take where the database is a server: nothing that is lost on the way comes
+/// back by itself. It lies below a replica's lease and above the bounds of the server's own.
+const GROUP_MAX: Duration = Duration::from_secs(12);
+
 async fn commit(tx: &mut Tx, jobs: Vec<Job>) -> (Vec<Answer>, Result<Vec<Committed>, StoreError>) {
     let mut answers = Vec::with_capacity(jobs.len());
-    let promise = jobs.iter().map(|j| j.durability).max().unwrap_or(Durability::Full);
-    let runs_alone = jobs.iter().any(|j| j.runs_alone);
-    let result = async {
-        tx.begin(promise, runs_alone).await?;
-        let is_one = jobs.len() == 1;
-        for job in jobs {
-            // A group of one needs no savepoint: its rollback is the group's.
-            tx.begin_job(!is_one).await?;
-            let ran = (job.run)(tx).await;
-            answers.push(ran.answer);
-            if ran.is_ok {
-                tx.end_job().await?;
-                continue;
-            }
-            if is_one {
-                tx.roll_back().await;
-                return Ok(Vec::new());
-            }
-            tx.abandon_job().await?;
-        }
-        tx.commit().await
-    }
-    .await;
+    let result = if tx.is_shared() {
+        let group = tokio::time::timeout(GROUP_MAX, work_off(tx, jobs, &mut answers)).await;
+        group.unwrap_or_else(|_| {
+            tx.lose();
+            Err(StoreError::Unavailable { doing: "write to the store in time", source: None })
+        })
+    } else {
+        work_off(tx, jobs, &mut answers).await
+    };
     if result.is_err() && !tx.is_in_doubt() {
         tx.roll_back().await;
     }
     (answers, result)
+}
+
+async fn work_off(
+    tx: &mut Tx,
+    jobs: Vec<Job>,
+    answers: &mut Vec<Answer>,
+) -> Result<Vec<Committed>, StoreError> {
+    let mut left = jobs.into_iter();
+    let done = do_all(tx, &mut left, answers).await;
+    if let Err(error) = &done {
+        // Who was not reached is told the same as the others.
+        for job in left {
+            answers.push((job.run)(Err(Failure::of(error))).await.answer);
+        }
+    }
+    done
+}
+
+async fn do_all(
+    tx: &mut Tx,
+    jobs: &mut std::vec::IntoIter<Job>,
+    answers: &mut Vec<Answer>,
+) -> Result<Vec<Committed>, StoreError> {
+    let all = jobs.as_slice();
+    let promise = all.iter().map(|j| j.durability).max().unwrap_or(Durability::Full);
+    let runs_alone = all.iter().any(|j| j.runs_alone);
+    let is_one = all.len() == 1;
+    reach(Point::StoreBeginBefore).await?;
+    tx.begin(promise, runs_alone).await?;
+    for job in jobs {
+        // A group of one needs no savepoint: its rollback is the group's.
+        tx.begin_job(!is_one).await?;
+        let ran = (job.run)(Ok(tx)).await;
+        answers.push(ran.answer);
+        if ran.is_ok {
+            tx.end_job().await?;
+            continue;
+        }
+        if is_one {
+            tx.roll_back().await;
+            return Ok(Vec::new());
+        }
+        tx.abandon_job().await?;
+    }
+    reach(Point::StoreCommitBefore).await?;
+    tx.commit().await
 }
 
 /// How long the answer of a commit that went out is looked for. After that, this replica's lease is

@@ -14,6 +14,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::{
+    checker::ADDRESS,
+    postgres::{Database, Server},
+};
+
 /// Longest time to start, stop, or come to a state.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -66,7 +71,11 @@ pub(crate) struct Daemon {
     program: PathBuf,
     /// What starts the daemon, with its arguments; nothing when it starts by itself.
     launcher: Vec<String>,
+    /// Its database, where that is not the file in its directory.
+    database: Option<Database>,
 }
+
+const DATABASE_URL: &str = "AGENT_RUNTIME_DATABASE_URL";
 
 /// What a command of our program said.
 #[derive(Debug)]
@@ -156,8 +165,28 @@ impl Daemon {
             .expect("a client");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_agent-runtime"));
         let (base, env, launcher) = (String::new(), Vec::new(), Vec::new());
-        let admin = ADMIN.to_owned();
-        Self { dir, child: None, http, base, env, admin, program, launcher }
+        let (admin, database) = (ADMIN.to_owned(), None);
+        let mut daemon =
+            Self { dir, child: None, http, base, env, admin, program, launcher, database };
+        // The binary `postgres` holds the same tests as `it`, and every daemon there is on a server.
+        if module_path!().starts_with("postgres::") {
+            let database = Server::shared().database();
+            daemon.use_database(&database.url());
+            daemon.database = Some(database);
+        }
+        daemon
+    }
+
+    /// Lets it use the database at this address from its next start on.
+    pub(crate) fn use_database(&mut self, url: &str) {
+        fs::write(self.dir.path().join(ADDRESS), url).expect("a file");
+        self.env.retain(|(name, _)| name != DATABASE_URL);
+        self.set_env(DATABASE_URL, url);
+    }
+
+    /// Its own database on the server that the tests share.
+    pub(crate) fn database(&self) -> &Database {
+        self.database.as_ref().expect("a daemon of the binary `postgres`")
     }
 
     /// A started daemon.
@@ -180,6 +209,17 @@ impl Daemon {
 
     /// Starts the daemon and waits until it listens, ready or not.
     pub(crate) async fn spawn(&mut self) {
+        assert!(self.try_spawn().await, "the daemon ended: {}", self.log());
+    }
+
+    /// The same for a daemon that may end before it listens; whether it listens.
+    pub(crate) async fn try_spawn(&mut self) -> bool {
+        self.launch();
+        self.is_listening().await
+    }
+
+    /// Starts its process, and waits for nothing.
+    pub(crate) fn launch(&mut self) {
         let address = self.data_dir().join("http-addr");
         drop(fs::remove_file(&address));
         let log = fs::OpenOptions::new()
@@ -191,16 +231,23 @@ impl Daemon {
         let mut command = self.command(&["serve", "--http-addr", "127.0.0.1:0", "--allow-root"]);
         let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
         self.child = Some(child.expect("the daemon starts"));
+    }
+
+    /// Waits until it listens, or has ended before.
+    async fn is_listening(&mut self) -> bool {
+        let address = self.data_dir().join("http-addr");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(text) = fs::read_to_string(&address)
                 && !text.trim().is_empty()
             {
                 self.base = format!("http://{}", text.trim());
-                return;
+                return true;
             }
             assert!(Instant::now() < deadline, "not listening: {}", self.log());
-            self.assert_alive();
+            if self.has_ended() {
+                return false;
+            }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -267,6 +314,16 @@ impl Daemon {
     /// Starts a daemon that must not start; what it said.
     pub(crate) async fn refused(&self) -> Told {
         self.cli(&["serve", "--http-addr", "127.0.0.1:0", "--allow-root"]).await
+    }
+
+    /// Forgets a variable that was set.
+    pub(crate) fn unset_env(&mut self, name: &str) {
+        self.env.retain(|(set, _)| set != name);
+    }
+
+    /// Whether its process has ended, or was never started.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|c| c.try_wait().ok().flatten().is_some())
     }
 
     fn assert_alive(&mut self) {

@@ -67,6 +67,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("env", "ENV", Kind::Text, "development"),
     key("data_dir", "DATA_DIR", Kind::Text, "./data"),
     key("database_url", "DATABASE_URL", Kind::Secret, ""),
+    key("workspaces_dir", "WORKSPACES_DIR", Kind::Text, ""),
     key("http.addr", "HTTP_ADDR", Kind::Text, "127.0.0.1:8080"),
     key("http.metrics_addr", "METRICS_ADDR", Kind::Text, ""),
     key("http.trusted_proxy", "TRUSTED_PROXY", Kind::List, ""),
@@ -191,7 +192,9 @@ pub(crate) const KEYS: &[Key] = &[
         Kind::Int,
         "60000",
     ),
+    key("limits.connections", "LIMITS_CONNECTIONS", Kind::Int, "2048"),
     key("limits.connections_per_address", "LIMITS_CONNECTIONS_PER_ADDRESS", Kind::Int, "1024"),
+    key("limits.websockets", "LIMITS_WEBSOCKETS", Kind::Int, "500"),
     key("limits.websockets_per_principal", "LIMITS_WEBSOCKETS_PER_PRINCIPAL", Kind::Int, "250"),
     key("limits.streams_per_principal", "LIMITS_STREAMS_PER_PRINCIPAL", Kind::Int, "512"),
     key(

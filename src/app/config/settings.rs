@@ -152,7 +152,9 @@ pub(crate) struct Bounds {
     pub(crate) queued_per_principal: u64,
     pub(crate) requests_per_principal: u64,
     pub(crate) requests_per_address: u64,
+    pub(crate) connections: usize,
     pub(crate) connections_per_address: usize,
+    pub(crate) websockets: usize,
     pub(crate) websockets_per_principal: usize,
     pub(crate) streams_per_principal: usize,
     pub(crate) model_requests_per_principal: u64,
@@ -191,6 +193,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// Which database holds the store.
     pub(crate) database: Database,
+    /// The directory of the agents' workspaces; absolute.
+    pub(crate) workspaces_dir: PathBuf,
     pub(crate) http_addr: SocketAddr,
     /// Where the counters are served in plain; nowhere when none.
     pub(crate) metrics_addr: Option<SocketAddr>,

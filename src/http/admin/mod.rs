@@ -13,6 +13,7 @@ mod lockdown;
 mod pairings;
 mod policy;
 mod principals;
+mod replicas;
 mod sandbox;
 pub mod schema;
 mod secrets;
@@ -85,6 +86,7 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/admin/v1/audit/verify"),
     (Method::POST, "/admin/v1/audit/checkpoint"),
     (Method::GET, "/admin/v1/health"),
+    (Method::GET, "/admin/v1/replicas"),
     (Method::GET, "/admin/v1/budgets"),
     (Method::PUT, "/admin/v1/budgets"),
     (Method::DELETE, "/admin/v1/budgets"),
@@ -171,6 +173,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(audit::verify))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(health::show))
+        .routes(routes!(replicas::list))
         .routes(routes!(budgets::list, budgets::put, budgets::clear))
         .routes(routes!(principals::list, principals::create))
         .routes(routes!(principals::stale))

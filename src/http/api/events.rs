@@ -31,7 +31,10 @@ use crate::{
         problem::code,
     },
     orchestrator::{Frame, Subscription},
-    runtime::Stop,
+    runtime::{
+        Stop,
+        failpoint::{Point, reach},
+    },
 };
 
 /// How soon a browser's `EventSource` comes back after an interruption.
@@ -145,6 +148,7 @@ impl Live {
             self.has_begun = true;
             return Some(Bytes::from_static(RETRY));
         }
+        reach(Point::SseSendAfter).await.ok()?;
         loop {
             // Every branch is cancel-safe: the subscription keeps what it has read, the others
             // lose nothing when dropped.
@@ -159,6 +163,7 @@ impl Live {
                 frame = self.subscription.next() => match frame {
                     Ok(Some(frame)) => {
                         if let Some(chunk) = written(&frame) {
+                            reach(Point::SseSendBefore).await.ok()?;
                             return Some(chunk);
                         }
                     }

@@ -124,6 +124,7 @@ impl Orchestrator {
                 })
                 .await?;
             put_budgets_in_force(&inner).await?;
+            inner.in_force_everywhere().await?;
             Ok(done)
         };
         self.inner.detached(work).await
@@ -172,7 +173,8 @@ impl Orchestrator {
                     Box::pin(async move { clear(tx, &shared, permit.context(), subject).await })
                 })
                 .await?;
-            put_budgets_in_force(&inner).await
+            put_budgets_in_force(&inner).await?;
+            inner.in_force_everywhere().await
         };
         self.inner.detached(work).await
     }

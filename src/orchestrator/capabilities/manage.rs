@@ -127,15 +127,22 @@ impl Orchestrator {
         let mut masking = self.inner.masking();
         let reason = masking.optional("reason", reason);
         let (cx, inner) = (permit.context().clone(), Arc::clone(&self.inner));
-        self.inner
-            .administer(&cx, idempotency, move |tx| {
-                Box::pin(async move {
-                    let record = revoke(tx, permit.context(), id, reason).await?;
-                    masking.record(tx, &Actor::from(permit.context()), Some(record.run));
-                    Ok(inner.view(record, tx.now()))
+        let shared = Arc::clone(&inner);
+        let work = async move {
+            let done = shared
+                .administer(&cx, idempotency, move |tx| {
+                    Box::pin(async move {
+                        let record = revoke(tx, permit.context(), id, reason).await?;
+                        masking.record(tx, &Actor::from(permit.context()), Some(record.run));
+                        Ok(inner.view(record, tx.now()))
+                    })
                 })
-            })
-            .await
+                .await?;
+            shared.in_force_everywhere().await?;
+            Ok(done)
+        };
+        // On its own feet: who asked may go away between the commit and its taking effect.
+        self.inner.detached(work).await
     }
 }
 

@@ -111,6 +111,7 @@ impl Inner {
         self.detached(async move {
             let done = inner.administer(&cx, idempotency, work).await?;
             inner.put_access_in_force().await?;
+            inner.in_force_everywhere().await?;
             Ok(done)
         })
         .await

@@ -208,6 +208,7 @@ impl Inner {
         }
         let done = done?;
         self.put_access_in_force().await?;
+        self.in_force_everywhere().await?;
         Ok(done)
     }
 

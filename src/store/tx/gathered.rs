@@ -11,6 +11,7 @@ use crate::domain::EventId;
 impl Tx {
     /// Writes every row that the group gathered, but for the audit trail's.
     pub(super) async fn write_gathered(&mut self) -> Result<(), StoreError> {
+        self.known.unwritten.write(&mut self.conn).await?;
         self.flush_messages().await?;
         self.flush_last_seqs().await?;
         self.flush_events().await?;
@@ -19,7 +20,11 @@ impl Tx {
         self.uses.write(&mut self.conn).await?;
         self.flush_bundles().await?;
         self.flush_decisions().await?;
-        self.flush_capabilities().await
+        self.flush_capabilities().await?;
+        for (run, owner, seq) in std::mem::take(&mut self.pending.nudges) {
+            self.replicas().nudge(run, owner, seq).await?;
+        }
+        Ok(())
     }
 
     async fn flush_messages(&mut self) -> Result<(), StoreError> {

@@ -6,16 +6,29 @@
 //! lives no longer than the group where others may write, and as long as the process where nobody
 //! else does.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
 use super::{
     super::{
         audit::Chain,
         backend::{Durability, Postgres, Session, postgres, sqlite},
+        beside::database_now,
         cols,
         db::{Conn, Hold, query},
         error::StoreError,
         known::Known,
     },
     Committed, Counter, Pending, Savepoint, Tx,
+};
+use crate::{
+    domain::Timestamp,
+    runtime::failpoint::{Point, reach},
 };
 
 /// Begins the first job of a group, so that it can be undone alone.
@@ -25,11 +38,15 @@ pub(super) const NEXT_JOB: &str = "RELEASE SAVEPOINT job; SAVEPOINT job";
 /// Undoes a job. Its savepoint stays: the next job goes on from it.
 pub(super) const UNDO_JOB: &str = "ROLLBACK TO SAVEPOINT job";
 
+/// How long a connection that may be dead is asked whether it lives.
+const PROBE_MAX: Duration = Duration::from_secs(1);
+
 /// The group under way, and what outlives it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something else about the group")]
 pub(in crate::store) struct Group {
-    /// Whose groups they are.
-    boot_epoch: u64,
+    /// Whose groups they are: another replica's once this daemon has joined again.
+    boot_epoch: Arc<AtomicU64>,
     /// Where to connect again; none for a file.
     server: Option<Postgres>,
     /// The connection as the server knows it.
@@ -38,19 +55,28 @@ pub(in crate::store) struct Group {
     promised: Option<Durability>,
     /// How many were begun.
     number: u64,
+    /// Whose group it is.
+    owner: u64,
     is_alone: bool,
     /// The commit was sent and not answered yet.
     is_committing: bool,
+    /// An fsync of the log has failed, and what it was about is not in the database yet.
+    pub(super) has_forgotten: bool,
     /// The newest generation that a group has seen.
     generation: u64,
     /// Rows of other jobs could not be written: the group cannot be committed without them.
     pub(super) is_broken: bool,
+    /// The connection stopped in the middle of something.
+    is_lost: bool,
     /// The end of the trail is ours until the commit.
     pub(super) holds_trail: bool,
 }
 
 impl Group {
-    pub(in crate::store) fn new(boot_epoch: u64, server: Option<(Postgres, Session)>) -> Self {
+    pub(in crate::store) fn new(
+        boot_epoch: Arc<AtomicU64>,
+        server: Option<(Postgres, Session)>,
+    ) -> Self {
         let (server, session) = server.unzip();
         Self {
             boot_epoch,
@@ -58,16 +84,29 @@ impl Group {
             session,
             promised: None,
             number: 0,
+            owner: 0,
             is_alone: false,
             is_committing: false,
+            has_forgotten: false,
             generation: 0,
             is_broken: false,
+            is_lost: false,
             holds_trail: false,
         }
     }
 }
 
 impl Tx {
+    /// The replica that this group is written by.
+    pub(super) fn own_epoch(&self) -> u64 {
+        self.group.owner
+    }
+
+    /// The database's time, by which leases are measured.
+    pub async fn database_now(&mut self) -> Result<Timestamp, StoreError> {
+        database_now(&mut self.conn, &*self.clock).await
+    }
+
     /// Runs a text without values.
     pub(super) async fn script(&mut self, text: &'static str) -> Result<(), StoreError> {
         let done = if self.conn.is_shared() {
@@ -87,13 +126,18 @@ impl Tx {
         let group = &mut self.group;
         group.is_alone = is_alone;
         group.number += 1;
+        group.owner = group.boot_epoch.load(Ordering::Acquire);
         if !self.conn.is_shared() {
+            if group.has_forgotten {
+                self.remember().await?;
+            }
+            let group = &self.group;
             let changed = (group.promised != Some(promise)).then_some(promise);
             self.script(sqlite::begin(changed)).await?;
             self.group.promised = Some(promise);
             return Ok(());
         }
-        let texts = postgres::begin(promise, is_alone, group.boot_epoch);
+        let texts = postgres::begin(promise, is_alone, group.owner);
         let rows = self.conn.run(texts).await;
         let rows = rows.map_err(StoreError::unavailable("begin to write"))?;
         let number = |place| rows.last().and_then(|row| row.column::<i64>(place).ok());
@@ -125,19 +169,15 @@ impl Tx {
         if self.conn.is_shared() {
             self.waiting.write(&mut self.conn).await?;
             let group = &mut self.group;
-            let texts = postgres::commit(group.boot_epoch, group.number, added, group.is_alone);
+            let texts = postgres::commit(group.owner, group.number, added, group.is_alone);
             group.is_committing = true;
             let done = self.conn.run(texts).await;
             done.map_err(StoreError::unavailable("commit to the store"))?;
+            // A failure here is an answer that was lost on its way.
+            reach(Point::StoreCommitAfter).await?;
             self.group.is_committing = false;
-        } else if added == 0 {
-            self.script(sqlite::COMMIT).await?;
         } else {
-            query(sqlite::COUNT_AND_COMMIT)
-                .bind(self.queued.stored + added)
-                .execute(&mut self.conn)
-                .await
-                .map_err(StoreError::unavailable("commit to the store"))?;
+            self.commit_file().await?;
         }
         Ok(self.keep())
     }
@@ -159,6 +199,9 @@ impl Tx {
     /// Undoes the group, and makes the connection fit for the next.
     pub(in crate::store) async fn roll_back(&mut self) {
         self.abandon_group();
+        if self.group.is_lost {
+            return;
+        }
         // SQLite has already rolled back by itself after some errors; then this one says so.
         if let Err(error) = self.script("ROLLBACK").await {
             tracing::debug!(%error, "nothing to roll back");
@@ -196,8 +239,12 @@ impl Tx {
     /// that it did not.
     pub(in crate::store) async fn reconnect(&mut self) -> Result<(), sqlx::Error> {
         let Some(server) = &self.group.server else { return Ok(()) };
-        if self.conn.run("SELECT 1".to_owned()).await.is_ok() {
-            return Ok(());
+        if !self.group.is_lost {
+            let probe = tokio::time::timeout(PROBE_MAX, self.conn.run("SELECT 1".to_owned()));
+            if matches!(probe.await, Ok(Ok(_))) {
+                return Ok(());
+            }
+            self.group.is_lost = true;
         }
         let (conn, session) = server.connect().await?;
         let mut conn = Conn::Postgres(Hold::Own(conn));
@@ -206,6 +253,7 @@ impl Tx {
         }
         self.conn = conn;
         self.group.session = Some(session);
+        self.group.is_lost = false;
         Ok(())
     }
 
@@ -213,7 +261,7 @@ impl Tx {
     /// not. Connect again first.
     pub(in crate::store) async fn settle(&mut self) -> Result<Option<Vec<Committed>>, StoreError> {
         let last = query("SELECT last_group FROM replicas WHERE boot_epoch = $1")
-            .bind(cols::int(self.group.boot_epoch))
+            .bind(cols::int(self.group.owner))
             .number(&mut self.conn)
             .await
             .map_err(StoreError::unavailable("ask what was committed"))?;
@@ -223,6 +271,11 @@ impl Tx {
         }
         self.abandon_group();
         Ok(None)
+    }
+
+    /// Nothing came back in time: the connection is not used again.
+    pub(in crate::store) const fn lose(&mut self) {
+        self.group.is_lost = true;
     }
 
     /// The answer of the commit is not to be had any more: the lease is over.
