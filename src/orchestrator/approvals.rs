@@ -104,7 +104,15 @@ async fn decide(
     check_outcome(&approval, &new)?;
     check_scope(&approval, new.decision, new.scope, new.pattern.as_ref())?;
     let me = permit.context().principal.id;
-    if new.decision == Decision::Approve && approval.approvers().contains(&me) {
+    // A right may have gone between the request and now: a voice that does not count is not kept.
+    if !may_decide(inner, me, &run, &approval.tool, approval.required_role) {
+        let why = "your role or scopes were narrowed just now: you may not decide this any more";
+        return Err(CommandError::Forbidden(why.to_owned()));
+    }
+    // Who has said yes may say so again where that is what was missing: they counted for nothing while
+    // they could not decide.
+    let is_repeated = new.decision == Decision::Approve && approval.approvers().contains(&me);
+    if is_repeated && !has_quorum(inner, &run, &approval) {
         return Err(CommandError::conflict(
             "approval.counted",
             format!("you have approved this already; {} different people must", approval.quorum),
@@ -120,7 +128,9 @@ async fn decide(
         pattern: new.pattern,
         outcome: new.outcome,
     };
-    approval.decisions.push(record.clone());
+    if !is_repeated {
+        approval.decisions.push(record.clone());
+    }
     let input = match record.decision {
         Decision::Deny => Some(ApprovalInput::Deny),
         Decision::Approve => has_quorum(inner, &run, &approval).then_some(ApprovalInput::Approve),
