@@ -23,7 +23,6 @@ use crate::{
         DecisionScope, EventBody, PatternBounds, PrincipalId, RunInput, RunState, ToolCall,
         ToolOutcome, ToolStatus, UnknownOutcome, Usd,
         approval::{ApprovalInput, DecisionRecord},
-        audit::AuditRow,
         limits,
     },
     runtime::failpoint::{Point, reach},
@@ -179,9 +178,13 @@ fn has_quorum(inner: &Inner, run: &RunCore, approval: &Approval) -> bool {
 /// Everybody whose words the run has heard: who started it, steered it or answered its questions.
 /// Any of them may have asked for the call in question.
 pub(super) async fn requesters(tx: &mut Tx, run: &RunCore) -> Result<Vec<PrincipalId>, StoreError> {
-    // The trail is where every command's author stands; rows of this group count too.
     tx.flush().await?;
     let mut requesters = vec![run.principal];
+    // The trail is where every command's author stands; what this group has not written counts too.
+    let here = tx.unwritten_audit().filter(|entry| {
+        entry.kind == AuditKind::Control && entry.run_id == Some(run.id) && speaks(&entry.data)
+    });
+    requesters.extend(here.filter_map(|entry| entry.actor.parse::<PrincipalId>().ok()));
     // The reason of a no goes to the model like any other word.
     for approval in tx.approvals().of_run(run.id).await? {
         let told = approval.decisions.iter().filter(|d| d.decision == Decision::Deny);
@@ -204,13 +207,14 @@ pub(super) async fn requesters(tx: &mut Tx, run: &RunCore) -> Result<Vec<Princip
         let rows = tx.trail().query(&filter, limits::PAGE_MAX).await?;
         let Some(last) = rows.last() else { return Ok(requesters) };
         filter.after = last.n;
-        let speaks = |row: &&AuditRow| {
-            matches!(row.data.get("verb").and_then(Value::as_str), Some("steer" | "resume"))
-        };
-        requesters.extend(
-            rows.iter().filter(speaks).filter_map(|row| row.actor.parse::<PrincipalId>().ok()),
-        );
+        let speaking = rows.iter().filter(|row| speaks(&row.data));
+        requesters.extend(speaking.filter_map(|row| row.actor.parse::<PrincipalId>().ok()));
     }
+}
+
+/// Whether a row about a command says that somebody spoke to a run.
+fn speaks(data: &Value) -> bool {
+    matches!(data.get("verb").and_then(Value::as_str), Some("steer" | "resume"))
 }
 
 fn check_outcome(approval: &Approval, new: &NewDecision) -> Result<(), CommandError> {
