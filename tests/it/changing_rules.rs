@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     scenes::{provider, sh, workspace_text},
     support::{
-        daemon::{Answer, Daemon},
+        daemon::{Answer, Daemon, PATIENCE},
         fake_llm::Turn,
     },
 };
@@ -127,7 +127,10 @@ async fn attack(door: &Door, ann: &str, first: InForce, is_over: &Cell<bool>) ->
 
 /// Ann says yes to whatever a run asks, as soon as she may, until it has ended.
 async fn approve_all(daemon: &Daemon, run: &str) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
+        let is_late = tokio::time::Instant::now() > deadline;
+        assert!(!is_late, "{run} does not end: {}", daemon.log());
         let now = daemon.wait_for(run, &["awaiting_approval", "succeeded", "failed"]).await;
         if now["state"] != "awaiting_approval" {
             assert_eq!(now["state"], "succeeded", "{now:#}");
