@@ -444,6 +444,19 @@ impl Real {
             }
             Command::Crash => {
                 self.tasks.iter_mut().for_each(|task| *task = None);
+                // Recovery takes the runs of who is gone: from the first crash on, that is this one.
+                let epoch = orchestrator.inner.store.boot_epoch();
+                let gone: Result<(), StoreError> = orchestrator
+                    .inner
+                    .store
+                    .change(move |tx| {
+                        Box::pin(async move {
+                            let now = tx.database_now().await?;
+                            tx.replicas().leave(epoch, now).await
+                        })
+                    })
+                    .await;
+                gone.unwrap();
                 recovery::recover(&orchestrator.inner).await.unwrap();
                 true
             }
