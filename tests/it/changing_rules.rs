@@ -54,6 +54,7 @@ struct Span {
     what: InForce,
 }
 
+#[expect(clippy::disallowed_methods, reason = "beside what programs of the test write down")]
 fn now_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
 }
@@ -80,6 +81,7 @@ impl Door {
 }
 
 /// Changes one thing after the other until it is told to stop; what was in force when.
+#[expect(clippy::future_not_send, reason = "it stays on the thread of its test")]
 async fn attack(door: &Door, ann: &str, first: InForce, is_over: &Cell<bool>) -> Vec<Span> {
     let (mut spans, mut what, mut from) = (Vec::new(), first, now_ms());
     let (mut listed, mut policies) = (String::new(), 1_usize);
