@@ -108,7 +108,7 @@ async fn look(daemon: &Daemon, run: &str) {
         &["audit", "query", "--kind", "control", "--limit", "100"],
         &["capability", "list"],
         &["budget", "show"],
-        &["policy", "explain", "--run", run],
+        &["policy", "explain"],
     ] {
         let told = daemon.cli(args).await;
         assert_ne!(told.code, Some(2), "{args:?}: {told:?}");
