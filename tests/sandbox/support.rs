@@ -149,7 +149,7 @@ pub(crate) fn good(outcome: Outcome) -> String {
 /// What a look shows once it has shown the same for half a second: what begins and ends by itself after
 /// a call has had its time then.
 pub(crate) async fn settled<T: PartialEq + std::fmt::Debug>(mut look: impl FnMut() -> T) -> T {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     let (mut seen, mut same) = (look(), 0);
     while same < 50 {
         tokio::time::sleep(Duration::from_millis(10)).await;
