@@ -75,9 +75,12 @@ pub(crate) async fn idle() -> Fixture {
     start(Options { active_max: 0, ..Options::default() }).await
 }
 
-/// Nothing runs, and time is the test's.
-pub(crate) async fn idle_at(clock: Arc<crate::domain::ManualClock>) -> Fixture {
-    start_at(Options { active_max: 0, ..Options::default() }, true, clock).await.0
+/// Nothing runs, time is the test's, and so is the database.
+pub(crate) async fn idle_on(
+    database: crate::store::Database,
+    clock: Arc<crate::domain::ManualClock>,
+) -> Fixture {
+    start_at(Options { active_max: 0, ..Options::default() }, true, clock, database).await.0
 }
 
 async fn start(options: Options) -> Fixture {
@@ -93,13 +96,15 @@ async fn start_with(
     options: Options,
     requester_may_approve: bool,
 ) -> (Fixture, crate::runtime::reload::Reloads) {
-    start_at(options, requester_may_approve, Arc::new(SystemClock)).await
+    let database = crate::store::Database::Sqlite;
+    start_at(options, requester_may_approve, Arc::new(SystemClock), database).await
 }
 
 async fn start_at(
     options: Options,
     requester_may_approve: bool,
     clock: Arc<dyn Clock>,
+    database: crate::store::Database,
 ) -> (Fixture, crate::runtime::reload::Reloads) {
     let (reloader, reloads) = crate::runtime::reload::reloads();
     let dir = tempfile::tempdir().unwrap();
@@ -108,7 +113,7 @@ async fn start_at(
     let redactor = Redactor::default();
     let store = crate::store::Options {
         data_dir: dir.path().to_owned(),
-        database: crate::store::Database::Sqlite,
+        database,
         clock: Arc::clone(&clock),
         ids: IdSource::new(Arc::clone(&clock), |bytes| getrandom::fill(bytes).unwrap()),
         redactor: redactor.clone(),
@@ -218,8 +223,24 @@ impl Fixture {
         self.orchestrator.cancel(permit, id, None, None).await.unwrap();
     }
 
+    /// The same by somebody who may end anybody's.
+    pub(crate) async fn ended_by_root(&self, id: RunId) {
+        let root = cx_of("root", Role::Overlord);
+        let permit = self.orchestrator.authorizer().control(&root, Verb::Cancel).unwrap();
+        self.orchestrator.cancel(permit, id, None, None).await.unwrap();
+    }
+
     async fn create(&self, conversation_id: Option<ConversationId>) -> Run {
-        let permit = self.orchestrator.authorizer().start_run(&cx(), "a").unwrap();
+        self.create_as(&cx(), conversation_id).await
+    }
+
+    /// A run of somebody's that waits, in a conversation or a new one.
+    pub(crate) async fn create_as(
+        &self,
+        cx: &CallContext,
+        conversation_id: Option<ConversationId>,
+    ) -> Run {
+        let permit = self.orchestrator.authorizer().start_run(cx, "a").unwrap();
         let new = NewRun {
             conversation_id,
             bundle_id: None,

@@ -515,7 +515,7 @@ fn kind(mode: u32) -> Kind {
 
 mod remove;
 
-pub use remove::FileRemoval;
+pub use remove::{Emptied, FileRemoval};
 
 #[cfg(test)]
 #[path = "dir_tests.rs"]

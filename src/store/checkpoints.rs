@@ -63,12 +63,14 @@ impl Checkpoints<'_> {
         row.as_ref().map(checkpoint).transpose()
     }
 
-    /// Stores where the trail begins from now on.
-    pub async fn put_cut(&mut self, cut: &Checkpoint) -> Result<(), StoreError> {
+    /// Stores where the trail begins from now on; whether it did: never before where it begins already,
+    /// since what is older may be gone.
+    pub async fn put_cut(&mut self, cut: &Checkpoint) -> Result<bool, StoreError> {
         query(
             "INSERT INTO audit_cut (id, n, hash, at, key_id, mac) VALUES (1, $1, $2, $3, $4, $5) \
              ON CONFLICT (id) DO UPDATE SET n = excluded.n, hash = excluded.hash, \
-             at = excluded.at, key_id = excluded.key_id, mac = excluded.mac",
+             at = excluded.at, key_id = excluded.key_id, mac = excluded.mac \
+             WHERE audit_cut.n < excluded.n",
         )
         .bind(cols::int(cut.n))
         .bind(cut.hash.clone())
@@ -77,7 +79,7 @@ impl Checkpoints<'_> {
         .bind(cut.mac.clone())
         .execute(&mut *self.conn)
         .await
-        .map(drop)
+        .map(|rows| rows > 0)
         .map_err(StoreError::unavailable("store where the audit trail begins"))
     }
 }

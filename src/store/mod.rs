@@ -67,7 +67,7 @@ pub use conversations::{Conversation, Conversations};
 pub use decisions::{DecisionKey, Decisions};
 pub use definitions::Definitions;
 pub use egress_rules::EgressRules;
-pub use erasures::{Erasures, RunOfPerson, Texts, TextsOf};
+pub use erasures::{Erasures, FileCall, RunOfPerson, Texts, TextsOf};
 pub use error::{OpenError, StoreError};
 pub use events::Events;
 pub use export::{ExportKey, Exportable, Exports};

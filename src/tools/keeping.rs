@@ -10,7 +10,7 @@ use crate::{
     sandbox::dir::{Dir, DirError, WritableDir},
 };
 
-pub use crate::sandbox::dir::FileRemoval;
+pub use crate::sandbox::dir::{Emptied, FileRemoval};
 
 /// Largest file that an export holds.
 pub const EXPORT_BYTES_MAX: u64 = 8 << 20;
@@ -29,8 +29,7 @@ impl Tools {
         path: String,
         not_after: Timestamp,
     ) -> Result<FileRemoval, String> {
-        // A file system may count whole seconds.
-        let not_after = not_after.as_micros() / 1_000_000 + 1;
+        let not_after = seconds(not_after);
         blocking(move || {
             let beneath = beneath(&workspace, &path)?;
             WritableDir::open(&workspace, &workspace)?.remove(&beneath, not_after)
@@ -38,25 +37,37 @@ impl Tools {
         .await
     }
 
-    /// Removes every file of a workspace; how many.
+    /// Removes every file of a workspace but for what is protected there.
     ///
     /// # Errors
     /// A sentence for whoever looks at it by hand.
-    pub async fn empty_workspace(&self, workspace: PathBuf) -> Result<u64, String> {
+    pub async fn empty_workspace(&self, workspace: PathBuf) -> Result<Emptied, String> {
         blocking(move || WritableDir::open(&workspace, &workspace)?.remove_all(ENTRIES_MAX)).await
     }
 
-    /// What stands in a file that calls wrote, named as they named it.
+    /// What stands in a file that calls wrote, named as they named it; none where it was changed after
+    /// `not_after`, by somebody else perhaps.
     ///
     /// # Errors
     /// A sentence that says why there is nothing.
-    pub async fn read_file(&self, workspace: PathBuf, path: String) -> Result<Vec<u8>, String> {
+    pub async fn read_file(
+        &self,
+        workspace: PathBuf,
+        path: String,
+        not_after: Timestamp,
+    ) -> Result<Option<Vec<u8>>, String> {
+        let not_after = seconds(not_after);
         blocking(move || {
             let beneath = beneath(&workspace, &path)?;
-            Dir::open(&workspace)?.read(&beneath, EXPORT_BYTES_MAX)
+            Dir::open(&workspace)?.read_unchanged(&beneath, not_after, EXPORT_BYTES_MAX)
         })
         .await
     }
+}
+
+/// A file system may count whole seconds.
+fn seconds(at: Timestamp) -> i64 {
+    at.as_micros() / 1_000_000 + 1
 }
 
 /// The path within the workspace; one in an allowed path elsewhere is the operator's.

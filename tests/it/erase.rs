@@ -106,7 +106,7 @@ async fn scene() -> Scene {
     daemon.set_env("AGENT_RUNTIME_LOG_FILE", &log);
     daemon.set_env("AGENT_RUNTIME_LOG_LEVEL", "debug");
     daemon.run().await;
-    let made = said(&daemon, &["principal", "create", NAME, "--role", "operator"]).await;
+    let made = said(&daemon, &["principal", "create", NAME, "--role", "admin"]).await;
     let id = text(&made, "id");
     let token = said(&daemon, &["token", "create", NAME, "--label", "canarylabel"]).await;
     let (token_id, token) = (text(&token, "id"), text(&token, "token"));

@@ -14,7 +14,7 @@ use crate::{
     auth::{ErasePersons, Permit, SeeRetention, authn::local_operator},
     domain::{AuditKind, Erasure, ErasureId, PrincipalId, Role, Timestamp, limits},
     orchestrator::{
-        Inner, Orchestrator,
+        Duty, Inner, Orchestrator,
         commands::{Done, Idempotency},
         error::CommandError,
     },
@@ -24,8 +24,12 @@ use crate::{
 
 /// Further names by which somebody is known.
 const NAMES_MAX: usize = 32;
-/// Pause before what failed is tried again.
+/// Pause before what failed is tried again, or somebody else may have been asked.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Pause before it is looked again whether a hold was lifted; who lifts one here says so.
+const HELD_AGAIN: Duration = Duration::from_secs(60);
+/// Why nothing is erased that is held.
+const HELD: &str = "erase.held";
 
 /// Whose data is to be erased.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +100,8 @@ impl Orchestrator {
         let cx = permit.context().clone();
         let done = self
             .inner
-            .command(&cx, idempotency, move |tx| {
+            // Alone, so that two who ask at the same time ask for one.
+            .administer(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let cx = permit.context();
                     tx.flush().await?;
@@ -177,9 +182,9 @@ impl Orchestrator {
     }
 }
 
-fn held() -> CommandError {
+pub(super) fn held() -> CommandError {
     CommandError::conflict(
-        "erase.held",
+        HELD,
         "the person, or a conversation that they have part in, is under a legal hold: \
          `agent-runtime retention show` lists the holds",
     )
@@ -295,33 +300,51 @@ fn invalid(pointer: &'static str, detail: String) -> CommandError {
 /// Carries out what was asked for, until the daemon stops.
 pub(in crate::orchestrator) async fn keep(inner: Arc<Inner>, stop: Stop) {
     loop {
+        // Where there are others, somebody may have asked one of them.
+        let mut again = inner.membership.is_shared().then_some(AGAIN);
         let open = match inner.store.read().await {
             Ok(mut reader) => reader.erasures().open().await,
             Err(error) => Err(error),
         };
-        let mut has_failed = open.is_err();
+        if open.is_err() {
+            again = Some(AGAIN);
+        }
         for erasure in open.unwrap_or_default() {
-            if !inner.is_on_duty("erasures").await.unwrap_or(false) {
-                // Another replica does it; if that ends, this one looks again.
-                has_failed = true;
-                continue;
+            if !inner.membership.has(Duty::Erasures) {
+                break;
             }
             let id = erasure.id;
             tokio::select! {
                 done = inner.carry_out(erasure) => if let Err(error) = done {
-                    has_failed = true;
-                    metrics::counter!("agent_runtime_erasure_failures_total").increment(1);
-                    tracing::error!(erasure = %id, %error, "an erasure is not done; it goes on");
+                    let wait = not_done(id, &error);
+                    again = Some(again.map_or(wait, |again| again.min(wait)));
                 },
                 // Dropped between two batches or in one: it goes on from there.
                 () = stop.wait_soft() => return,
             }
         }
+        let wait = async {
+            match again {
+                Some(again) => tokio::time::sleep(again).await,
+                None => std::future::pending().await,
+            }
+        };
         // All are cancel-safe.
         tokio::select! {
             () = inner.keeper.erasures.notified() => {}
-            () = tokio::time::sleep(AGAIN), if has_failed => {}
+            () = wait => {}
             () = stop.wait_soft() => return,
         }
     }
+}
+
+/// Says why an erasure does not go on now; how long to wait before it is tried again.
+fn not_done(erasure: ErasureId, error: &CommandError) -> Duration {
+    if matches!(error, CommandError::Conflict { code: HELD, .. }) {
+        tracing::warn!(%erasure, "an erasure waits: something of it is under a legal hold");
+        return HELD_AGAIN;
+    }
+    metrics::counter!("agent_runtime_erasure_failures_total").increment(1);
+    tracing::error!(%erasure, %error, "an erasure is not done; it goes on");
+    AGAIN
 }

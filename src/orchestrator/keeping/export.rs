@@ -1,14 +1,19 @@
 //! What a person is given of their own: everything that is stored about them, piece by piece.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::entry;
+use super::{
+    Keeper, entry,
+    files::{Told, Wrote},
+};
 use crate::{
     auth::{ExportPersons, Permit, authn::local_operator},
     domain::{AuditKind, PrincipalId, Role},
     orchestrator::{Orchestrator, error::CommandError},
+    runtime::tasks::lock,
     store::{Exportable, Reader, StoreError},
 };
 
@@ -16,6 +21,10 @@ use crate::{
 const PAGE: u32 = 200;
 /// The last kind: files of workspaces.
 const FILES: &str = "files";
+/// An export whose next piece is asked for later than this is recorded once more.
+const GOES_ON: Duration = Duration::from_secs(600);
+/// Exports that go on at the same time.
+const EXPORTS_MAX: usize = 256;
 /// Bytes of rows in one piece, after which it ends early.
 const BYTES_MAX: usize = 1 << 20;
 
@@ -90,7 +99,8 @@ impl FromStr for ExportPlace {
 }
 
 impl Orchestrator {
-    /// Looks whether a person's data may be exported, and records the first piece of it.
+    /// Looks whether a person's data may be exported, and records that it is: the first piece, and any
+    /// that does not follow one which was recorded here.
     ///
     /// # Errors
     /// When nobody knows them, or they stand higher than who asks.
@@ -108,13 +118,19 @@ impl Orchestrator {
         if !is_known || person == local_operator().id {
             return Err(CommandError::NotFound { what: "the principal" });
         }
-        permit.reaches(role.unwrap_or(Role::Viewer))?;
-        if *place != ExportPlace::default() {
+        // Nobody knows any more how high somebody stood who is in no table.
+        permit.reaches(role.unwrap_or(Role::Overlord))?;
+        let who = permit.context().principal.id;
+        let is_first = *place == ExportPlace::default();
+        if !is_first && self.inner.keeper.goes_on(who, person) {
             return Ok(());
         }
-        let data = json!({ "what": "exported", "principal": person });
+        let what = if is_first { "exported" } else { "exported further" };
+        let data = json!({ "what": what, "principal": person });
         let row = entry(AuditKind::PersonExport, Some(permit.context()), data);
-        Ok(self.inner.store.audit(row).await?)
+        self.inner.store.audit(row).await?;
+        self.inner.keeper.begin_export(who, person);
+        Ok(())
     }
 
     /// The next piece.
@@ -128,13 +144,17 @@ impl Orchestrator {
         place: ExportPlace,
     ) -> Result<ExportPiece, CommandError> {
         let mut reader = self.inner.store.read().await?;
-        match place.step {
-            Step::Rows(kind) => Ok(rows(&mut reader, kind, person, place).await?),
-            Step::Files => self.files(&mut reader, person, place).await,
-        }
+        let mut piece = match place.step {
+            Step::Rows(kind) => rows(&mut reader, kind, person, place).await?,
+            Step::Files => self.files(&mut reader, person, place).await?,
+        };
+        // What became a secret of the daemon after it was stored does not leave with it.
+        let masked = |line| self.inner.redactor.redact_json(line);
+        piece.lines = piece.lines.into_iter().map(masked).collect();
+        Ok(piece)
     }
 
-    /// The files that the next run of theirs wrote.
+    /// The files that the next run of theirs wrote as a whole and nobody changed later.
     async fn files(
         &self,
         reader: &mut Reader,
@@ -145,15 +165,17 @@ impl Orchestrator {
         let Some(run) = reader.erasures().runs(person, &after, 1).await?.pop() else {
             return Ok(ExportPiece { lines: Vec::new(), next: None });
         };
-        let calls = reader.erasures().calls_on_files(run.id).await?;
-        let mut paths: Vec<String> = calls.iter().filter_map(path).collect();
-        paths.sort();
-        paths.dedup();
+        let mut files = BTreeMap::new();
+        for call in reader.erasures().calls_on_files(run.id).await? {
+            if let Told::File { path, wrote: Wrote::Whole } = Told::of(&call) {
+                files.insert(path, call.before.unwrap_or_else(|| self.inner.clock.now()));
+            }
+        }
         let agents = self.inner.authorizer.agents();
         let agent = agents.values().find(|agent| agent.name.as_str() == run.agent);
-        let at = usize::try_from(done + 1).unwrap_or(0);
+        let at = usize::try_from(done.saturating_add(1)).unwrap_or(0);
         // One file to a piece: its bytes are the piece.
-        let (Some(path), Some(agent)) = (paths.get(at), agent) else {
+        let (Some((path, before)), Some(agent)) = (files.into_iter().nth(at), agent) else {
             let key = (run.id.to_string(), -1);
             return Ok(ExportPiece {
                 lines: Vec::new(),
@@ -162,23 +184,44 @@ impl Orchestrator {
         };
         let mut line =
             json!({ "kind": "file", "agent": run.agent, "run_id": run.id, "path": path });
+        let missing = |why: &str| ("missing", why.to_owned());
         let (name, value) =
-            match self.inner.tools.read_file(agent.workspace.clone(), path.clone()).await {
-                Ok(bytes) => ("base64", data_encoding::BASE64.encode(&bytes)),
+            match self.inner.tools.read_file(agent.workspace.clone(), path, before).await {
+                Ok(Some(bytes)) if self.holds_secret(&bytes) => {
+                    missing("it holds a secret of the daemon")
+                }
+                Ok(Some(bytes)) => ("base64", data_encoding::BASE64.encode(&bytes)),
+                Ok(None) => missing("it was changed later, by somebody else perhaps"),
                 Err(why) => ("missing", why),
             };
         if let Some(line) = line.as_object_mut() {
             line.insert(name.to_owned(), Value::String(value));
         }
-        let next = Some(ExportPlace { step: Step::Files, key: (after, done + 1) });
+        let next = Some(ExportPlace { step: Step::Files, key: (after, done.saturating_add(1)) });
         Ok(ExportPiece { lines: vec![line], next })
+    }
+
+    fn holds_secret(&self, bytes: &[u8]) -> bool {
+        self.inner.redactor.finds_secret(&String::from_utf8_lossy(bytes))
     }
 }
 
-fn path((tool, args): &(String, String)) -> Option<String> {
-    let is_file = tool == "write_file" || tool == "edit_file";
-    let args: Value = serde_json::from_str(args).ok().filter(|_| is_file)?;
-    args.get("path").and_then(Value::as_str).map(str::to_owned)
+impl Keeper {
+    /// Whether somebody's export of a person, recorded here not long ago, goes on.
+    fn goes_on(&self, who: PrincipalId, person: PrincipalId) -> bool {
+        let mut exports = lock(&self.exports);
+        exports.retain(|_, last| last.elapsed() < GOES_ON);
+        exports.get_mut(&(who, person)).map(|last| *last = Instant::now()).is_some()
+    }
+
+    fn begin_export(&self, who: PrincipalId, person: PrincipalId) {
+        let mut exports = lock(&self.exports);
+        if exports.len() >= EXPORTS_MAX {
+            // Those that are still going on are recorded once more.
+            exports.clear();
+        }
+        exports.insert((who, person), Instant::now());
+    }
 }
 
 async fn rows(

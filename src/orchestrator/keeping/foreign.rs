@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{trail::Touched, words::Person};
 use crate::{
-    domain::{ConversationId, RunId, Timestamp},
+    domain::{ConversationId, RunId},
     orchestrator::Inner,
     store::{Durability, StoreError, Texts, TextsOf},
 };
@@ -149,11 +149,6 @@ impl Inner {
                 return Ok(masked);
             }
         }
-    }
-
-    /// When the last run of a person that could have written a file ended; now for one in progress.
-    pub(super) fn ended(&self, at: Option<Timestamp>) -> Timestamp {
-        at.unwrap_or_else(|| self.clock.now())
     }
 }
 

@@ -57,7 +57,8 @@ impl Orchestrator {
         subject: String,
     ) -> Result<(), CommandError> {
         let cx = permit.context().clone();
-        self.inner
+        let done = self
+            .inner
             .command(&cx, None, move |tx| {
                 Box::pin(async move {
                     if !tx.keeping().remove_hold(kind, &subject).await? {
@@ -69,7 +70,10 @@ impl Orchestrator {
                 })
             })
             .await
-            .map(drop)
+            .map(drop);
+        // An erasure may have waited for it.
+        self.inner.keeper.erasures.notify_one();
+        done
     }
 }
 

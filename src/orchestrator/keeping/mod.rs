@@ -5,19 +5,30 @@
 //! touched that has not ended, that waits for a person, or that is under a legal hold. The audit
 //! trail loses rows only at its old end and only by a signed cut, and names only by a signed list.
 
+mod cut;
 mod erase;
 mod export;
+mod files;
 mod foreign;
 mod hold;
+mod log_age;
+mod removal;
 mod retention;
+mod rows;
 mod steps;
 mod trail;
 mod words;
 
 #[cfg(test)]
 mod tests;
+/// The same text on the other database.
+#[cfg(test)]
+#[path = "tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text, two databases")]
+mod tests_on_postgres;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -39,9 +50,8 @@ pub use retention::{RetentionReport, RetentionView};
 use super::{Inner, transition::Actor};
 use crate::{
     auth::CallContext,
-    domain::{AuditEntry, AuditKind, Retention, Timestamp},
+    domain::{AuditEntry, AuditKind, PrincipalId, Retention, Timestamp},
     runtime::LogFile,
-    store::{Durability, StoreError},
 };
 
 /// What the operator says about keeping.
@@ -85,6 +95,8 @@ pub(super) struct Keeper {
     last: Mutex<Option<RetentionReport>>,
     /// There is an erasure to carry out.
     erasures: Notify,
+    /// Exports that go on: who asked for whose data, and when they did last.
+    exports: Mutex<BTreeMap<(PrincipalId, PrincipalId), Instant>>,
 }
 
 impl Keeper {
@@ -94,6 +106,7 @@ impl Keeper {
             is_removing: AtomicBool::new(false),
             last: Mutex::default(),
             erasures: Notify::new(),
+            exports: Mutex::default(),
         }
     }
 
@@ -149,24 +162,6 @@ impl Pace {
     fn next(self, took: Duration) -> u32 {
         let rows = if took > Self::BATCH_TIME { self.rows / 2 } else { self.rows * 2 };
         rows.clamp(Self::ROWS_MIN, Self::ROWS_MAX)
-    }
-}
-
-impl Inner {
-    /// Whether this replica is the one that removes and erases now. Where there is only one, it is.
-    /// Two at once would do harm to nothing but time: every step can be done twice.
-    async fn is_on_duty(&self, duty: &'static str) -> Result<bool, StoreError> {
-        if !self.store.is_shared() {
-            return Ok(true);
-        }
-        let (epoch, now) = (self.store.boot_epoch(), self.clock.now());
-        let held = self
-            .store
-            .write(Durability::Normal, move |tx| {
-                Box::pin(async move { tx.leases().hold(duty, epoch, now).await })
-            })
-            .await?;
-        Ok(held.is_some())
     }
 }
 

@@ -6,31 +6,22 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{super::Orchestrator, Inner, Keeper, Pace, entry};
+use super::{super::Orchestrator, Inner, Keeper, entry};
 use crate::{
-    auth::{
-        ManageRetention, Permit, SeeRetention,
-        trail::{Seal, sign},
-    },
-    domain::{
-        AuditKind, ConversationId, Day, Hold, HoldKind, Retention, RetentionClass, Timestamp,
-        audit::Checkpoint,
-    },
+    auth::{ManageRetention, Permit, SeeRetention},
+    domain::{AuditKind, Hold, HoldKind, Retention, RetentionClass, Timestamp},
     orchestrator::{
+        Duty,
         commands::{Done, Idempotency},
         error::CommandError,
     },
-    runtime::{LineFate, Stop, Tasks, tasks::lock},
-    store::{Durability, OldRows, StoreError},
+    runtime::{Stop, tasks::lock},
+    store::{OldRows, StoreError},
 };
 
 /// How often the daemon looks for what is old by itself; the first time a little after its start.
 const EVERY: Duration = Duration::from_secs(3_600);
 const FIRST: Duration = Duration::from_secs(60);
-/// Conversations that are looked at in one go.
-const PAGE: u32 = 200;
-/// Rows that a dry run counts of one kind.
-const COUNTED_MAX: u32 = 100_000;
 /// The audit trail is not kept shorter than this, so that nobody removes what was just done.
 const AUDIT_DAYS_MIN: u32 = 90;
 /// A hundred years.
@@ -69,7 +60,7 @@ pub struct RetentionReport {
 }
 
 impl RetentionReport {
-    fn add(&mut self, what: &str, rows: u64) {
+    pub(super) fn add(&mut self, what: &str, rows: u64) {
         if rows > 0 {
             *self.removed.entry(what.to_owned()).or_default() += rows;
         }
@@ -176,7 +167,7 @@ pub(in crate::orchestrator) async fn keep(inner: Arc<Inner>, stop: Stop) {
             () = stop.wait_soft() => return,
         }
         wait = EVERY;
-        if !inner.is_on_duty("retention").await.unwrap_or(false) {
+        if !inner.membership.has(Duty::Forgetting) {
             continue;
         }
         tokio::select! {
@@ -263,291 +254,11 @@ impl Inner {
         });
         self.store.audit(entry(AuditKind::Retention, None, data)).await
     }
-
-    async fn remove_rows(
-        &self,
-        kind: OldRows,
-        before: Timestamp,
-        report: &mut RetentionReport,
-    ) -> Result<(), StoreError> {
-        let before =
-            if kind.is_by_day() { i64::from(Day::of(before).number()) } else { before.as_micros() };
-        if report.dry_run {
-            let mut reader = self.store.read().await?;
-            let rows = reader.keeping().count_old(kind, before, COUNTED_MAX).await?;
-            report.add(kind.table(), rows);
-            return Ok(());
-        }
-        let mut pace = Pace::new();
-        loop {
-            let limit = pace.begin();
-            let rows = self
-                .store
-                .write(Durability::Normal, move |tx| {
-                    Box::pin(async move { tx.keeping().remove_old(kind, before, limit).await })
-                })
-                .await?;
-            report.add(kind.table(), rows);
-            pace.end().await;
-            if rows < u64::from(limit) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The rest of conversations that were deleted before a moment.
-    async fn remove_deleted(
-        &self,
-        before: Timestamp,
-        report: &mut RetentionReport,
-    ) -> Result<(), StoreError> {
-        let mut place = (Timestamp::from_micros(0), String::new());
-        loop {
-            let mut reader = self.store.read().await?;
-            let page = reader.keeping().deleted_before(before, place.clone(), PAGE).await?;
-            let Some((last, at)) = page.last() else { return Ok(()) };
-            place = (*at, last.to_string());
-            for (id, _) in page {
-                if reader.keeping().is_held(id).await? {
-                    report.held += 1;
-                } else if report.dry_run {
-                    report.add("conversations", 1);
-                } else if let Err(error) = self.remove_conversation(id, &mut report.removed).await {
-                    report.problems.push(format!("{id}: {error}"));
-                }
-            }
-        }
-    }
-
-    /// Conversations that nobody has used since a moment.
-    async fn remove_unused(
-        &self,
-        before: Timestamp,
-        report: &mut RetentionReport,
-    ) -> Result<(), StoreError> {
-        let first = ConversationId::first_at(before);
-        let mut place = None;
-        loop {
-            let mut reader = self.store.read().await?;
-            let page = reader.keeping().created_before(first, place, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            place = Some(*last);
-            for id in page {
-                if reader.keeping().is_in_use(id, before).await? {
-                    continue;
-                }
-                if reader.keeping().is_held(id).await? {
-                    report.held += 1;
-                    continue;
-                }
-                report.add("conversations.unused", 1);
-                if report.dry_run {
-                    continue;
-                }
-                // Nothing new begins in it from here on; looked at again where nobody is between.
-                let is_marked = self
-                    .store
-                    .write(Durability::Normal, move |tx| {
-                        Box::pin(async move {
-                            tx.flush().await?;
-                            if tx.keeping().is_in_use(id, before).await? {
-                                return Ok::<_, StoreError>(false);
-                            }
-                            let now = tx.now();
-                            tx.keeping().mark_deleted(id, now).await?;
-                            Ok(true)
-                        })
-                    })
-                    .await?;
-                if is_marked
-                    && let Err(error) = self.remove_conversation(id, &mut report.removed).await
-                {
-                    report.problems.push(format!("{id}: {error}"));
-                }
-            }
-        }
-    }
-
-    /// Removes a deleted conversation with everything in it, a few rows at a time.
-    pub(super) async fn remove_conversation(
-        &self,
-        id: ConversationId,
-        removed: &mut BTreeMap<String, u64>,
-    ) -> Result<(), StoreError> {
-        let mut pace = Pace::new();
-        loop {
-            let limit = pace.begin();
-            let (is_gone, rows) = self
-                .store
-                .write(Durability::Normal, move |tx| {
-                    Box::pin(async move {
-                        tx.flush().await?;
-                        let mut rows = BTreeMap::new();
-                        let is_gone = tx.keeping().remove_some(id, limit, &mut rows).await?;
-                        Ok::<_, StoreError>((is_gone, rows))
-                    })
-                })
-                .await?;
-            for (table, count) in rows {
-                *removed.entry(table).or_default() += count;
-            }
-            pace.end().await;
-            if is_gone {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Cuts the audit trail behind the last signed row that is old, and removes what is before.
-    async fn cut_trail(
-        &self,
-        before: Timestamp,
-        report: &mut RetentionReport,
-    ) -> Result<(), StoreError> {
-        let mut reader = self.store.read().await?;
-        let cut = reader.checkpoints().cut().await?;
-        let newest = reader.checkpoints().last().await?.map_or(0, |newest| newest.n);
-        let next = next_cut(&mut reader, cut.as_ref(), before, newest).await?;
-        drop(reader);
-        let begin = cut.as_ref().map_or(0, |cut| cut.n);
-        let end = next.as_ref().map_or(begin, |next| next.n);
-        if report.dry_run {
-            report.audit_cut = next.map(|next| next.n);
-            report.add("audit", end - begin);
-            return Ok(());
-        }
-        if let Some(next) = next {
-            let Some(key) = self.signer.keys().first().cloned() else { return Ok(()) };
-            report.audit_cut = Some(next.n);
-            self.store
-                .write(Durability::Full, move |tx| {
-                    Box::pin(async move {
-                        let cut = sign(&key, Seal::Cut, next.n, &next.hash, tx.now());
-                        tx.checkpoints().put_cut(&cut).await?;
-                        let data = json!({ "what": "audit trail cut", "cut": cut });
-                        tx.audit(entry(AuditKind::Retention, None, data));
-                        Ok::<_, StoreError>(())
-                    })
-                })
-                .await?;
-        }
-        // Also what a crash has left of the last cut.
-        let mut pace = Pace::new();
-        loop {
-            let limit = pace.begin();
-            let rows = self
-                .store
-                .write(Durability::Normal, move |tx| {
-                    Box::pin(async move { tx.keeping().remove_cut_rows(end, limit).await })
-                })
-                .await?;
-            report.add("audit", rows);
-            pace.end().await;
-            if rows < u64::from(limit) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn clean_log(&self, days: Retention, now: Timestamp, report: &mut RetentionReport) {
-        let Some(log) = self.keeper.options.log.clone().filter(|_| !report.dry_run) else {
-            return;
-        };
-        let mut age = LineAge { days, now, is_dropped: false };
-        let done = Tasks::spawn_blocking(move || log.rewrite(|line| age.fate(line))).await;
-        match done.map_err(|e| e.to_string()).and_then(|done| done.map_err(|e| e.to_string())) {
-            Ok(done) => report.add("log lines", done.dropped),
-            Err(error) => report.problems.push(format!("the log file: {error}")),
-        }
-    }
-}
-
-/// The newest checkpoint whose row may go: it is old, and not the newest of all, so that the file
-/// outside always names a row that is there.
-async fn next_cut(
-    reader: &mut crate::store::Reader,
-    cut: Option<&Checkpoint>,
-    before: Timestamp,
-    newest: u64,
-) -> Result<Option<Checkpoint>, StoreError> {
-    let mut after = cut.map_or(0, |cut| cut.n);
-    let mut found = None;
-    loop {
-        let page = reader.checkpoints().after(after, PAGE).await?;
-        for checkpoint in page {
-            // A checkpoint is younger than every row that it covers.
-            if checkpoint.at >= before || checkpoint.n >= newest {
-                return Ok(found);
-            }
-            after = checkpoint.n;
-            found = Some(checkpoint);
-        }
-        if found.as_ref().is_none_or(|found: &Checkpoint| found.n != after) {
-            return Ok(found);
-        }
-    }
-}
-
-/// How old lines of the log are. A line without a time belongs to the one before.
-struct LineAge {
-    days: Retention,
-    now: Timestamp,
-    is_dropped: bool,
-}
-
-impl LineAge {
-    fn fate(&mut self, line: &str) -> LineFate {
-        if let Some((at, class)) = line_class(line) {
-            self.is_dropped =
-                self.days.old_before(class, self.now).is_some_and(|before| at < before);
-        }
-        if self.is_dropped { LineFate::Drop } else { LineFate::Keep }
-    }
-}
-
-/// When a line was written, and how long it is kept: what went wrong longest, then who came in.
-fn line_class(line: &str) -> Option<(Timestamp, RetentionClass)> {
-    let (at, level, target) = if line.starts_with('{') {
-        let line: serde_json::Value = serde_json::from_str(line).ok()?;
-        let text = |name: &str| line.get(name).and_then(|v| v.as_str()).map(str::to_owned);
-        (text("timestamp")?, text("level")?, text("target").unwrap_or_default())
-    } else {
-        let mut words = line.split_whitespace();
-        let (at, level) = (words.next()?.to_owned(), words.next()?.to_owned());
-        (at, level, words.next().unwrap_or_default().trim_end_matches(':').to_owned())
-    };
-    let is_access = ["agent_runtime::auth", "agent_runtime::http"];
-    let class = match level.as_str() {
-        "ERROR" => RetentionClass::Error,
-        _ if is_access.iter().any(|module| target.starts_with(module)) => RetentionClass::Access,
-        _ => RetentionClass::App,
-    };
-    Some((at.parse().ok()?, class))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_go_by_their_age_and_by_what_they_say() {
-        let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
-        let mut age = LineAge { days: Retention::default(), now, is_dropped: false };
-        let mut fate = |line: &str| age.fate(line) == LineFate::Keep;
-        let json = |at: &str, level: &str, target: &str| {
-            format!(r#"{{"timestamp":"{at}","level":"{level}","target":"{target}"}}"#)
-        };
-        assert!(!fate(&json("2026-04-01T00:00:00.123456Z", "INFO", "agent_runtime::store")));
-        assert!(!fate("  a second line of it"));
-        assert!(fate(&json("2026-04-01T00:00:00.1Z", "ERROR", "agent_runtime::store")));
-        assert!(fate(&json("2026-04-01T00:00:00.1Z", "INFO", "agent_runtime::auth::authn")));
-        assert!(!fate(&json("2026-02-01T00:00:00.1Z", "INFO", "agent_runtime::auth::authn")));
-        assert!(!fate(&json("2025-02-01T00:00:00.1Z", "ERROR", "agent_runtime::store")));
-        assert!(fate("2026-05-31T00:00:00.000000Z  INFO agent_runtime::app: started"));
-        assert!(fate("  a second line of it"));
-        assert!(!fate("2026-01-31T00:00:00.000000Z  WARN agent_runtime::app: started"));
-    }
 
     #[test]
     fn the_audit_trail_is_not_kept_for_a_day() {
@@ -556,22 +267,5 @@ mod tests {
         assert!(check_days(RetentionClass::Audit, 0).is_ok());
         assert!(check_days(RetentionClass::App, 1).is_ok());
         assert!(check_days(RetentionClass::App, DAYS_MAX + 1).is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn batches_shrink_when_they_take_long_and_grow_again() {
-        let mut pace = Pace::new();
-        let first = pace.begin();
-        tokio::time::advance(Duration::from_millis(50)).await;
-        pace.end().await;
-        let second = pace.begin();
-        assert!(second < first);
-        pace.end().await;
-        assert!(pace.begin() > second);
-        let (slow, fast) = (Duration::from_secs(1), Duration::ZERO);
-        let mut rows = Pace { rows: Pace::ROWS_MIN, ..pace };
-        assert_eq!(rows.next(slow), Pace::ROWS_MIN);
-        rows.rows = Pace::ROWS_MAX;
-        assert_eq!(rows.next(fast), Pace::ROWS_MAX);
     }
 }

@@ -1,21 +1,16 @@
 //! The steps of an erasure, in their order.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
-use super::{Pace, entry, words::Person};
+use super::{Pace, entry, erase::held, words::Person};
 use crate::{
-    domain::{AuditKind, Erasure, PrincipalId, RunId, Timestamp},
+    domain::{AuditKind, Erasure, PrincipalId, RunId},
     orchestrator::{Inner, error::CommandError, transition::Actor, verbs::cancel},
     runtime::{LineFate, Tasks},
     store::{Durability, StoreError},
-    tools::keeping::FileRemoval,
 };
 
 /// Work of the person ends, and nothing new begins.
@@ -41,17 +36,13 @@ const COMPACT: &str = "compact";
 /// Over.
 const DONE: &str = "done";
 
-const STEPS: [&str; 11] =
+pub(super) const STEPS: [&str; 11] =
     [FIRST, FILES, TRAIL, COPIES, CONVERSATIONS, RUNS, ROWS, TAIL, LOG, COMPACT, DONE];
 
 /// Rows that are read at once.
-const PAGE: u32 = 200;
-/// Days of use in one transaction.
-const DAYS_AT_ONCE: i64 = 32;
+pub(super) const PAGE: u32 = 200;
 /// How often to look whether runs that were cancelled have ended.
 const LOOK: Duration = Duration::from_millis(50);
-/// Places that a receipt lists; more are only counted.
-const LISTED_MAX: usize = 200;
 
 impl Inner {
     /// Does what is left of an erasure.
@@ -60,6 +51,11 @@ impl Inner {
         mut erasure: Erasure,
     ) -> Result<(), CommandError> {
         while erasure.step != DONE {
+            if let Some(person) = erasure.principal
+                && self.store.read().await?.keeping().is_held_person(person).await?
+            {
+                return Err(held());
+            }
             metrics::counter!("agent_runtime_erasure_steps_total", "step" => erasure.step.clone())
                 .increment(1);
             self.step(&mut erasure).await?;
@@ -79,7 +75,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn step(self: &Arc<Self>, erasure: &mut Erasure) -> Result<(), CommandError> {
+    pub(super) async fn step(self: &Arc<Self>, erasure: &mut Erasure) -> Result<(), CommandError> {
         if erasure.step == COMPACT {
             let is_compacted = self.compact().await?;
             note(erasure, "database_compacted", json!(is_compacted));
@@ -92,7 +88,7 @@ impl Inner {
         match erasure.step.as_str() {
             FIRST => self.stop_work(id).await,
             FILES => Ok(self.erase_files(&person, erasure).await?),
-            TRAIL | TAIL => Ok(self.erase_trail(&person, erasure).await?),
+            TRAIL | TAIL => self.erase_trail(&person, erasure).await,
             COPIES => {
                 let masked = self.mask_copies(&person).await?;
                 count(erasure, "messages of others' conversations masked", masked);
@@ -133,6 +129,7 @@ impl Inner {
             })
             .await?;
         self.refresh_access().await?;
+        self.in_force_everywhere().await?;
         // Nobody comes as the person any more: what is noted of their last visit is stored now, and
         // goes with the rest.
         self.store_uses().await?;
@@ -187,70 +184,19 @@ impl Inner {
         }
     }
 
-    /// Files that their runs wrote, unless somebody changed them later; whole workspaces where whoever
-    /// asked said so.
-    async fn erase_files(&self, person: &Person, erasure: &mut Erasure) -> Result<(), StoreError> {
-        let agents = self.authorizer.agents();
-        let workspace = |agent: &str| {
-            agents.values().find(|a| a.name.as_str() == agent).map(|a| a.workspace.clone())
-        };
-        let mut files: BTreeMap<(String, String), Timestamp> = BTreeMap::new();
-        let mut programs = BTreeSet::new();
-        let mut after = String::new();
-        loop {
-            let mut reader = self.store.read().await?;
-            let page = reader.erasures().runs(person.id, &after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.id.to_string();
-            for run in page {
-                let ended = self.ended(run.ended_at);
-                for (tool, args) in reader.erasures().calls_on_files(run.id).await? {
-                    let path = serde_json::from_str::<Value>(&args).ok().and_then(|args| {
-                        args.get("path").and_then(Value::as_str).map(str::to_owned)
-                    });
-                    match path {
-                        Some(path) if tool != "exec" && tool != "shell" => {
-                            let at = files.entry((run.agent.clone(), path)).or_insert(ended);
-                            *at = ended.max(*at);
-                        }
-                        _ => drop(programs.insert(run.agent.clone())),
-                    }
-                }
-            }
-        }
-        let mut left = Vec::new();
-        for ((agent, path), ended) in files {
-            let Some(place) = workspace(&agent) else {
-                left.push(format!("{agent}: {path}: no agent of that name is configured"));
-                continue;
-            };
-            match self.tools.remove_file(place, path.clone(), ended).await {
-                Ok(FileRemoval::Removed) => count(erasure, "files", 1),
-                Ok(FileRemoval::Missing) => {}
-                Ok(FileRemoval::Newer) => {
-                    left.push(format!("{agent}: {path}: changed later, by somebody else perhaps"));
-                }
-                Err(error) => left.push(format!("{agent}: {path}: {error}")),
-            }
-        }
-        for agent in asked_to_empty(erasure) {
-            if let Some(place) = workspace(&agent) {
-                match self.tools.empty_workspace(place).await {
-                    Ok(files) => count(erasure, "files", files),
-                    Err(error) => left.push(format!("{agent}: {error}")),
-                }
-                programs.remove(&agent);
-            }
-        }
-        let clean = |text: String| person.scrub(&text).unwrap_or(text);
-        let left: Vec<_> = left.into_iter().map(clean).take(LISTED_MAX).collect();
-        note(erasure, "files_left", json!(left));
-        note(erasure, "workspaces_to_look_through", json!(programs));
-        Ok(())
+    /// Nothing is changed in a run whose conversation is held.
+    async fn check_free(&self, run: RunId) -> Result<(), CommandError> {
+        let mut reader = self.store.read().await?;
+        let Some(core) = reader.runs().core(run).await? else { return Ok(()) };
+        if reader.keeping().is_held(core.conversation_id).await? { Err(held()) } else { Ok(()) }
     }
 
     /// Rows of the audit trail from where the last pass ended, and runs of others that they tell of.
-    async fn erase_trail(&self, person: &Person, erasure: &mut Erasure) -> Result<(), StoreError> {
+    async fn erase_trail(
+        &self,
+        person: &Person,
+        erasure: &mut Erasure,
+    ) -> Result<(), CommandError> {
         // The tail goes on where the trail ended.
         let mut after = seen(erasure);
         loop {
@@ -258,6 +204,7 @@ impl Inner {
             let Some(last) = looked.last else { return Ok(()) };
             after = last;
             for (run, touched) in &looked.touched {
+                self.check_free(*run).await?;
                 let rows = self.mask_in_run(person, *run, touched).await?;
                 count(erasure, "rows of others' runs masked", rows);
             }
@@ -280,8 +227,14 @@ impl Inner {
             }
             for conversation in page {
                 match self.remove_conversation(conversation, &mut erasure.counts).await {
-                    // Somebody began something between: it ends like the rest.
-                    Err(StoreError::Stale { .. }) => self.stop_work(id).await?,
+                    // Somebody holds it from now on, or began something between: that ends like the
+                    // rest.
+                    Err(StoreError::Stale { .. }) => {
+                        if self.store.read().await?.keeping().is_held(conversation).await? {
+                            return Err(held());
+                        }
+                        self.stop_work(id).await?;
+                    }
                     other => other?,
                 }
                 self.save_erasure(erasure).await?;
@@ -290,15 +243,28 @@ impl Inner {
     }
 
     /// What is left: runs in conversations of others, whose messages are masked by now.
-    async fn erase_runs(&self, id: PrincipalId, erasure: &mut Erasure) -> Result<(), CommandError> {
+    async fn erase_runs(
+        self: &Arc<Self>,
+        id: PrincipalId,
+        erasure: &mut Erasure,
+    ) -> Result<(), CommandError> {
         loop {
             let page = self.store.read().await?.erasures().runs(id, "", PAGE).await?;
             if page.is_empty() {
                 return Ok(());
             }
             for run in page {
-                self.remove_run(run.id, &mut erasure.counts).await?;
                 let conversation = run.conversation;
+                match self.remove_run(run.id, conversation, &mut erasure.counts).await {
+                    Err(StoreError::Stale { .. }) => {
+                        if self.store.read().await?.keeping().is_held(conversation).await? {
+                            return Err(held());
+                        }
+                        self.stop_work(id).await?;
+                        continue;
+                    }
+                    other => other?,
+                }
                 self.store
                     .write(Durability::Normal, move |tx| {
                         Box::pin(async move { tx.erasures().drop_head(conversation).await })
@@ -306,120 +272,6 @@ impl Inner {
                     .await?;
             }
             self.save_erasure(erasure).await?;
-        }
-    }
-
-    async fn remove_run(
-        &self,
-        run: RunId,
-        removed: &mut BTreeMap<String, u64>,
-    ) -> Result<(), StoreError> {
-        let mut pace = Pace::new();
-        loop {
-            let limit = u64::from(pace.begin());
-            let (is_gone, rows) = self
-                .store
-                .write(Durability::Normal, move |tx| {
-                    Box::pin(async move {
-                        tx.flush().await?;
-                        let mut rows = BTreeMap::new();
-                        let (_, is_gone) = tx.keeping().remove_run(run, limit, &mut rows).await?;
-                        Ok::<_, StoreError>((is_gone, rows))
-                    })
-                })
-                .await?;
-            for (table, count) in rows {
-                *removed.entry(table).or_default() += count;
-            }
-            pace.end().await;
-            if is_gone {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn erase_rows(
-        self: &Arc<Self>,
-        person: &Person,
-        erasure: &mut Erasure,
-    ) -> Result<(), CommandError> {
-        let (id, pseudonym) = (person.id, person.pseudonym);
-        self.erase_answers(person, erasure).await?;
-        let days = self.store.read().await?.erasures().days_of_use().await?;
-        if let Some((mut day, last)) = days {
-            while day <= last {
-                let until = (day + DAYS_AT_ONCE - 1).min(last);
-                let rows = self
-                    .store
-                    .write(Durability::Normal, move |tx| {
-                        Box::pin(async move {
-                            tx.erasures().swap_usage(id, pseudonym, day..=until).await
-                        })
-                    })
-                    .await?;
-                count(erasure, "usage.pseudonym", rows);
-                day = until + 1;
-            }
-        }
-        let mut after = Some(String::new());
-        while let Some(place) = after {
-            let (rows, last) = self
-                .store
-                .write(Durability::Normal, move |tx| {
-                    Box::pin(async move {
-                        tx.erasures().swap_capabilities(id, pseudonym, &place, PAGE).await
-                    })
-                })
-                .await?;
-            count(erasure, "capabilities.pseudonym", rows);
-            after = last;
-        }
-        let mut counts = std::mem::take(&mut erasure.counts);
-        erasure.counts = self
-            .store
-            .change(move |tx| {
-                Box::pin(async move {
-                    tx.flush().await?;
-                    let (accounts, _) = tx.erasures().known_as(id).await?;
-                    tx.erasures().swap_person(id, pseudonym, &mut counts).await?;
-                    tx.erasures().remove_person(id, &accounts, &mut counts).await?;
-                    Ok::<_, StoreError>(counts)
-                })
-            })
-            .await?;
-        Ok(self.refresh_access().await?)
-    }
-
-    /// Stored answers to repeated requests: theirs, and those of others that name them.
-    async fn erase_answers(
-        &self,
-        person: &Person,
-        erasure: &mut Erasure,
-    ) -> Result<(), StoreError> {
-        let mut place = (String::new(), String::new());
-        loop {
-            let page = self.store.read().await?.erasures().answers(&place, PAGE).await?;
-            let Some((principal, key, _)) = page.last() else { return Ok(()) };
-            place = (principal.clone(), key.clone());
-            let id = person.id.to_string();
-            let is_about = |(principal, _, answer): &(String, String, String)| {
-                *principal == id || person.is_named_in(answer)
-            };
-            let old: Vec<_> = page.into_iter().filter(is_about).collect();
-            count(erasure, "idempotency", old.len() as u64);
-            if old.is_empty() {
-                continue;
-            }
-            self.store
-                .write(Durability::Normal, move |tx| {
-                    Box::pin(async move {
-                        for (principal, key, _) in old {
-                            tx.erasures().remove_answer(&principal, &key).await?;
-                        }
-                        Ok::<_, StoreError>(())
-                    })
-                })
-                .await?;
         }
     }
 
@@ -469,6 +321,7 @@ impl Inner {
             "counts": erasure.counts,
             "files_left": part("files_left"),
             "workspaces_to_look_through": part("workspaces_to_look_through"),
+            "other_replicas": part("other_replicas"),
             "log": part("log"),
             "database_compacted": part("database_compacted"),
             // They were made before, so that they may hold the person until they are too old.
@@ -490,14 +343,14 @@ impl Inner {
     }
 }
 
-fn count(erasure: &mut Erasure, what: &str, rows: u64) {
+pub(super) fn count(erasure: &mut Erasure, what: &str, rows: u64) {
     if rows > 0 {
         *erasure.counts.entry(what.to_owned()).or_default() += rows;
     }
 }
 
 /// Keeps something for the receipt, or for a later step.
-fn note(erasure: &mut Erasure, name: &str, value: Value) {
+pub(super) fn note(erasure: &mut Erasure, name: &str, value: Value) {
     let notes = erasure.receipt.get_or_insert_with(|| Value::Object(Map::new()));
     if let Some(notes) = notes.as_object_mut() {
         notes.insert(name.to_owned(), value);
@@ -509,7 +362,7 @@ fn seen(erasure: &Erasure) -> u64 {
     erasure.receipt.as_ref().and_then(|notes| notes.get("trail")?.as_u64()).unwrap_or(0)
 }
 
-fn asked_to_empty(erasure: &Erasure) -> Vec<String> {
+pub(super) fn asked_to_empty(erasure: &Erasure) -> Vec<String> {
     let list = erasure.receipt.as_ref().and_then(|notes| notes.get("empty")?.as_array());
     let names = list.into_iter().flatten().filter_map(Value::as_str);
     names.map(str::to_owned).collect()
