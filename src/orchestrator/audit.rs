@@ -400,12 +400,14 @@ impl Inner {
             return Ok(());
         }
         let file = self.signer.options.checkpoint_file.clone();
-        let count = waiting.len();
-        let written = Tasks::spawn_blocking(move || outside::append(&file, &waiting)).await;
+        let these = waiting.clone();
+        let written = Tasks::spawn_blocking(move || outside::append(&file, &these)).await;
         let written = written.unwrap_or_else(|_| Err(std::io::Error::other("the writer panicked")));
         match written {
             Ok(()) => {
-                lock(&self.signer.waiting).drain(..count);
+                // Who asked for one at the same time may have written some of them too: the same
+                // checkpoint twice says no more than once.
+                lock(&self.signer.waiting).retain(|left| !waiting.contains(left));
                 Ok(())
             }
             Err(error) => {

@@ -21,7 +21,10 @@ use crate::{
 };
 
 /// The databases that this release must open, oldest first.
-const LEFT_BEHIND: [(&str, &str); 1] = [("0003", include_str!("../compat/schema-0003.sql"))];
+const LEFT_BEHIND: [(&str, &str); 2] = [
+    ("0003", include_str!("../compat/schema-0003.sql")),
+    ("0006", include_str!("../compat/schema-0006.sql")),
+];
 /// What a person may take to answer between two releases. Longer than this program lives.
 const PATIENT: &str = "[limits]\napproval_ttl_secs = 3000000000\n";
 /// The same secret before and after: an upgrade changes none.

@@ -3,9 +3,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use reqwest::Method;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    scenes::{approval_of, provider},
+    scenes::{approval_of, provider, workspace_text},
     support::{
         daemon::{Daemon, PATIENCE},
         fake_llm::{FakeLlm, Turn},
@@ -100,6 +100,19 @@ async fn scene() -> Scene {
     let fake = provider();
     let content = json!({ "path": "canaryfile.txt", "content": "canarycontent", "mode": "create" });
     fake.script("write", [Turn::call("write_file", &content), Turn::text("it is canaryanswer")]);
+    // A file that somebody else has made, and one that somebody else writes anew later.
+    let taken = json!({ "path": "theirs.txt", "content": "hers", "mode": "create" });
+    let part = json!({ "path": "theirs.txt", "content": "", "mode": "append" });
+    let later = json!({ "path": "later.txt", "content": "hers at first", "mode": "create" });
+    fake.script(
+        "others",
+        [
+            Turn::call("write_file", &taken),
+            Turn::call("write_file", &part),
+            Turn::call("write_file", &later),
+            Turn::text("as far as it went"),
+        ],
+    );
     let mut daemon = Daemon::prepare(&fake.openai_url());
     let log = daemon.data_dir().join("log").display().to_string();
     fs::create_dir_all(daemon.data_dir()).unwrap();
@@ -128,6 +141,24 @@ async fn scene() -> Scene {
     let why = json!({ "reason": "canaryreason" });
     call(&daemon, &format!("/api/v1/runs/{ended}/cancel"), &token, why).await;
     daemon.wait_for(&ended, &["cancelled"]).await;
+    // Files that are not hers, or not any more.
+    let workspace = daemon.workspace("open");
+    let made = json!({ "path": "theirs.txt", "content": "of the admin", "mode": "create" });
+    fake.script("theirs", [Turn::call("write_file", &made), Turn::text("made")]);
+    let run = daemon.submit("open", "script:theirs").await;
+    daemon.wait_for(&run, &["succeeded"]).await;
+    let run = json!({ "agent": "open", "input": "script:others" });
+    let run = call(&daemon, "/api/v1/runs?wait=30", &token, run).await;
+    assert_eq!(run["state"], "succeeded", "{run:#}");
+    let later = workspace.join("later.txt");
+    assert_eq!(fs::read_to_string(&later).unwrap(), "hers at first");
+    fs::write(&later, "of the admin now").unwrap();
+    let later = File::options().write(true).open(&later).unwrap();
+    later.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+    // A run of hers that nothing ends by itself.
+    let running = json!({ "agent": "open", "input": "script:stuck" });
+    let running = text(&call(&daemon, "/api/v1/runs", &token, running).await, "id");
+    daemon.wait_for(&running, &["running"]).await;
     // A fork of her conversation, by somebody else.
     let forked = json!({ "input": "script:say go on" });
     let forked = daemon.post(&format!("/api/v1/runs/{hers}/fork"), &forked).await;
@@ -197,6 +228,17 @@ async fn check(scene: &Scene, receipt: &Value) {
     let kept = json!(messages(daemon, &scene.fork).await).to_string();
     assert!(kept.contains("go on") && kept.contains("[erased]"), "{kept}");
     daemon.events(&scene.others_run).await;
+    // So are their files.
+    assert_eq!(workspace_text(daemon, "open", "theirs.txt"), "of the admin");
+    assert_eq!(workspace_text(daemon, "open", "later.txt"), "of the admin now");
+    let left = receipt["files_left"].to_string();
+    assert!(left.contains("theirs.txt: a part") && left.contains("later.txt: changed"), "{left}");
+    // The fork of her conversation goes on without her.
+    let more = json!({
+        "agent": "open", "input": "script:say more", "conversation_id": scene.fork,
+    });
+    let more = daemon.post("/api/v1/runs?wait=30", &more).await.json();
+    assert_eq!(more["state"], "succeeded", "{more:#}");
     // The conversation that she was a guest in goes on.
     let more = json!({
         "agent": "open", "input": "script:say more", "conversation_id": scene.others_conversation,
@@ -230,7 +272,6 @@ async fn every_word_of_an_erased_person_is_gone_from_the_data_directory_and_the_
     let told = scene.daemon.cli(&["erase", NAME, "--also", ALSO]).await;
     let receipt = told.json();
     assert_eq!(receipt["database_compacted"], json!(true), "{receipt:#}");
-    assert_eq!(receipt["files_left"], json!([]), "{receipt:#}");
     assert!(receipt["counts"]["files"].as_u64() == Some(1), "{receipt:#}");
     check(&scene, &receipt).await;
     // Again: there is nobody to erase.

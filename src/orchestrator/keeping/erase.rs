@@ -4,7 +4,11 @@
 //! that a crash costs at most one batch; the person's name and id are forgotten before the last step,
 //! so that nothing of them is written after the database was compacted.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -272,9 +276,9 @@ impl Inner {
         names.extend(known_as);
         drop(reader);
         let somebody = Person::new(person, person, &names);
-        let mut after = 0;
+        let (mut after, mut own) = (0, BTreeSet::new());
         loop {
-            let looked = self.look_through(&somebody, after).await?;
+            let looked = self.look_through(&somebody, after, &mut own).await?;
             let Some(last) = looked.last else { break };
             after = last;
             *counts.entry("audit rows".to_owned()).or_default() += looked.rows.len() as u64;

@@ -1,6 +1,6 @@
 //! The steps of an erasure, in their order.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
@@ -50,6 +50,8 @@ impl Inner {
         self: &Arc<Self>,
         mut erasure: Erasure,
     ) -> Result<(), CommandError> {
+        // What the trail said of their runs; after a restart it is read again.
+        let mut own = None;
         while erasure.step != DONE {
             if let Some(person) = erasure.principal
                 && self.store.read().await?.keeping().is_held_person(person).await?
@@ -58,7 +60,7 @@ impl Inner {
             }
             metrics::counter!("agent_runtime_erasure_steps_total", "step" => erasure.step.clone())
                 .increment(1);
-            self.step(&mut erasure).await?;
+            self.step(&mut erasure, &mut own).await?;
             let at = STEPS.iter().position(|step| *step == erasure.step).unwrap_or(0);
             STEPS.get(at + 1).copied().unwrap_or(DONE).clone_into(&mut erasure.step);
             erasure.place.clear();
@@ -75,7 +77,11 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn step(self: &Arc<Self>, erasure: &mut Erasure) -> Result<(), CommandError> {
+    pub(super) async fn step(
+        self: &Arc<Self>,
+        erasure: &mut Erasure,
+        own: &mut Option<BTreeSet<RunId>>,
+    ) -> Result<(), CommandError> {
         if erasure.step == COMPACT {
             let is_compacted = self.compact().await?;
             note(erasure, "database_compacted", json!(is_compacted));
@@ -88,7 +94,7 @@ impl Inner {
         match erasure.step.as_str() {
             FIRST => self.stop_work(id).await,
             FILES => Ok(self.erase_files(&person, erasure).await?),
-            TRAIL | TAIL => self.erase_trail(&person, erasure).await,
+            TRAIL | TAIL => self.erase_trail(&person, erasure, own).await,
             COPIES => {
                 let masked = self.mask_copies(&person).await?;
                 count(erasure, "messages of others' conversations masked", masked);
@@ -196,11 +202,13 @@ impl Inner {
         &self,
         person: &Person,
         erasure: &mut Erasure,
+        own: &mut Option<BTreeSet<RunId>>,
     ) -> Result<(), CommandError> {
         // The tail goes on where the trail ended.
-        let mut after = seen(erasure);
+        let mut after = if own.is_some() { seen(erasure) } else { 0 };
+        let own = own.get_or_insert_default();
         loop {
-            let looked = self.look_through(person, after).await?;
+            let looked = self.look_through(person, after, own).await?;
             let Some(last) = looked.last else { return Ok(()) };
             after = last;
             for (run, touched) in &looked.touched {

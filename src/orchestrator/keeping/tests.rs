@@ -294,6 +294,19 @@ async fn fill(f: &Fixture, id: ConversationId, messages: u32) {
     }
 }
 
+/// How long it takes to record something.
+async fn write_one(inner: &Inner) -> Duration {
+    let began = Instant::now();
+    write(inner, |tx| {
+        Box::pin(async move {
+            tx.audit(entry(AuditKind::Retention, None, serde_json::json!({ "what": "else" })));
+            Ok(())
+        })
+    })
+    .await;
+    began.elapsed()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_much_is_removed_others_write_on() {
     const MESSAGES: u32 = 20_000;
@@ -304,6 +317,11 @@ async fn while_much_is_removed_others_write_on() {
     clock.advance(DAY * 40);
     set(&f, RetentionClass::Conversations, Some(30)).await;
     let inner = Arc::clone(&f.orchestrator.inner);
+    // What one write takes by itself on this machine, now.
+    let mut alone = Vec::new();
+    for _ in 0..50 {
+        alone.push(write_one(&inner).await);
+    }
     let removing = inner.detached({
         let inner = Arc::clone(&inner);
         async move { inner.remove_old(false).await }
@@ -311,16 +329,8 @@ async fn while_much_is_removed_others_write_on() {
     tokio::pin!(removing);
     let (mut waits, mut report) = (Vec::new(), None);
     while report.is_none() {
-        let began = Instant::now();
-        let one = inner.store.write(Durability::Full, |tx| {
-            Box::pin(async move {
-                tx.audit(entry(AuditKind::Retention, None, serde_json::json!({ "what": "else" })));
-                Ok::<_, StoreError>(())
-            })
-        });
         // What is removed goes on meanwhile: it has its own task.
-        one.await.unwrap();
-        waits.push(began.elapsed());
+        waits.push(write_one(&inner).await);
         tokio::select! {
             biased;
             done = &mut removing => report = Some(done.unwrap()),
@@ -333,14 +343,18 @@ async fn while_much_is_removed_others_write_on() {
         "{report:?}"
     );
     assert!(!exists(&f, over).await);
+    alone.sort();
     waits.sort();
-    let (count, p99, max) = (waits.len(), waits[waits.len() * 99 / 100], waits[waits.len() - 1]);
+    let (count, median) = (waits.len(), waits[waits.len() / 2]);
+    let (max, alone) = (waits[count - 1], alone[alone.len() - 1]);
     println!(
-        "{count} writes beside {MESSAGES} removals in {} ms: p99 {p99:?}, max {max:?}",
+        "{count} writes beside {MESSAGES} removals in {} ms: median {median:?}, max {max:?}; alone max \
+         {alone:?}",
         report.took_ms
     );
     // At least one write went between two batches of the largest size, on average.
     assert!(count >= usize::try_from(MESSAGES / Pace::ROWS_MAX).unwrap(), "{count}: {waits:?}");
-    // A batch aims at 20 ms; a machine that builds something else beside it is given time.
-    assert!(p99 < Duration::from_millis(500) && max < Duration::from_secs(2), "{p99:?} {max:?}");
+    // A batch aims at 20 ms; what the disk takes at times is the disk's.
+    assert!(median < Pace::BATCH_TIME * 5 + alone, "{median:?} {alone:?}");
+    assert!(max < Duration::from_secs(1) + alone * 5, "{max:?} {alone:?}");
 }

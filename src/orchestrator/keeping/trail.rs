@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{entry, words::Person};
 use crate::{
     auth::{keys::Key, trail::replaced_entry},
-    domain::{AuditKind, Erasure, RunId, audit::AuditRow},
+    domain::{AuditKind, Erasure, RunId, RunState, audit::AuditRow},
     orchestrator::Inner,
     store::{AuditFilter, Durability, StoreError, audit::hash},
 };
@@ -35,11 +35,13 @@ pub(super) struct Looked {
 }
 
 impl Inner {
-    /// Looks through the next rows after `after`.
+    /// Looks through the next rows after `after`. `own` are runs of the person, as the rows before said:
+    /// some are gone, and only the trail tells of them still.
     pub(super) async fn look_through(
         &self,
         person: &Person,
         after: u64,
+        own: &mut BTreeSet<RunId>,
     ) -> Result<Looked, StoreError> {
         let mut reader = self.store.read().await?;
         let begin = reader.checkpoints().cut().await?.map_or(0, |cut| cut.n);
@@ -48,9 +50,14 @@ impl Inner {
         let mut looked =
             Looked { rows: Vec::new(), touched: BTreeMap::new(), last: page.last().map(|r| r.n) };
         let mut owners: BTreeMap<RunId, Option<bool>> = BTreeMap::new();
-        let id = person.id.to_string();
+        let (id, pseudonym) = (person.id.to_string(), person.pseudonym.to_string());
         for mut row in page {
             let is_by = row.actor == id;
+            if let Some(run) = row.run_id.filter(|_| is_by || row.actor == pseudonym)
+                && is_beginning(&row)
+            {
+                own.insert(run);
+            }
             let whose = match row.run_id {
                 Some(run) if !owners.contains_key(&run) => {
                     let theirs = reader.erasures().is_theirs(run, person.id).await?;
@@ -60,6 +67,7 @@ impl Inner {
                 Some(run) => owners.get(&run).copied().flatten(),
                 None => None,
             };
+            let whose = whose.or_else(|| own.contains(&row.run_id?).then_some(true));
             if let (true, Some(run), Some(false)) = (is_by, row.run_id, whose) {
                 looked.touched.entry(run).or_default().note(&row);
             }
@@ -110,6 +118,14 @@ impl Inner {
             })
             .await
     }
+}
+
+/// Whether a row says that a run was created.
+fn is_beginning(row: &AuditRow) -> bool {
+    let text = |name: &str| row.data.get(name).and_then(serde_json::Value::as_str);
+    row.kind == AuditKind::RunState.as_str()
+        && text("from").is_none()
+        && text("to") == Some(RunState::Queued.as_str())
 }
 
 impl Touched {

@@ -23,8 +23,21 @@ const OUR_WORDS: &[&str] = &[
 ];
 /// Fields of rows by or about a person that hold what somebody wrote, or where they came from.
 const FREE_TEXT: &[&str] = &[
-    "reason", "path", "url", "address", "account", "display", "label", "note", "detail", "argv",
-    "script", "title", "text", "comment",
+    "reason",
+    "path",
+    "url",
+    "address",
+    "account",
+    "display",
+    "label",
+    "note",
+    "detail",
+    "argv",
+    "script",
+    "title",
+    "text",
+    "comment",
+    "permissions",
 ];
 
 /// A person, as texts may name them.

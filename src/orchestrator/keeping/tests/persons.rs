@@ -122,7 +122,7 @@ async fn a_hold_that_comes_in_the_middle_of_an_erasure_stops_it_until_it_is_lift
     assert_eq!(code(&refused), "erase.held");
     // Not by an older look either: where the rows go it is looked once more.
     let mut late = Erasure { step: "conversations".to_owned(), ..erasure.clone() };
-    let refused = inner.step(&mut late).await;
+    let refused = inner.step(&mut late, &mut None).await;
     assert!(refused.is_err() && exists(&f, hers).await, "{refused:?}");
     let removed = inner.remove_conversation(hers, &mut BTreeMap::new()).await;
     assert!(matches!(removed, Err(StoreError::Stale { .. })), "{removed:?}");
@@ -173,7 +173,10 @@ async fn each_step_of_an_erasure_can_be_done_again() {
         for _ in 0..2 {
             // As after a crash: what was stored last, with nothing of what was done since.
             let mut again = Erasure { step: (*step).to_owned(), ..erasure.clone() };
-            inner.step(&mut again).await.unwrap_or_else(|error| panic!("{step}: {error}"));
+            inner
+                .step(&mut again, &mut None)
+                .await
+                .unwrap_or_else(|error| panic!("{step}: {error}"));
         }
     }
     let last =
@@ -217,6 +220,44 @@ async fn nobody_erases_themselves_the_daemons_own_or_who_is_configured_and_admin
     assert_eq!(code(&erase(&f, alice).await.unwrap_err()), "erase.configured");
     let local = crate::auth::authn::local_operator().id;
     assert_eq!(code(&erase(&f, local).await.unwrap_err()), "principal.local");
+}
+
+#[tokio::test]
+async fn what_the_trail_tells_of_runs_that_are_long_gone_goes_too() {
+    let clock = Arc::new(ManualClock::at_secs(1_800_000_000));
+    let f = scene_at(&clock).await;
+    let zita = person(&f, "zita", Role::Member).await;
+    let gone = f.create_as(&zita, None).await;
+    let permissions = "path write /srv/of-her-own-making.txt";
+    let (id, run) = (gone.id, gone.conversation_id);
+    write(&f.orchestrator.inner, move |tx| {
+        Box::pin(async move {
+            // As the daemon itself says of her run.
+            let data = serde_json::json!({ "permissions": [permissions] });
+            let row = entry(AuditKind::CapabilityGranted, None, data);
+            tx.audit(AuditEntry { run_id: Some(id), ..row });
+            Ok(())
+        })
+    })
+    .await;
+    f.ended_by_root(id).await;
+    f.orchestrator.sign_trail().await.unwrap();
+    clock.advance(DAY * 40);
+    set(&f, RetentionClass::Conversations, Some(30)).await;
+    remove(&f, false).await;
+    assert!(!exists(&f, run).await);
+    let told = async || {
+        let mut reader = f.orchestrator.inner.store.read().await.unwrap();
+        let rows = reader.audit().query(&AuditFilter::default(), 500).await.unwrap();
+        let text: String = rows.iter().map(|row| format!("{} {}", row.actor, row.data)).collect();
+        (text.contains("of-her-own-making"), text.contains(&zita.principal.id.to_string()))
+    };
+    assert_eq!(told().await, (true, true));
+    ended(&f, erase(&f, zita.principal.id).await.unwrap().id.unwrap()).await;
+    assert_eq!(told().await, (false, false));
+    f.orchestrator.sign_trail().await.unwrap();
+    let report = verified(&f).await;
+    assert!(report.ok && report.replaced > 0, "{report:?}");
 }
 
 /// Rows of the trail that say that somebody's data was given away.
