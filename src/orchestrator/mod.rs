@@ -78,7 +78,7 @@ pub use identities::{
 };
 pub use keeping::{
     BackupHint, ErasureView, ExportPiece, ExportPlace, ExportPlaceError, KeepingOptions,
-    NewErasure, RetentionReport, RetentionView,
+    ListBackups, NewErasure, RetentionReport, RetentionView,
 };
 pub use live::Live;
 pub use lockdown::{LockdownView, Stopped};

@@ -97,6 +97,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<ErasureView>, CommandError> {
         self.inner.check_erasable(&permit, person, &new)?;
+        self.inner.check_names(person, &new.names).await?;
         if new.dry_run {
             let cx = permit.context().clone();
             return self.inner.count_person(person, cx.principal.id).await.map(Done::Fresh);
@@ -236,6 +237,33 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// A name goes wherever it stands, in the audit trail too: it must not be what tells somebody or
+    /// something else.
+    async fn check_names(&self, person: PrincipalId, names: &[String]) -> Result<(), CommandError> {
+        let mut taken: Vec<String> =
+            self.authorizer.agents().keys().map(|agent| agent.as_str().to_lowercase()).collect();
+        let others = self.everybody().await?.into_iter().filter(|view| view.id != person);
+        taken.extend(others.map(|view| view.name.to_lowercase()));
+        let is_id = |name: &str| {
+            let is_uuid = |rest: &str| {
+                rest.len() == 36 && rest.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
+            };
+            name.split_once('_').is_some_and(|(_, rest)| is_uuid(rest))
+        };
+        let own = person.to_string();
+        let is_anothers = |name: &&String| {
+            let name = name.trim();
+            name != own && (is_id(name) || taken.contains(&name.to_lowercase()))
+        };
+        match names.iter().find(is_anothers) {
+            None => Ok(()),
+            Some(name) => Err(invalid(
+                "/names",
+                format!("`{name}` names somebody else, an agent, or a thing of the daemon's"),
+            )),
+        }
     }
 
     /// What an erasure would find, without doing anything.

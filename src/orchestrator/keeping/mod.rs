@@ -29,7 +29,6 @@ mod tests_on_postgres;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -50,7 +49,7 @@ pub use retention::{RetentionReport, RetentionView};
 use super::{Inner, transition::Actor};
 use crate::{
     auth::CallContext,
-    domain::{AuditEntry, AuditKind, PrincipalId, Retention, Timestamp},
+    domain::{AuditEntry, AuditKind, PrincipalId, Retention},
     runtime::LogFile,
 };
 
@@ -61,9 +60,12 @@ pub struct KeepingOptions {
     pub retention: Retention,
     /// The file that log lines go to.
     pub log: Option<LogFile>,
-    /// Backups that there are: they may hold what is erased here.
-    pub backups: Arc<dyn Fn() -> Vec<BackupHint> + Send + Sync>,
+    /// Lists the backups that there are: they may hold what is erased here.
+    pub backups: ListBackups,
 }
+
+/// Lists backups, or says why it cannot. It may block on the disk.
+pub type ListBackups = Arc<dyn Fn() -> Result<Vec<BackupHint>, String> + Send + Sync>;
 
 impl std::fmt::Debug for KeepingOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,17 +75,18 @@ impl std::fmt::Debug for KeepingOptions {
 
 impl Default for KeepingOptions {
     fn default() -> Self {
-        Self { retention: Retention::default(), log: None, backups: Arc::new(Vec::new) }
+        let none = || Ok(Vec::new());
+        Self { retention: Retention::default(), log: None, backups: Arc::new(none) }
     }
 }
 
 /// A backup, as far as an erasure must tell of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BackupHint {
-    /// Where it is.
-    pub file: PathBuf,
-    /// When it was made.
-    pub made_at: Timestamp,
+    /// Its file; the name says when it was made.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 /// What the parts of this module share.

@@ -316,7 +316,11 @@ impl Inner {
 
     async fn conclude_erasure(&self, mut erasure: Erasure) -> Result<(), StoreError> {
         let backups = self.keeper.options.backups.clone();
-        let backups = Tasks::spawn_blocking(move || backups()).await.unwrap_or_default();
+        let listed = Tasks::spawn_blocking(move || backups()).await;
+        let backups = match listed.map_err(|panicked| panicked.to_string()) {
+            Ok(Ok(backups)) => json!(backups),
+            Ok(Err(why)) | Err(why) => json!({ "not listed": why }),
+        };
         let notes = erasure.receipt.take().unwrap_or_default();
         let part = |name: &str| notes.get(name).cloned().unwrap_or(Value::Null);
         let now = self.clock.now();

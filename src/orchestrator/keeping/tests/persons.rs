@@ -249,7 +249,8 @@ async fn what_the_trail_tells_of_runs_that_are_long_gone_goes_too() {
     let told = async || {
         let mut reader = f.orchestrator.inner.store.read().await.unwrap();
         let rows = reader.audit().query(&AuditFilter::default(), 500).await.unwrap();
-        let text: String = rows.iter().map(|row| format!("{} {}", row.actor, row.data)).collect();
+        let texts: Vec<_> = rows.iter().map(|row| format!("{} {}", row.actor, row.data)).collect();
+        let text = texts.concat();
         (text.contains("of-her-own-making"), text.contains(&zita.principal.id.to_string()))
     };
     assert_eq!(told().await, (true, true));
@@ -258,6 +259,28 @@ async fn what_the_trail_tells_of_runs_that_are_long_gone_goes_too() {
     f.orchestrator.sign_trail().await.unwrap();
     let report = verified(&f).await;
     assert!(report.ok && report.replaced > 0, "{report:?}");
+}
+
+#[tokio::test]
+async fn what_names_somebody_else_is_not_erased_with_a_person() {
+    let f = scene().await;
+    let zita = person(&f, "zita", Role::Member).await;
+    let bob = person(&f, "another bob", Role::Operator).await;
+    let run = f.create_as(&bob, None).await;
+    let with = async |name: &str| {
+        let new =
+            NewErasure { names: vec![name.to_owned()], dry_run: true, ..NewErasure::default() };
+        f.orchestrator.erase(may_erase(&f), zita.principal.id, new, None).await.map(drop)
+    };
+    for name in ["Another Bob", "alice", "a ", &bob.principal.id.to_string(), &run.id.to_string()] {
+        let refused = with(name).await;
+        assert!(matches!(refused, Err(CommandError::Invalid { .. })), "{name}: {refused:?}");
+    }
+    for name in
+        ["zita", "Zita Smith", "zita@example.com", "first_last", &zita.principal.id.to_string()]
+    {
+        with(name).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }
 
 /// Rows of the trail that say that somebody's data was given away.
