@@ -68,6 +68,33 @@ pub(super) async fn open(data_dir: &Path) -> Result<Backend, OpenError> {
     Ok(Backend { writer, readers, lock })
 }
 
+/// Makes a database that is not there yet, migrated up to this number and no further: what fills it
+/// has that schema.
+pub(super) async fn create(data_dir: &Path, schema: i64) -> Result<SqliteConnection, OpenError> {
+    let file = database_file(data_dir);
+    let version = |detail: String| OpenError::Version { file: file.clone(), detail };
+    if !MIGRATIONS.iter().any(|known| known.version == schema) {
+        return Err(version(format!("it has schema {schema}, which this version does not know")));
+    }
+    let directory = |source| OpenError::Directory { dir: data_dir.to_owned(), source };
+    OpenOptions::new().create_new(true).write(true).mode(0o600).open(&file).map_err(directory)?;
+    let mut conn = connect(&file)
+        .connect()
+        .await
+        .map_err(|source| opening("open the database", &file, source))?;
+    MIGRATIONS.run_to(schema, &mut conn).await.map_err(|error| migrating(&file, error))?;
+    Ok(conn)
+}
+
+/// Leaves nothing beside the database file.
+pub(super) async fn fold_log(conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query(FOLD_LOG)
+        .execute(conn)
+        .await
+        .map(drop)
+        .map_err(StoreError::unavailable("fold the log into the database"))
+}
+
 /// Opens an existing database read-only, without its lock: for the command line, beside a daemon.
 pub(super) async fn open_read_only(data_dir: &Path) -> Result<SqlitePool, OpenError> {
     let file = database_file(data_dir);

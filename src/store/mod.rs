@@ -5,6 +5,7 @@
 //! hands out domain types, never rows.
 
 mod approvals;
+pub mod archive;
 pub mod audit;
 mod backend;
 mod budget_use;
@@ -17,6 +18,7 @@ mod checkpoints;
 mod cols;
 mod conversations;
 mod decisions;
+pub mod dump;
 mod egress_rules;
 mod error;
 mod events;

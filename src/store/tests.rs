@@ -1,5 +1,6 @@
 //! The store on a real file: what is kept, what is refused, what a crash or a neighbour does.
 
+mod dump;
 mod egress_rules;
 mod limits;
 mod policies;
@@ -17,13 +18,14 @@ use crate::{
     },
     runtime::Stop,
 };
+pub(super) use dump::filled;
 
 fn random(bytes: &mut [u8; 10]) {
     getrandom::fill(bytes).expect("randomness");
 }
 
-struct Fixture {
-    store: Store,
+pub(super) struct Fixture {
+    pub(super) store: Store,
     ids: IdSource,
     seen: Arc<Mutex<Vec<u64>>>,
     tasks: Tasks,
