@@ -3,6 +3,7 @@
 use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
 use super::{
+    backup,
     cli::Failure,
     config::{Mode, Settings, Token, WorkerRuntime, secret_file},
     limits, network, secrets,
@@ -109,6 +110,7 @@ pub(super) async fn daemon(
         live,
         audit: secrets::audit_options(settings, &keyring),
         secrets: secrets::secret_options(&keyring, &reloader),
+        backups: backup::options(settings, &keyring, &redactor),
         tasks: tasks.clone(),
     };
     let options = limits::of_runs(settings);

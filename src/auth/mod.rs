@@ -24,9 +24,9 @@ pub mod trail;
 use crate::domain::AuditEntry;
 
 pub use area::{
-    Area, ChangeSecrets, Inspect, LiftLockdown, Lockdown, ManageBudgets, ManageCapabilities,
-    ManageEgress, ManagePairings, ManagePolicy, ManagePrincipals, ManageTokens, ReadAudit,
-    SeeSecrets,
+    Area, ChangeSecrets, Inspect, LiftLockdown, Lockdown, ManageBackups, ManageBudgets,
+    ManageCapabilities, ManageEgress, ManagePairings, ManagePolicy, ManagePrincipals, ManageTokens,
+    ReadAudit, SeeSecrets,
 };
 pub use authn::{AuthError, Authenticator, TokenEntry, TokenTable, Verified};
 pub use authorize::{Authorizer, Denied};

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod approval;
 pub mod audit;
+pub mod backup;
 pub mod binding;
 pub mod budget;
 pub mod capability;
@@ -33,6 +34,7 @@ pub use approval::{
     Approval, ApprovalKind, ApprovalState, Decision, DecisionScope, UnknownOutcome,
 };
 pub use audit::{AuditEntry, AuditKind};
+pub use backup::{BackupRecord, BackupState, DailyTime};
 pub use binding::{Binding, Bound, BoundDirectory, BoundExecutable, BoundFile, BoundTarget};
 pub use budget::{BudgetLimit, BudgetScope, BudgetScopeError, BudgetSubject, Day, DayError};
 pub use capability::{CapabilityRecord, CapabilityState, LockdownRecord, Revocation, RevokedFor};
@@ -47,8 +49,8 @@ pub use identity::{
     LinkRecord, PairingRecord, PairingState, Platform, PrincipalRecord, TokenRecord,
 };
 pub use ids::{
-    ApprovalId, BundleId, CapabilityId, ConversationId, EgressRuleId, EventId, IdSource, LinkId,
-    MessageId, PairingId, PatternId, PrincipalId, RunId, SteerId, TokenId, ToolCallId,
+    ApprovalId, BackupId, BundleId, CapabilityId, ConversationId, EgressRuleId, EventId, IdSource,
+    LinkId, MessageId, PairingId, PatternId, PrincipalId, RunId, SteerId, TokenId, ToolCallId,
 };
 pub use message::{Author, Message, Part, UserInput};
 pub use money::Usd;

@@ -11,6 +11,7 @@ mod advance;
 mod alerts;
 mod approvals;
 pub mod audit;
+pub mod backups;
 mod budgets;
 mod bundles;
 mod calls;
@@ -53,6 +54,7 @@ use std::{sync::Arc, time::Duration};
 pub use alerts::{AlertKind, Alerts};
 pub use approvals::NewDecision;
 pub use audit::{AuditOptions, AuditPage, Exported};
+pub use backups::{BackupCheck, BackupOptions};
 pub use budgets::{
     BudgetConfig,
     admin::{BudgetView, NewBudget},
@@ -168,6 +170,8 @@ pub struct Parts {
     pub audit: AuditOptions,
     /// What seals stored secrets.
     pub secrets: SecretOptions,
+    /// How backups are made.
+    pub backups: BackupOptions,
     /// Where its tasks run.
     pub tasks: Tasks,
 }
@@ -201,6 +205,7 @@ struct Inner {
     tasks: Tasks,
     signer: audit::Signer,
     secrets: SecretOptions,
+    backups: BackupOptions,
     options: Options,
 }
 
@@ -226,7 +231,7 @@ impl Orchestrator {
         let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
         let Parts { policies, policy_file, redactor, clock, live, audit, secrets, tasks, .. } =
             parts;
-        let Parts { alerts, gate, budgets, .. } = parts;
+        let Parts { alerts, gate, budgets, backups, .. } = parts;
         let set = store.read().await?.budgets().all().await?;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
@@ -254,6 +259,7 @@ impl Orchestrator {
             tasks: tasks.clone(),
             signer: audit::Signer::new(audit),
             secrets,
+            backups,
             options,
         });
         inner.take_up_policy(policy_file).await?;
@@ -267,6 +273,8 @@ impl Orchestrator {
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));
         let signing = Arc::clone(&inner);
         tasks.spawn(TaskKind::Helper, |stop| signing.keep_signing(stop));
+        let kept = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Helper, |stop| kept.keep_backing_up(stop));
         Ok(Self { inner })
     }
 

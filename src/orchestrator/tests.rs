@@ -116,6 +116,16 @@ async fn start(options: Options) -> Fixture {
             sealing: vec![keys().key(crate::auth::Purpose::Sealing)],
             reloader: crate::runtime::reload::reloads().0,
         },
+        backups: BackupOptions {
+            recipients: vec![backups::tests::identity().recipient()],
+            dir: dir.path().join("backups"),
+            schedule: None,
+            keep: 2,
+            after_command: Vec::new(),
+            home: dir.path().to_owned(),
+            source: Arc::new(backups::tests::Nothing),
+            key: keys().key(crate::auth::Purpose::Backup),
+        },
         tasks: tasks.clone(),
     };
     let orchestrator = Orchestrator::start(parts, options).await.unwrap();

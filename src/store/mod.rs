@@ -8,6 +8,7 @@ mod approvals;
 pub mod archive;
 pub mod audit;
 mod backend;
+mod backups;
 mod budget_use;
 mod budgets;
 mod bulk;
@@ -50,6 +51,7 @@ use sqlx::{Sqlite, SqlitePool, pool::PoolConnection};
 pub use approvals::Approvals;
 pub use audit::{Audit, AuditFilter};
 pub use backend::{Durability, database_file};
+pub use backups::Backups;
 pub use budget_use::{BudgetUse, BudgetUses};
 pub use budgets::{BudgetRow, Budgets};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
@@ -273,6 +275,11 @@ impl Reader {
     /// Which machines agents may reach.
     pub fn egress_rules(&mut self) -> EgressRules<'_> {
         EgressRules { conn: &mut self.conn }
+    }
+
+    /// Backups that were made.
+    pub fn backups(&mut self) -> Backups<'_> {
+        Backups { conn: &mut self.conn }
     }
 
     /// Budgets that administrators set.

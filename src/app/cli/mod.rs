@@ -5,6 +5,7 @@ mod approvals;
 mod args;
 mod ask;
 mod audit;
+mod backup;
 mod budgets;
 mod capabilities;
 mod chat;
@@ -143,6 +144,7 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Run(run) => client(runs::run(&context, run)),
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
+        Command::Backup(command) => client(backup::backup(&context, command)),
         Command::Egress(command) => client(egress::egress(&context, command)),
         Command::Budget(command) => client(budgets::budget(&context, command)),
         Command::Usage(usage) => client(budgets::usage(&context, usage)),

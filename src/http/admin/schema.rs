@@ -6,9 +6,11 @@ pub mod policy;
 
 use utoipa::ToSchema;
 
+mod backup;
 mod identities;
 
 pub use crate::http::kit::schema::Problem;
+pub use backup::*;
 pub use identities::*;
 
 #[derive(Debug, serde::Serialize, ToSchema)]

@@ -12,6 +12,7 @@
 //! of it; nothing that was read from a file of others is trusted before its end was checked.
 
 pub mod age;
+pub mod files;
 mod manifest;
 mod pack;
 mod unpack;
@@ -19,7 +20,7 @@ mod write;
 
 pub use manifest::{Head, LeftOut, Manifest, Signature, Signed};
 pub use pack::Pack;
-pub use unpack::{Checked, Taker, read};
+pub use unpack::{Checked, Nowhere, Taker, read};
 pub use write::{Job, Sign, SmallFile, Source, Written, create};
 
 use std::{
@@ -121,6 +122,11 @@ impl Progress {
         self.0.is_stopped.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it was told to end.
+    pub fn is_stopped(&self) -> bool {
+        self.0.is_stopped.load(Ordering::Relaxed)
+    }
+
     /// Says what is being done.
     pub fn step(&self, step: impl Into<String>) {
         *lock(&self.0.step) = step.into();
@@ -142,7 +148,7 @@ impl Progress {
     /// # Errors
     /// When it is to end.
     pub fn check(&self) -> Result<(), ArchiveError> {
-        if self.0.is_stopped.load(Ordering::Relaxed) { Err(ArchiveError::Stopped) } else { Ok(()) }
+        if self.is_stopped() { Err(ArchiveError::Stopped) } else { Ok(()) }
     }
 }
 

@@ -20,10 +20,17 @@ impl Source for Beside {
         Ok(vec![SmallFile { name: "configuration.toml".to_owned(), content: b"a = 1".to_vec() }])
     }
 
-    fn trees(&self, pack: &mut Pack) -> Result<(), ArchiveError> {
+    fn trees(&self, pack: &mut Pack, step: &dyn Fn(&str)) -> Result<(), ArchiveError> {
+        step("workspaces");
         pack.directory(Path::new("workspaces/w"), 0o700, 0)?;
         let long = format!("workspaces/w/{}/{}", "d".repeat(120), "n".repeat(150));
-        pack.stream(Path::new(&long), 0o640, 1_800_000_000, 200_000, [7_u8; 200_000].as_slice())?;
+        pack.stream(
+            Path::new(&long),
+            0o640,
+            1_800_000_000,
+            200_000,
+            vec![7_u8; 200_000].as_slice(),
+        )?;
         pack.count_file();
         // Shorter and longer than it said: other programs write while it is read.
         pack.stream(Path::new("workspaces/w/short"), 0o600, 0, 4, b"ab".as_slice())?;

@@ -67,6 +67,32 @@ pub trait Taker {
     fn link(&mut self, name: &Path, target: &Path) -> Result<(), ArchiveError>;
 }
 
+/// Takes everything and keeps nothing: for who only checks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nowhere;
+
+impl Taker for Nowhere {
+    fn head(&mut self, _: &Head) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+
+    fn rows(&mut self, _: &Table, _: Vec<RowCells>) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+
+    fn file(&mut self, _: &Path, _: u32, _: u64, _: &mut dyn Read) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+
+    fn directory(&mut self, _: &Path, _: u32) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+
+    fn link(&mut self, _: &Path, _: &Path) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+}
+
 /// A backup that was read to its end and is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
@@ -89,9 +115,8 @@ pub fn read(
     progress: &Progress,
 ) -> Result<Checked, ArchiveError> {
     let doing = || format!("read {}", file.display());
-    let opened = File::open(file).map_err(ArchiveError::io(doing()))?;
-    let opener = Opener::new(opened, identity)?;
-    let mut archive = tar::Archive::new(GzDecoder::new(opener));
+    let from = File::open(file).map_err(ArchiveError::io(doing()))?;
+    let mut archive = tar::Archive::new(GzDecoder::new(Opener::new(from, identity)?));
     let mut reading = Reading {
         taker,
         progress,
@@ -201,23 +226,21 @@ impl Reading<'_> {
                 self.signature = Some(parse(SIGNATURE, &content)?);
                 Ok(())
             }
-            _ => match text.strip_prefix(ROWS) {
-                Some(rows) => {
+            _ => {
+                if let Some(rows) = text.strip_prefix(ROWS) {
                     let table = rows.split('/').next().unwrap_or_default().to_owned();
                     let content = self.whole(&mut entry, true)?;
-                    self.rows(&table, &content)
+                    return self.rows(&table, &content);
                 }
-                None => {
-                    self.files += 1;
-                    self.progress.file();
-                    let modified = entry.header().mtime().unwrap_or(0);
-                    let mut summed = Summed { from: &mut entry, sum: &mut self.sum };
-                    self.taker.file(name, mode, modified, &mut summed)?;
-                    // Whatever the taker left of it counts too.
-                    let rest = io::copy(&mut summed, &mut io::sink());
-                    rest.map(drop).map_err(ArchiveError::io(format!("read {}", name.display())))
-                }
-            },
+                self.files += 1;
+                self.progress.file();
+                let modified = entry.header().mtime().unwrap_or(0);
+                let mut summed = Summed { from: &mut entry, sum: &mut self.sum };
+                self.taker.file(name, mode, modified, &mut summed)?;
+                // Whatever the taker left of it counts too.
+                let rest = io::copy(&mut summed, &mut io::sink());
+                rest.map(drop).map_err(ArchiveError::io(format!("read {}", name.display())))
+            }
         }
     }
 

@@ -42,11 +42,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// When one cannot be read.
     fn files(&self) -> Result<Vec<SmallFile>, ArchiveError>;
 
-    /// Adds the trees of files.
+    /// Adds the trees of files; `step` is told what comes.
     ///
     /// # Errors
     /// When the backup cannot be written.
-    fn trees(&self, pack: &mut Pack) -> Result<(), ArchiveError>;
+    fn trees(&self, pack: &mut Pack, step: &dyn Fn(&str)) -> Result<(), ArchiveError>;
 }
 
 /// Signs the bytes of a manifest; none where there is no key.
@@ -193,7 +193,7 @@ fn fill(
         }
         tables.push(cursor.finish());
     }
-    job.source.trees(&mut pack)?;
+    job.source.trees(&mut pack, &|step| job.progress.step(step))?;
     job.progress.step("the end");
     let (count, sha256, left_out) = pack.so_far();
     let manifest = Manifest { id: job.id.clone(), tables, files: count, sha256, left_out };

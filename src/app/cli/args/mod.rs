@@ -3,6 +3,7 @@
 
 mod approvals;
 mod audit;
+mod backup;
 mod budgets;
 mod capabilities;
 mod config;
@@ -23,6 +24,9 @@ pub(crate) use approvals::{
     Approval, ApprovalList, Bounds, Decide, Patterns, Preview, RevokePattern, Scope,
 };
 pub(crate) use audit::{Audit, Query as AuditQuery};
+pub(crate) use backup::{
+    Backup, BackupCreate, BackupDrill, BackupKeygen, BackupRestore, BackupVerify,
+};
 pub(crate) use budgets::{Budget, BudgetClear, BudgetSet, BudgetShow, Usage};
 pub(crate) use capabilities::{Capability, CapabilityList, CapabilityOne, CapabilityRevoke};
 pub(crate) use config::Config;
@@ -92,6 +96,9 @@ pub(super) enum Command {
     /// Check, read and export the audit trail of the data directory
     #[command(subcommand)]
     Audit(Audit),
+    /// Make, check and put back encrypted backups
+    #[command(subcommand)]
+    Backup(Backup),
     /// See, change and test which machines agents may reach
     #[command(subcommand)]
     Egress(Egress),

@@ -67,11 +67,11 @@ pub(super) fn write(
         let sealed = cipher(&key)?.seal_in_place_append_tag(nonce, Aad::empty(), &mut body);
         sealed.ok().ok_or(AgeError::Changed("it could not be sealed"))?;
         let (share, body) = (BASE64_NOPAD.encode(share.bytes()), BASE64_NOPAD.encode(&body));
-        head += &format!("-> {X25519} {share}\n{body}\n");
+        head.extend(["-> ", X25519, " ", &share, "\n", &body, "\n"]);
     }
     head += MAC_MARK;
     let mac = mac(&file_key, head.as_bytes()).finalize().into_bytes();
-    head += &format!(" {}\n", BASE64_NOPAD.encode(&mac));
+    head.extend([" ", &BASE64_NOPAD.encode(&mac), "\n"]);
     Ok((head, file_key))
 }
 
