@@ -23,6 +23,7 @@ pub(crate) async fn open(data_dir: &Path, tasks: &Tasks) -> anyhow::Result<Store
     });
     let options = Options {
         data_dir: data_dir.to_owned(),
+        database: agent_runtime::store::Database::Sqlite,
         clock,
         ids,
         redactor: Redactor::default(),

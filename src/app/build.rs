@@ -62,6 +62,7 @@ pub(super) async fn daemon(
     // The store's lock comes first: whoever holds it owns the whole directory.
     let options = store::Options {
         data_dir: settings.data_dir.clone(),
+        database: settings.database.clone(),
         clock: Arc::clone(&clock),
         ids: ids.clone(),
         redactor: redactor.clone(),

@@ -27,7 +27,7 @@ use crate::{
     llm::Llm,
     runtime::{Stop, Tasks},
     sandbox::{self, Attestation, Finding, Sandbox, Shown, Status},
-    store::{ReadOnlyStore, database_file},
+    store::{Database, ReadOnlyStore, database_file},
 };
 
 /// How an item turned out.
@@ -170,21 +170,22 @@ fn data_dir(settings: &Settings) -> Item {
 }
 
 async fn store(settings: &Settings, is_running: bool) -> Item {
-    let file = database_file(&settings.data_dir);
-    if !file.exists() {
+    if !settings.has_store() {
         return Item::pass("store", "none yet");
     }
+    let place = match &settings.database {
+        Database::Sqlite => database_file(&settings.data_dir).display().to_string(),
+        Database::Postgres(server) => server.place(),
+    };
     let fix = "stop the daemon, keep a copy of the data directory, restore a backup";
-    let damage = match ReadOnlyStore::open(&settings.data_dir).await {
+    let damage = match ReadOnlyStore::open(&settings.data_dir, &settings.database).await {
         Ok(store) => store.damage().await.map_err(|e| build::fault(e).to_string()),
         Err(error) => Err(build::fault(error).to_string()),
     };
     let user = if is_running { "in use by the running daemon" } else { "not in use" };
     match damage {
-        Ok(None) => Item::pass("store", format!("{} is whole, {user}", file.display())),
-        Ok(Some(what)) => {
-            Item::fail("store", format!("{} is damaged: {what}", file.display()), fix)
-        }
+        Ok(None) => Item::pass("store", format!("{place} is whole, {user}")),
+        Ok(Some(what)) => Item::fail("store", format!("{place} is damaged: {what}"), fix),
         Err(why) => Item::fail("store", why, fix),
     }
 }

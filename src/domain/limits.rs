@@ -136,3 +136,15 @@ pub const SOFT_STOP_GRACE: Duration = Duration::from_secs(15);
 pub const SECRETS_MAX: usize = 1_000;
 /// Bytes of one.
 pub const SECRET_BYTES_MAX: usize = 64 << 10;
+
+/// Time for which others rely on a replica that they have heard of. As RUNS.md has it.
+pub const REPLICA_TTL: Duration = Duration::from_secs(15);
+/// How often a replica says that it lives.
+pub const REPLICA_BEAT: Duration = Duration::from_secs(5);
+/// Time since the last beat that was confirmed after which a replica stops by itself: well before
+/// anybody may take it over.
+pub const REPLICA_FENCE: Duration = Duration::from_secs(10);
+/// Time since that beat after which its tools die even when the daemon stands still.
+pub const REPLICA_TOOLS: Duration = Duration::from_secs(12);
+/// How long the row of a replica that ended is shown.
+pub const REPLICAS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -50,7 +50,14 @@ pub(super) async fn advance(
     is_stopping: bool,
 ) -> Result<(Work, Next), CommandError> {
     let stale = || StoreError::Stale { what: work.id.to_string() };
-    let mut run = tx.runs().core(work.id).await?.ok_or_else(stale)?;
+    let mut run = match work.epoch {
+        Some(_) => tx.runs().core(work.id).await?.ok_or_else(stale)?,
+        None => match tx.runs().free(work.id).await? {
+            Some(run) => run,
+            // Another replica is claiming it.
+            None => return Ok((work, Next::Leave(None))),
+        },
+    };
     let believed = run.epoch;
     match work.epoch {
         Some(epoch) if epoch == run.epoch => {}

@@ -355,7 +355,7 @@ impl Inner {
                     if let Some(entry) = asked {
                         tx.audit(entry);
                     }
-                    tx.flush().await?;
+                    tx.flush_trail().await?;
                     let (n, hash) = tx.trail_end();
                     let signed = tx.checkpoints().last().await?.map_or(0, |c| c.n);
                     if n <= signed {

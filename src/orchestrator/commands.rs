@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Inner, error::CommandError};
 use crate::{
     auth::{CallContext, Scope},
-    domain::RunId,
+    domain::{PrincipalId, RunId},
     store::{Durability, JobFuture, RunCore, StoreError, StoredAnswer, Tx},
 };
 
@@ -41,29 +41,54 @@ impl Inner {
         F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
         T: Serialize + Send + Sync + 'static,
     {
-        let principal = cx.principal.id;
-        self.store
-            .write(Durability::Full, move |tx| {
-                Box::pin(async move {
-                    let Some(Idempotency { key, fingerprint }) = idempotency else {
-                        return work(tx).await.map(Done::Fresh);
-                    };
-                    if let Some(first) = tx.idempotency().get(principal, &key).await? {
-                        if first.fingerprint != fingerprint {
-                            return Err(CommandError::IdempotencyMismatch);
-                        }
-                        return serde_json::from_str(&first.response)
-                            .map(Done::Replayed)
-                            .map_err(|e| corrupt(&e));
-                    }
-                    let value = work(tx).await?;
-                    let response = serde_json::to_string(&value).map_err(|e| corrupt(&e))?;
-                    let (answer, now) = (StoredAnswer { fingerprint, response }, tx.now());
-                    tx.idempotency().put(principal, &key, &answer, now).await?;
-                    Ok(Done::Fresh(value))
-                })
-            })
-            .await
+        let job = repeatable(cx.principal.id, idempotency, work);
+        self.store.write(Durability::Full, job).await
+    }
+
+    /// The same for what administers: nobody else writes meanwhile, and every replica reads again
+    /// what it holds in memory.
+    pub(super) async fn administer<T, F>(
+        &self,
+        cx: &CallContext,
+        idempotency: Option<Idempotency>,
+        work: F,
+    ) -> Result<Done<T>, CommandError>
+    where
+        F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
+        T: Serialize + Send + Sync + 'static,
+    {
+        self.store.change(repeatable(cx.principal.id, idempotency, work)).await
+    }
+}
+
+fn repeatable<T, F>(
+    principal: PrincipalId,
+    idempotency: Option<Idempotency>,
+    work: F,
+) -> impl for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<Done<T>, CommandError>> + Send + 'static
+where
+    F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
+    T: Serialize + Send + Sync + 'static,
+{
+    move |tx| {
+        Box::pin(async move {
+            let Some(Idempotency { key, fingerprint }) = idempotency else {
+                return work(tx).await.map(Done::Fresh);
+            };
+            if let Some(first) = tx.idempotency().get(principal, &key).await? {
+                if first.fingerprint != fingerprint {
+                    return Err(CommandError::IdempotencyMismatch);
+                }
+                return serde_json::from_str(&first.response)
+                    .map(Done::Replayed)
+                    .map_err(|e| corrupt(&e));
+            }
+            let value = work(tx).await?;
+            let response = serde_json::to_string(&value).map_err(|e| corrupt(&e))?;
+            let (answer, now) = (StoredAnswer { fingerprint, response }, tx.now());
+            tx.idempotency().put(principal, &key, &answer, now).await?;
+            Ok(Done::Fresh(value))
+        })
     }
 }
 

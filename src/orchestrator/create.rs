@@ -246,7 +246,7 @@ pub(super) async fn insert(
     if tx.queued() >= inner.options.queued_max {
         return Err(CommandError::QUEUE_FULL);
     }
-    if tx.queued_of(draft.principal) >= inner.options.queued_per_principal_max {
+    if tx.queued_of(draft.principal).await? >= inner.options.queued_per_principal_max {
         return Err(CommandError::OWN_QUEUE_FULL);
     }
     let (mut core, run) = rows(tx, &inner.options, conversation, &draft);

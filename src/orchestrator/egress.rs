@@ -191,7 +191,7 @@ impl Orchestrator {
         let (inner, cx) = (Arc::clone(&self.inner), permit.context().clone());
         // On its own feet: who asked may go away between the commit and its taking effect.
         let work = async move {
-            let work = inner.command(&cx, idempotency, move |tx| {
+            let work = inner.administer(&cx, idempotency, move |tx| {
                 Box::pin(async move { add(tx, permit.context(), new).await })
             });
             let done = work.await?;
@@ -212,7 +212,7 @@ impl Orchestrator {
     ) -> Result<(), CommandError> {
         let (inner, cx) = (Arc::clone(&self.inner), permit.context().clone());
         let work = async move {
-            let work = inner.command(&cx, None, move |tx| {
+            let work = inner.administer(&cx, None, move |tx| {
                 Box::pin(async move { remove(tx, permit.context(), id).await })
             });
             work.await?;

@@ -27,7 +27,7 @@ use crate::{
     auth::{self, CallContext, LiftLockdown, Permit},
     domain::{AuditEntry, AuditKind, LockdownRecord, Revocation, RevokedFor},
     runtime::{TaskKind, tasks::lock},
-    store::{Durability, StoreError, Tx},
+    store::{StoreError, Tx},
     tools::{Halting, Tools},
 };
 
@@ -216,7 +216,7 @@ impl Orchestrator {
         let (cx, inner) = (permit.context().clone(), Arc::clone(&self.inner));
         self.inner
             .store
-            .write(Durability::Full, move |tx| {
+            .change(move |tx| {
                 Box::pin(async move {
                     if !inner.lockdown.may_lift(count) {
                         let detail = "it is being locked down just now; look at it, then try again";
@@ -264,7 +264,7 @@ async fn lock_down(
     let actor = Actor::from(&cx);
     let stored = inner
         .store
-        .write(Durability::Full, {
+        .change({
             let (shared, reason) = (Arc::clone(inner), reason.clone());
             move |tx| Box::pin(async move { put(tx, &shared, &actor, reason).await })
         })

@@ -184,7 +184,7 @@ impl Orchestrator {
         id: PatternId,
     ) -> Result<(), CommandError> {
         let cx = permit.context().clone();
-        let done = self.inner.command(&cx, None, move |tx| {
+        let done = self.inner.administer(&cx, None, move |tx| {
             Box::pin(async move {
                 let not_found = || CommandError::NotFound { what: "the pattern" };
                 let before = tx.patterns().get(id).await?.ok_or_else(not_found)?;

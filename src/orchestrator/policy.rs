@@ -238,7 +238,7 @@ impl Orchestrator {
             let policy = Arc::clone(&new.policy);
             let cx = permit.context().clone();
             let done = inner
-                .command(&cx, idempotency, move |tx| {
+                .administer(&cx, idempotency, move |tx| {
                     Box::pin(async move { change(tx, &Actor::from(permit.context()), new).await })
                 })
                 .await?;

@@ -204,7 +204,9 @@ impl RunTask {
                 })
                 .await;
             match result {
-                Err(CommandError::Unavailable { source, .. }) => {
+                Err(CommandError::Unavailable { source, .. })
+                    if !matches!(source, StoreError::Fenced) =>
+                {
                     self.wait_for_store(&source).await?;
                 }
                 other => return other,

@@ -19,7 +19,7 @@ use crate::{
         limits::{SECRET_BYTES_MAX, SECRETS_MAX},
     },
     runtime::{redact::SECRET_BYTES_MIN, reload::Reloader},
-    store::{Durability, StoreError, Tx},
+    store::{StoreError, Tx},
 };
 
 /// What seals secrets, and what puts changed ones in force.
@@ -231,9 +231,7 @@ async fn reseal(
 /// When one cannot be opened with any key that is known.
 pub async fn reseal_old(store: &crate::store::Store, keys: Vec<Key>) -> Result<usize, StoreError> {
     store
-        .write(Durability::Full, move |tx| {
-            Box::pin(async move { reseal(tx, &keys, Actor::system(), true).await })
-        })
+        .change(move |tx| Box::pin(async move { reseal(tx, &keys, Actor::system(), true).await }))
         .await
 }
 
@@ -250,7 +248,7 @@ impl Inner {
             + 'static,
         T: Send + 'static,
     {
-        self.store.write(Durability::Full, job).await
+        self.store.change(job).await
     }
 }
 

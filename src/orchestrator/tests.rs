@@ -81,6 +81,7 @@ async fn start(options: Options) -> Fixture {
     let redactor = Redactor::default();
     let store = crate::store::Options {
         data_dir: dir.path().to_owned(),
+        database: crate::store::Database::Sqlite,
         clock: Arc::clone(&clock),
         ids: ids(),
         redactor: redactor.clone(),

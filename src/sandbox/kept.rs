@@ -205,7 +205,7 @@ fn fork_calls(common: Common<'_>) -> ! {
         let namespaces = common.plan.has_namespaces.then_some(Namespaces::Call);
         let wait = match bear(namespaces, &common.shared.alone) {
             Ok(Born::Child(teller)) => child::run(common, teller),
-            Ok(Born::Parent(taken)) => wait_taken(&common.requests, taken),
+            Ok(Born::Parent(taken)) => wait_taken(&common.requests, taken, None),
             Err(failure) => wire::refuse_next(&common.requests, failure),
         };
         if wait == Wait::Closed {
@@ -244,12 +244,18 @@ pub(super) fn tell_taken(teller: OwnedFd) -> Result<(), Failure> {
     rustix::io::write(&teller, b"t").at("tell that a request was taken").map(drop)
 }
 
-/// Waits until a prepared child has taken a request.
-pub(super) fn wait_taken(requests: &OwnedFd, taken: OwnedFd) -> Wait {
+/// Waits until a prepared child has taken a request. Where there is a `switch` that becomes
+/// readable, nobody shall wait any more.
+pub(super) fn wait_taken(requests: &OwnedFd, taken: OwnedFd, switch: Option<&OwnedFd>) -> Wait {
     let mut polled = [
         PollFd::new(&taken, PollFlags::IN),
         // No event asked for: only the closing of the other end is told.
         PollFd::new(requests, PollFlags::empty()),
+        // Without a switch the same end is looked at twice.
+        switch.map_or_else(
+            || PollFd::new(requests, PollFlags::empty()),
+            |switch| PollFd::new(switch, PollFlags::IN),
+        ),
     ];
     loop {
         match poll(&mut polled, None) {
@@ -258,8 +264,8 @@ pub(super) fn wait_taken(requests: &OwnedFd, taken: OwnedFd) -> Wait {
             Err(_) => return Wait::Closed,
         }
     }
-    let [_, closing] = &polled;
-    if !closing.revents().is_empty() {
+    let [_, closing, switch] = &polled;
+    if !closing.revents().is_empty() || !switch.revents().is_empty() {
         return Wait::Closed;
     }
     let mut byte = [0_u8; 1];
@@ -267,6 +273,20 @@ pub(super) fn wait_taken(requests: &OwnedFd, taken: OwnedFd) -> Wait {
         poll(&mut [], Some(&PAUSE)).ok();
     }
     Wait::Another
+}
+
+/// Waits until there is a request, or the other end is closed, or the switch becomes readable.
+pub(super) fn wait_asked(requests: &OwnedFd, switch: &OwnedFd) -> Wait {
+    let mut polled = [PollFd::new(requests, PollFlags::IN), PollFd::new(switch, PollFlags::IN)];
+    loop {
+        match poll(&mut polled, None) {
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(_) => return Wait::Closed,
+        }
+    }
+    let [_, switch] = &polled;
+    if switch.revents().is_empty() { Wait::Another } else { Wait::Closed }
 }
 
 /// Waits until a request is there, at most so long.

@@ -13,6 +13,7 @@ mod canary;
 mod cgroup;
 mod child;
 mod cover;
+mod deadman;
 pub mod dir;
 mod docker;
 mod fs_rules;
@@ -292,7 +293,8 @@ impl Sandbox {
         {
             other.insert(backend).status()
         } else {
-            let helper = helper_used.insert(Helper::start(helper, Arc::clone(&lock), tasks));
+            let helper = Helper::start(helper, Arc::clone(&lock), tasks)?;
+            let helper = helper_used.insert(helper);
             let measured =
                 Box::pin(measure(helper, &watch, &options.data_dir, options.min_level)).await;
             judge(measured, options.min_level)
@@ -334,6 +336,19 @@ impl Sandbox {
     /// The helper's process id, while there is one; for `doctor` and tests.
     pub fn helper_pid(&self) -> Option<u32> {
         self.inner.helper.as_ref().and_then(Helper::pid)
+    }
+
+    /// Every tool dies when so much time has passed and this was not called again, even when the
+    /// daemon stands still. Never called: they live as long as the daemon. It concerns our own
+    /// sandbox alone.
+    ///
+    /// # Errors
+    /// When the kernel refuses: then nothing but the daemon itself would end them.
+    pub fn let_live(&self, span: Duration) -> Result<(), SandboxError> {
+        match &self.inner.helper {
+            Some(helper) => Ok(helper.let_live(span)?),
+            None => Ok(()),
+        }
     }
 
     /// How many sessions could be opened at once now without waiting.

@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::{
+    deadman::DeadMan,
     lock::Lock,
     sys,
     wire::{self, AtStep, Failure, Packed, Report},
@@ -53,14 +54,21 @@ struct Link {
 pub(super) struct Helper {
     link: watch::Receiver<Option<Arc<Link>>>,
     failure: Arc<Mutex<Option<String>>>,
+    dead_man: Arc<DeadMan>,
 }
 
 impl Helper {
     /// Starts the helper and the task that keeps it alive.
-    pub(super) fn start(program: PathBuf, lock: Arc<Lock>, tasks: &Tasks) -> Self {
+    ///
+    /// # Errors
+    /// When the kernel gives no timer.
+    pub(super) fn start(program: PathBuf, lock: Arc<Lock>, tasks: &Tasks) -> Result<Self, Failure> {
         let (sender, link) = watch::channel(None);
         let failure = Arc::new(Mutex::new(None));
-        let keeper = Keeper { program, lock, link: sender, failure: Arc::clone(&failure) };
+        let dead_man = Arc::new(DeadMan::new()?);
+        let shared = Arc::clone(&dead_man);
+        let keeper =
+            Keeper { program, lock, dead_man: shared, link: sender, failure: Arc::clone(&failure) };
         tasks.spawn(TaskKind::Helper, |stop| async move {
             // Both branches are cancel-safe: dropping the keeper closes the socket, which ends
             // the helper.
@@ -69,7 +77,12 @@ impl Helper {
                 () = stop.wait_hard() => {}
             }
         });
-        Self { link, failure }
+        Ok(Self { link, failure, dead_man })
+    }
+
+    /// It ends, and every sandbox with it, when so much time has passed.
+    pub(super) fn let_live(&self, span: Duration) -> Result<(), Failure> {
+        self.dead_man.set(span)
     }
 
     /// The helper's process id, while there is one.
@@ -125,6 +138,7 @@ impl Helper {
 struct Keeper {
     program: PathBuf,
     lock: Arc<Lock>,
+    dead_man: Arc<DeadMan>,
     link: watch::Sender<Option<Arc<Link>>>,
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -145,7 +159,7 @@ impl Keeper {
 
     /// Starts one helper and waits for its end.
     async fn run_once(&self) -> Result<(), Failure> {
-        let (mut process, link) = spawn(&self.program, &self.lock)?;
+        let (mut process, link) = spawn(&self.program, &self.lock, &self.dead_man)?;
         let link = Arc::new(link);
         let published = Published { link: &self.link };
         self.link.send_replace(Some(Arc::clone(&link)));
@@ -204,7 +218,7 @@ pub(super) fn spawn_control(program: &Path, attempts: &[u8]) -> Result<Child, Fa
         .at(format!("start {}", program.display()))
 }
 
-fn spawn(program: &Path, lock: &Lock) -> Result<(Child, Link), Failure> {
+fn spawn(program: &Path, lock: &Lock, dead_man: &DeadMan) -> Result<(Child, Link), Failure> {
     let (ours, theirs) = wire::pair().at("socketpair")?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts a process")]
     let process = std::process::Command::new(program)
@@ -216,7 +230,7 @@ fn spawn(program: &Path, lock: &Lock) -> Result<(Child, Link), Failure> {
         .stderr(Stdio::null())
         .spawn()
         .at(format!("start {}", program.display()))?;
-    let hello = [lock.file().as_fd()];
+    let hello = [lock.file().as_fd(), dead_man.timer().as_fd()];
     wire::send(&ours, zygote::HELLO, &hello, SendFlags::empty()).at("greet the helper")?;
     if let Err(error) = lock.record(process.id()) {
         tracing::warn!(%error, "cannot record the sandbox helper");

@@ -3,8 +3,8 @@
 //! Invariants: one thread; an empty environment; nothing in its arguments but the marker; no
 //! descriptor but its socket and the lock. It reads no content of a request: it clones, and the
 //! clone waits for the next request by itself. It calls the kernel for what builds a sandbox and for
-//! what tools may do, and for nothing else. It ends when the daemon's end of the socket closes,
-//! and its sandboxes end with it.
+//! what tools may do, and for nothing else. It ends when the daemon's end of the socket closes
+//! or the dead man's switch fires, and its sandboxes end with it.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -29,7 +29,7 @@ use rustix::{
 
 /// The only argument of the helper.
 pub(super) const MARKER: &str = "--sandbox-helper";
-/// First message: carries the lock.
+/// First message: carries the lock and the timer of the [dead man's switch](super::deadman).
 pub(super) const HELLO: &[u8] = b"hello";
 /// The uid and gid of tool processes when the daemon runs as root. Between the ranges that Debian
 /// and systemd give to accounts, so that it owns nothing else.
@@ -94,7 +94,12 @@ fn serve(daemon: OwnedFd) -> Result<(), Failure> {
     })?;
     let Message { bytes, mut descriptors } =
         wire::receive(&daemon, RecvFlags::empty()).at("hello")?;
-    let Some(lock) = descriptors.pop().filter(|_| bytes == HELLO) else { return Ok(()) };
+    let (Some(dead_man), Some(lock)) = (descriptors.pop(), descriptors.pop()) else {
+        return Ok(());
+    };
+    if bytes != HELLO {
+        return Ok(());
+    }
     // Ctrl-C in the daemon's terminal is for the daemon alone: it lets its calls finish.
     setsid().at("own session")?;
     become_unprivileged()?;
@@ -106,21 +111,26 @@ fn serve(daemon: OwnedFd) -> Result<(), Failure> {
     syscalls::apply(&syscalls::base())?;
     let shared =
         Shared { view: View::new(), alone, uid: getuid().as_raw(), gid: getgid().as_raw() };
-    fork_sandboxes(&shared, daemon, lock);
+    fork_sandboxes(&shared, daemon, lock, dead_man);
     Ok(())
 }
 
-/// Keeps one sandbox prepared; it takes the next request from the socket by itself.
-fn fork_sandboxes(shared: &Shared, daemon: OwnedFd, lock: OwnedFd) {
+/// Keeps one sandbox prepared; it takes the next request from the socket by itself. Returns when the
+/// daemon is gone, or stands still for too long.
+fn fork_sandboxes(shared: &Shared, daemon: OwnedFd, lock: OwnedFd, dead_man: OwnedFd) {
     loop {
         let wait = match kept::bear(Some(Namespaces::Session), &shared.alone) {
-            Ok(Born::Child(teller)) => kept::run(shared, daemon, teller, lock),
-            Ok(Born::Parent(taken)) => kept::wait_taken(&daemon, taken),
+            Ok(Born::Child(teller)) => {
+                drop(dead_man);
+                kept::run(shared, daemon, teller, lock)
+            }
+            Ok(Born::Parent(taken)) => kept::wait_taken(&daemon, taken, Some(&dead_man)),
+            Err(_) if kept::wait_asked(&daemon, &dead_man) == Wait::Closed => Wait::Closed,
             // Without namespaces nothing is prepared: the request itself says whether to go on.
             Err(why) => match wire::receive(&daemon, RecvFlags::empty()) {
                 Ok(message) if !message.bytes.is_empty() => match sys::fork(&shared.alone) {
                     Ok(Forked::Child) => {
-                        drop(daemon);
+                        drop((daemon, dead_man));
                         kept::run_without(shared, message, why, lock)
                     }
                     // On an error the request is dropped, which its sender sees.

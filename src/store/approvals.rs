@@ -1,9 +1,8 @@
 //! Questions to people. Only a pending one changes; the first valid decision wins.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Lock, Row, query},
     error::StoreError,
     page::{Page, Paged},
 };
@@ -12,13 +11,15 @@ use crate::domain::{Approval, ApprovalId, ApprovalState, PrincipalId, RunId, Tim
 /// Access to approvals.
 #[derive(Debug)]
 pub struct Approvals<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
+    /// In a transaction: what is read may be changed.
+    pub(super) changes: bool,
 }
 
 impl Approvals<'_> {
     /// Stores a question; `principal` is whose run asks it.
     pub async fn insert(&mut self, a: &Approval, principal: PrincipalId) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO approvals (id, run_id, call_id, principal, kind, state, body, created_at, \
              expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
@@ -42,20 +43,15 @@ impl Approvals<'_> {
     /// # Errors
     /// [`StoreError::Stale`] when somebody was faster.
     pub async fn save(&mut self, approval: &Approval) -> Result<(), StoreError> {
-        let done = sqlx::query(
-            "UPDATE approvals SET state = $1, body = $2 WHERE id = $3 AND state = 'pending'",
-        )
-        .bind(approval.state.as_str())
-        .bind(cols::json(approval)?)
-        .bind(approval.id.to_string())
-        .execute(&mut *self.conn)
-        .await
-        .map_err(StoreError::unavailable("save an approval"))?;
-        if done.rows_affected() == 1 {
-            Ok(())
-        } else {
-            Err(StoreError::Stale { what: approval.id.to_string() })
-        }
+        let done =
+            query("UPDATE approvals SET state = $1, body = $2 WHERE id = $3 AND state = 'pending'")
+                .bind(approval.state.as_str())
+                .bind(cols::json(approval)?)
+                .bind(approval.id.to_string())
+                .execute(&mut *self.conn)
+                .await
+                .map_err(StoreError::unavailable("save an approval"))?;
+        if done == 1 { Ok(()) } else { Err(StoreError::Stale { what: approval.id.to_string() }) }
     }
 
     /// Takes a question or the answer to it out of force, if the store still has it so.
@@ -63,7 +59,7 @@ impl Approvals<'_> {
     /// # Errors
     /// [`StoreError::Stale`] when it was neither waiting nor approved.
     pub async fn void(&mut self, approval: &Approval) -> Result<(), StoreError> {
-        let done = sqlx::query(
+        let done = query(
             "UPDATE approvals SET state = $1, body = $2 WHERE id = $3 \
              AND state IN ('pending', 'approved')",
         )
@@ -73,17 +69,14 @@ impl Approvals<'_> {
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("void an approval"))?;
-        if done.rows_affected() == 1 {
-            Ok(())
-        } else {
-            Err(StoreError::Stale { what: approval.id.to_string() })
-        }
+        if done == 1 { Ok(()) } else { Err(StoreError::Stale { what: approval.id.to_string() }) }
     }
 
     /// One question.
     pub async fn get(&mut self, id: ApprovalId) -> Result<Option<Approval>, StoreError> {
-        let row = sqlx::query("SELECT body FROM approvals WHERE id = $1")
+        let row = query("SELECT body FROM approvals WHERE id = $1")
             .bind(id.to_string())
+            .lock(Lock::when(self.changes))
             .fetch_optional(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read an approval"))?;
@@ -92,7 +85,7 @@ impl Approvals<'_> {
 
     /// The questions of a run, oldest first.
     pub async fn of_run(&mut self, run: RunId) -> Result<Vec<Approval>, StoreError> {
-        let rows = sqlx::query("SELECT body FROM approvals WHERE run_id = $1 ORDER BY id")
+        let rows = query("SELECT body FROM approvals WHERE run_id = $1 ORDER BY id")
             .bind(run.to_string())
             .fetch_all(&mut *self.conn)
             .await
@@ -114,7 +107,7 @@ impl Approvals<'_> {
             "SELECT body FROM approvals WHERE id < $1 AND ($2 IS NULL OR state = $2) \
              AND ($3 IS NULL OR principal = $3) ORDER BY id DESC LIMIT $4"
         };
-        let rows = sqlx::query(sql)
+        let rows = query(sql)
             .bind(page.before())
             .bind(state.map(ApprovalState::as_str))
             .bind(principal.map(|p| p.to_string()))
@@ -132,7 +125,7 @@ impl Approvals<'_> {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<ApprovalId>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id FROM approvals WHERE state = 'pending' AND expires_at <= $1 \
              ORDER BY expires_at LIMIT $2",
         )
@@ -145,6 +138,6 @@ impl Approvals<'_> {
     }
 }
 
-fn approval(row: &SqliteRow) -> Result<Approval, StoreError> {
+fn approval(row: &Row) -> Result<Approval, StoreError> {
     Cols::new(row).json()
 }

@@ -1,16 +1,16 @@
 //! The audit trail: append-only rows, each hash covering the row before it.
 
-use sha2::{Digest, Sha256};
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
+    backend::postgres,
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
 };
 use crate::{
     domain::{AuditEntry, EventId, RunId, Timestamp, audit::AuditRow},
     runtime::Redactor,
 };
+use sha2::{Digest, Sha256};
 
 /// What the first row's `prev_hash` is.
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -29,13 +29,25 @@ impl Chain {
     }
 
     /// The end of the chain as stored.
-    pub(super) async fn load(conn: &mut SqliteConnection) -> Result<Self, StoreError> {
-        let row = sqlx::query("SELECT n, hash FROM audit ORDER BY n DESC LIMIT 1")
+    pub(super) async fn load(conn: &mut Conn) -> Result<Self, StoreError> {
+        let row = query("SELECT n, hash FROM audit ORDER BY n DESC LIMIT 1")
             .fetch_optional(conn)
             .await
             .map_err(StoreError::unavailable("read the end of the audit trail"))?;
-        let Some(row) = row else { return Ok(Self::new(0, GENESIS.to_owned())) };
-        let mut c = Cols::new(&row);
+        Self::behind(row.as_ref())
+    }
+
+    /// The same where others write too: nobody else appends before the end of the transaction.
+    pub(super) async fn lock(conn: &mut Conn) -> Result<Self, StoreError> {
+        let rows = conn.run(postgres::lock_trail()).await;
+        let rows = rows.map_err(StoreError::unavailable("lock the end of the audit trail"))?;
+        // The first is the lock's.
+        Self::behind(rows.get(1))
+    }
+
+    fn behind(last: Option<&Row>) -> Result<Self, StoreError> {
+        let Some(row) = last else { return Ok(Self::new(0, GENESIS.to_owned())) };
+        let mut c = Cols::new(row);
         Ok(Self::new(c.number()?, c.text()?))
     }
 
@@ -192,13 +204,13 @@ pub struct AuditFilter {
 /// Access to the audit trail.
 #[derive(Debug)]
 pub struct Audit<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Audit<'_> {
     /// The number of the last row and when it was written; none in an empty trail.
     pub async fn last(&mut self) -> Result<Option<(u64, Timestamp)>, StoreError> {
-        let row = sqlx::query("SELECT n, at FROM audit ORDER BY n DESC LIMIT 1")
+        let row = query("SELECT n, at FROM audit ORDER BY n DESC LIMIT 1")
             .fetch_optional(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read the end of the audit trail"))?;
@@ -224,7 +236,7 @@ impl Audit<'_> {
              AND ($3 IS NULL OR actor = $3) AND ($4 IS NULL OR run_id = $4) \
              AND ($6 IS NULL OR at >= $6) AND ($7 IS NULL OR at < $7) ORDER BY n LIMIT $5"
         };
-        let rows = sqlx::query(sql)
+        let rows = query(sql)
             .bind(cols::int(filter.after))
             .bind(filter.kind.clone())
             .bind(filter.actor.clone())
@@ -241,7 +253,7 @@ impl Audit<'_> {
 
 /// A row must be written exactly as we write it: what is read back in another way, such as a name
 /// that stands twice in `data`, was not written by us, and the hash would not cover it.
-fn audit_row(row: &SqliteRow) -> Result<AuditRow, StoreError> {
+fn audit_row(row: &Row) -> Result<AuditRow, StoreError> {
     let found = read(row)?;
     let mut c = Cols::new(row);
     let texts: (String, Option<String>, String) = (c.at(1)?, c.at(6)?, c.at(8)?);
@@ -254,7 +266,7 @@ fn audit_row(row: &SqliteRow) -> Result<AuditRow, StoreError> {
     Ok(found)
 }
 
-fn read(row: &SqliteRow) -> Result<AuditRow, StoreError> {
+fn read(row: &Row) -> Result<AuditRow, StoreError> {
     let mut c = Cols::new(row);
     Ok(AuditRow {
         n: c.number()?,

@@ -1,27 +1,42 @@
-//! The one file that knows which database this is: how it is opened, locked and migrated.
+//! The one place that knows which database this is: how it is opened, locked and migrated, and how
+//! a group of writes begins and ends.
 //!
-//! SQLite for now. Postgres will stand beside it here; no other file names a dialect.
+//! Invariants: SQLite has one writer, proven by the lock of the data directory. On Postgres several
+//! replicas write at the same time: every group of writes holds a shared lock, an administrative
+//! change runs alone under the exclusive one, and rows that are read to be changed are locked.
+
+pub(super) mod postgres;
+pub(super) mod sqlite;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use sqlx::{
-    ConnectOptions, SqliteConnection, SqlitePool,
+    ConnectOptions, PgPool, SqlitePool,
     migrate::{MigrateError, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::error::{OpenError, StoreError};
+use super::{
+    db::{Conn, Hold},
+    error::{OpenError, StoreError},
+};
+pub(super) use postgres::Session;
+pub use postgres::{AddressError, CHANNEL, Postgres};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// Connections that read. Reads are short; two keep a slow page from blocking the rest, and each
-/// costs memory that the idle daemon should not have.
-const READERS: u32 = 3;
+/// Which database holds the store.
+#[derive(Clone, Debug, Default)]
+pub enum Database {
+    /// A file in the data directory, for one daemon.
+    #[default]
+    Sqlite,
+    /// A server that several replicas share.
+    Postgres(Postgres),
+}
 
 /// How much a commit promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,132 +48,104 @@ pub enum Durability {
 }
 
 /// An opened database: one connection that writes, a pool that reads, and the proof that nobody
-/// else has it.
+/// else has the data directory.
 #[derive(Debug)]
 pub(super) struct Backend {
-    pub(super) writer: SqliteConnection,
-    pub(super) readers: SqlitePool,
+    pub(super) writer: Conn,
+    /// The server and the writer's session there.
+    pub(super) server: Option<(Postgres, Session)>,
+    pub(super) readers: Pool,
     pub(super) lock: File,
 }
 
-/// Where the database of a data directory is.
+/// Connections that read.
+#[derive(Clone, Debug)]
+pub(super) enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+impl Pool {
+    pub(super) async fn get(&self) -> Result<Conn, StoreError> {
+        let lent = match self {
+            Self::Sqlite(pool) => pool.acquire().await.map(|c| Conn::Sqlite(Hold::Lent(c))),
+            Self::Postgres(pool) => pool.acquire().await.map(|c| Conn::Postgres(Hold::Lent(c))),
+        };
+        lent.map_err(StoreError::unavailable("open a connection"))
+    }
+
+    /// A connection of one's own, for longer than those of the pool are lent.
+    pub(super) async fn own(&self) -> Result<Conn, StoreError> {
+        let own = match self {
+            Self::Sqlite(pool) => {
+                pool.connect_options().connect().await.map(|c| Conn::Sqlite(Hold::Own(c)))
+            }
+            Self::Postgres(pool) => {
+                pool.connect_options().connect().await.map(|c| Conn::Postgres(Hold::Own(c)))
+            }
+        };
+        own.map_err(StoreError::unavailable("open a connection of its own"))
+    }
+}
+
+/// Where the SQLite database of a data directory is.
 pub fn database_file(data_dir: &Path) -> PathBuf {
     data_dir.join("agent-runtime.db")
 }
 
 /// Creates the data directory, takes its lock, opens and migrates the database.
-pub(super) async fn open(data_dir: &Path) -> Result<Backend, OpenError> {
+pub(super) async fn open(data_dir: &Path, database: &Database) -> Result<Backend, OpenError> {
     let lock = lock(data_dir)?;
-    let file = database_file(data_dir);
-    create_private(&file)
-        .map_err(|source| OpenError::Directory { dir: data_dir.to_owned(), source })?;
-    let mut writer = connect(&file)
-        .connect()
-        .await
-        .map_err(|source| opening("open the database", &file, source))?;
-    MIGRATIONS.run(&mut writer).await.map_err(|error| migrating(&file, error))?;
-    let readers = SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .min_connections(0)
-        // A file does not hang up: asking it first would cost every read a second trip to the
-        // connection's thread.
-        .test_before_acquire(false)
-        .idle_timeout(Duration::from_secs(60))
-        .connect_lazy_with(connect(&file).read_only(true));
-    Ok(Backend { writer, readers, lock })
+    Ok(match database {
+        Database::Sqlite => {
+            let (writer, readers) = sqlite::open(data_dir).await?;
+            Backend { writer, server: None, readers, lock }
+        }
+        Database::Postgres(server) => {
+            let (writer, session, readers) = server.open().await?;
+            Backend { writer, server: Some((server.clone(), session)), readers, lock }
+        }
+    })
 }
 
-/// Makes a database that is not there yet, migrated up to this number and no further: what fills it
-/// has that schema.
-pub(super) async fn create(data_dir: &Path, schema: i64) -> Result<SqliteConnection, OpenError> {
-    let file = database_file(data_dir);
-    let version = |detail: String| OpenError::Version { file: file.clone(), detail };
+/// Opens an existing database to be read, without the lock: for the command line, beside a daemon.
+pub(super) async fn open_read_only(
+    data_dir: &Path,
+    database: &Database,
+) -> Result<Pool, OpenError> {
+    match database {
+        Database::Sqlite => sqlite::open_read_only(data_dir).await,
+        Database::Postgres(server) => server.open_read_only(),
+    }
+}
+
+/// A database that nothing was stored in yet, migrated up to this number and no further: what fills
+/// it has that schema.
+pub(super) async fn create(
+    data_dir: &Path,
+    database: &Database,
+    schema: i64,
+) -> Result<Conn, OpenError> {
     if !MIGRATIONS.iter().any(|known| known.version == schema) {
-        return Err(version(format!("it has schema {schema}, which this version does not know")));
+        let place = match database {
+            Database::Sqlite => database_file(data_dir).display().to_string(),
+            Database::Postgres(server) => server.place(),
+        };
+        let detail = format!("it has schema {schema}, which this version does not know");
+        return Err(OpenError::Version { place, detail });
     }
-    let directory = |source| OpenError::Directory { dir: data_dir.to_owned(), source };
-    OpenOptions::new().create_new(true).write(true).mode(0o600).open(&file).map_err(directory)?;
-    let mut conn = connect(&file)
-        .connect()
-        .await
-        .map_err(|source| opening("open the database", &file, source))?;
-    MIGRATIONS.run_to(schema, &mut conn).await.map_err(|error| migrating(&file, error))?;
-    Ok(conn)
+    match database {
+        Database::Sqlite => sqlite::create(data_dir, schema).await,
+        Database::Postgres(server) => server.create(schema).await,
+    }
 }
 
-/// Leaves nothing beside the database file.
-pub(super) async fn fold_log(conn: &mut SqliteConnection) -> Result<(), StoreError> {
-    sqlx::query(FOLD_LOG)
-        .execute(conn)
-        .await
-        .map(drop)
-        .map_err(StoreError::unavailable("fold the log into the database"))
-}
-
-/// Opens an existing database read-only, without its lock: for the command line, beside a daemon.
-pub(super) async fn open_read_only(data_dir: &Path) -> Result<SqlitePool, OpenError> {
-    let file = database_file(data_dir);
-    let options = connect(&file).read_only(true).create_if_missing(false);
-    SqlitePoolOptions::new()
-        .max_connections(1)
-        .connect_with(options)
-        .await
-        .map_err(|source| opening("open the database", &file, source))
-}
-
-/// Begins a write, and says what its commit promises where that is not what the last one did.
+/// Proves that no daemon has this data directory, as long as it is kept.
 ///
-/// Each text is one trip to the connection's thread, and a trip costs more than the statement.
-pub(super) const fn begin(promise: Option<Durability>) -> &'static str {
-    // IMMEDIATE, because a deferred transaction that reads and then writes fails under load
-    // instead of waiting. https://sqlite.org/pragma.html#pragma_synchronous: in WAL mode FULL
-    // syncs the log at each commit, NORMAL only at checkpoints; not to be set in a transaction.
-    match promise {
-        None => "BEGIN IMMEDIATE",
-        Some(Durability::Normal) => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
-        Some(Durability::Full) => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
-    }
-}
-
-/// Moves the write-ahead log into the database file, so that after an orderly stop the one file
-/// holds everything. Whoever copies only that file would otherwise lose the newest commits.
-pub(super) const FOLD_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
-/// Begins the first job of a group, so that it can be undone alone.
-pub(super) const FIRST_JOB: &str = "SAVEPOINT job";
-/// Keeps the job before and begins the next.
-pub(super) const NEXT_JOB: &str = "RELEASE job; SAVEPOINT job";
-/// Undoes a job. Its savepoint stays: the next job goes on from it.
-pub(super) const UNDO_JOB: &str = "ROLLBACK TO job";
-/// Commits a group, its last savepoint included.
-pub(super) const COMMIT: &str = "COMMIT";
-/// Sets the length of the queue and commits.
-pub(super) const COUNT_AND_COMMIT: &str =
-    "UPDATE counters SET value = $1 WHERE name = 'queued'; COMMIT";
-
-/// Looks for damage; `None` when there is none.
-pub(super) async fn damage(pool: &SqlitePool) -> Result<Option<String>, StoreError> {
-    let answer: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-        .fetch_one(pool)
-        .await
-        .map_err(StoreError::unavailable("check the database"))?;
-    Ok((answer != "ok").then_some(answer))
-}
-
-fn connect(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(file)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5))
-        .foreign_keys(false)
-        .statement_cache_capacity(192)
-        .pragma("cache_size", "-4096")
-        .pragma("temp_store", "MEMORY")
-        // Checkpoints are the fsync that NORMAL commits wait for: fewer, larger ones.
-        .pragma("wal_autocheckpoint", "4000")
-        .pragma("journal_size_limit", "67108864")
-        .disable_statement_logging()
+/// # Errors
+/// When a daemon has it, or it cannot be written.
+pub fn hold(data_dir: &Path) -> Result<File, OpenError> {
+    lock(data_dir)
 }
 
 fn lock(data_dir: &Path) -> Result<File, OpenError> {
@@ -180,31 +167,16 @@ fn lock(data_dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// SQLite gives its log the mode of the database file, so this one call keeps all of them private.
-fn create_private(file: &Path) -> std::io::Result<()> {
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(file).map(drop)
-}
-
-fn opening(doing: &'static str, file: &Path, source: sqlx::Error) -> OpenError {
-    match damage_code(&source) {
-        Some(detail) => OpenError::Damaged { file: file.to_owned(), detail },
-        None => OpenError::Unavailable { doing, file: file.to_owned(), source },
-    }
-}
-
-/// SQLITE_CORRUPT (11) and SQLITE_NOTADB (26), extended codes included.
-fn damage_code(error: &sqlx::Error) -> Option<String> {
-    let database = error.as_database_error()?;
-    let code: i32 = database.code()?.parse().ok()?;
-    matches!(code & 0xff, 11 | 26).then(|| database.message().to_owned())
-}
-
-fn migrating(file: &Path, error: MigrateError) -> OpenError {
-    let file = file.to_owned();
+/// What went wrong while the database was brought to this version.
+fn migrating(
+    place: &str,
+    error: MigrateError,
+    opening: impl FnOnce(&'static str, sqlx::Error) -> OpenError,
+) -> OpenError {
     match error {
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
-            opening("migrate the database", &file, source)
+            opening("migrate the database", source)
         }
-        other => OpenError::Version { file, detail: other.to_string() },
+        other => OpenError::Version { place: place.to_owned(), detail: other.to_string() },
     }
 }

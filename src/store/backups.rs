@@ -1,9 +1,8 @@
 //! Backups that daemons made or tried to.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
     page::{Page, Paged},
 };
@@ -12,14 +11,14 @@ use crate::domain::{BackupId, BackupRecord, BackupState, Timestamp};
 /// Access to the records of backups.
 #[derive(Debug)]
 pub struct Backups<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Backups<'_> {
     /// Records that one begins. False when another is being made, or the moment of the schedule has
     /// one that did not fail.
     pub async fn begin(&mut self, new: &BackupRecord) -> Result<bool, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "INSERT INTO backups (id, due, state, asked_by, file, started_at, beat_at, step, \
              row_count, file_count, bytes) VALUES ($1, $2, $3, $4, $5, $6, $6, $7, 0, 0, 0) \
              ON CONFLICT DO NOTHING",
@@ -34,7 +33,7 @@ impl Backups<'_> {
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("record a backup"))?;
-        Ok(rows.rows_affected() > 0)
+        Ok(rows > 0)
     }
 
     /// Stores how far it is, at the time `now`; false when it counts as ended already.
@@ -43,7 +42,7 @@ impl Backups<'_> {
         backup: &BackupRecord,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "UPDATE backups SET state = $2, ended_at = $3, step = $4, row_count = $5, \
              file_count = $6, bytes = $7, sha256 = $8, error = $9, beat_at = $10 \
              WHERE id = $1 AND state = 'running'",
@@ -61,12 +60,12 @@ impl Backups<'_> {
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("record how far a backup is"))?;
-        Ok(rows.rows_affected() > 0)
+        Ok(rows > 0)
     }
 
     /// Notes what failed after one was made.
     pub async fn note(&mut self, id: BackupId, error: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE backups SET error = $2 WHERE id = $1")
+        query("UPDATE backups SET error = $2 WHERE id = $1")
             .bind(id.to_string())
             .bind(error.to_owned())
             .execute(&mut *self.conn)
@@ -77,7 +76,7 @@ impl Backups<'_> {
 
     /// Records that its file was removed.
     pub async fn pruned(&mut self, id: BackupId) -> Result<(), StoreError> {
-        sqlx::query("UPDATE backups SET state = 'pruned' WHERE id = $1 AND state = 'done'")
+        query("UPDATE backups SET state = 'pruned' WHERE id = $1 AND state = 'done'")
             .bind(id.to_string())
             .execute(&mut *self.conn)
             .await
@@ -87,7 +86,7 @@ impl Backups<'_> {
 
     /// Ends those whose maker has not been heard of since `since`; how many.
     pub async fn abandon(&mut self, since: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "UPDATE backups SET state = 'failed', ended_at = $2, \
              error = 'the daemon that made it ended' WHERE state = 'running' AND beat_at < $1",
         )
@@ -96,12 +95,12 @@ impl Backups<'_> {
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("end abandoned backups"))?;
-        Ok(rows.rows_affected())
+        Ok(rows)
     }
 
     /// One of them.
     pub async fn get(&mut self, id: BackupId) -> Result<Option<BackupRecord>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT id, due, state, asked_by, file, started_at, ended_at, step, row_count, \
              file_count, bytes, sha256, error FROM backups WHERE id = $1",
         )
@@ -114,7 +113,7 @@ impl Backups<'_> {
 
     /// A page of them, newest first.
     pub async fn list(&mut self, page: &Page) -> Result<Paged<BackupRecord>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, due, state, asked_by, file, started_at, ended_at, step, row_count, \
              file_count, bytes, sha256, error FROM backups WHERE id < $1 ORDER BY id DESC LIMIT $2",
         )
@@ -129,7 +128,7 @@ impl Backups<'_> {
 
     /// The newest one for this moment of the schedule.
     pub async fn of_moment(&mut self, due: Timestamp) -> Result<Option<BackupRecord>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT id, due, state, asked_by, file, started_at, ended_at, step, row_count, \
              file_count, bytes, sha256, error FROM backups WHERE due = $1 ORDER BY id DESC LIMIT 1",
         )
@@ -142,7 +141,7 @@ impl Backups<'_> {
 
     /// Whole ones behind the newest `keep`, oldest first.
     pub async fn behind(&mut self, keep: u64) -> Result<Vec<BackupRecord>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, due, state, asked_by, file, started_at, ended_at, step, row_count, \
              file_count, bytes, sha256, error FROM backups WHERE state = 'done' \
              ORDER BY id DESC LIMIT 1000 OFFSET $1",
@@ -155,7 +154,7 @@ impl Backups<'_> {
     }
 }
 
-fn record(row: &SqliteRow) -> Result<BackupRecord, StoreError> {
+fn record(row: &Row) -> Result<BackupRecord, StoreError> {
     let mut c = Cols::new(row);
     Ok(BackupRecord {
         id: c.parsed()?,

@@ -1,16 +1,16 @@
 //! What was used of each budget in each day, and what is held for model calls under way.
 //!
-//! Invariants: every change is made by the one writer, which remembers the rows that it works with;
-//! what a failed job has changed goes back to what it was. Rows are written once for each physical
+//! Invariants: the writer remembers the rows that it works with: as long as it lives where it is the
+//! only one, until the end of the group where others write too, since it has locked them so long.
+//! What a failed job has changed goes back to what it was. Rows are written once for each physical
 //! commit, however many calls changed them.
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::{AssertSqlSafe, SqliteConnection};
-
 use super::{
-    bulk::{BULK, places},
+    bulk::Bulk,
     cols::{self, Cols},
+    db::{Conn, Lock, query},
     error::StoreError,
 };
 use crate::domain::{BudgetSubject, Day, Usd};
@@ -35,6 +35,16 @@ pub struct BudgetUse {
 
 type Key = (BudgetSubject, Day);
 
+const SET: Bulk = Bulk {
+    before: "INSERT INTO budget_use (scope, subject, period, used_nanos, used_tokens, \
+        held_nanos, held_tokens, warned) ",
+    columns: 8,
+    after: " ON CONFLICT (scope, subject, period) DO UPDATE SET \
+        used_nanos = excluded.used_nanos, used_tokens = excluded.used_tokens, \
+        held_nanos = excluded.held_nanos, held_tokens = excluded.held_tokens, \
+        warned = excluded.warned",
+};
+
 /// The rows that the writer knows.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
@@ -50,9 +60,9 @@ impl Uses {
         self.journal.len()
     }
 
-    pub(super) fn undo(&mut self, mark: usize) {
+    pub(super) fn undo(&mut self, mark: usize, is_shared: bool) {
         while self.journal.len() > mark {
-            let Some((key, before)) = self.journal.pop() else { return };
+            let Some((key, before)) = self.journal.pop() else { break };
             match before {
                 // The database may have the newer one.
                 Some(_) => self.unwritten.insert(key.clone()),
@@ -60,22 +70,26 @@ impl Uses {
             };
             self.rows.insert(key, before);
         }
+        if is_shared {
+            // The locks of those that the failed job has read went with it.
+            self.rows.retain(|key, _| self.unwritten.contains(key));
+        }
     }
 
     pub(super) fn abandon_group(&mut self) {
         *self = Self::default();
     }
 
-    pub(super) fn committed(&mut self) {
+    pub(super) fn committed(&mut self, is_shared: bool) {
         self.journal.clear();
-        if self.rows.len() > REMEMBERED_MAX {
+        if is_shared || self.rows.len() > REMEMBERED_MAX {
             self.rows.clear();
         }
     }
 
     pub(super) async fn get(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Conn,
         subject: &BudgetSubject,
         day: Day,
     ) -> Result<Option<BudgetUse>, StoreError> {
@@ -83,17 +97,12 @@ impl Uses {
         if let Some(known) = self.rows.get(&key) {
             return Ok(*known);
         }
-        let row = sqlx::query(
-            "SELECT used_nanos, used_tokens, held_nanos, held_tokens, warned FROM budget_use \
-             WHERE scope = $1 AND subject = $2 AND period = $3",
-        )
-        .bind(subject.scope.as_str())
-        .bind(subject.subject.clone())
-        .bind(i64::from(day.number()))
-        .fetch_optional(conn)
-        .await
-        .map_err(StoreError::unavailable("read the use of a budget"))?;
-        let found = row.map(|row| budget_use(&mut Cols::new(&row))).transpose()?;
+        let mut found = read(conn, subject, day, Lock::Update).await?;
+        if found.is_none() && conn.is_shared() {
+            // A row that is not there cannot be locked.
+            make(conn, subject, day).await?;
+            found = read(conn, subject, day, Lock::Update).await?;
+        }
         self.rows.insert(key, found);
         Ok(found)
     }
@@ -106,48 +115,67 @@ impl Uses {
         self.journal.push((key, before));
     }
 
-    pub(super) async fn write(&mut self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    pub(super) async fn write(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
         let keys: Vec<Key> = self.unwritten.drain().collect();
-        for chunk in keys.chunks(BULK) {
-            let known = |key: &Key| Some((key.clone(), self.rows.get(key).copied().flatten()?));
-            let rows: Vec<(Key, BudgetUse)> = chunk.iter().filter_map(known).collect();
-            if rows.is_empty() {
-                continue;
-            }
-            let sql = format!(
-                "INSERT INTO budget_use (scope, subject, period, used_nanos, used_tokens, \
-                 held_nanos, held_tokens, warned) VALUES {} ON CONFLICT (scope, subject, period) \
-                 DO UPDATE SET used_nanos = excluded.used_nanos, \
-                 used_tokens = excluded.used_tokens, held_nanos = excluded.held_nanos, \
-                 held_tokens = excluded.held_tokens, warned = excluded.warned",
-                places(8, rows.len())
-            );
-            // Only our own constant text and place holders: every value is bound.
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for ((subject, day), row) in rows {
-                query = query
-                    .bind(subject.scope.as_str())
-                    .bind(subject.subject)
-                    .bind(i64::from(day.number()))
-                    .bind(row.used.as_nanos())
-                    .bind(cols::int(row.used_tokens))
-                    .bind(row.held.as_nanos())
-                    .bind(cols::int(row.held_tokens))
-                    .bind(i64::from(row.warned));
-            }
-            query
-                .execute(&mut *conn)
-                .await
-                .map_err(StoreError::unavailable("count the use of budgets"))?;
-        }
-        Ok(())
+        let known = |key: Key| {
+            let row = self.rows.get(&key).copied().flatten()?;
+            Some((key, row))
+        };
+        let rows: Vec<(Key, BudgetUse)> = keys.into_iter().filter_map(known).collect();
+        SET.run(conn, &rows, |query, ((subject, day), row)| {
+            Ok(query
+                .bind(subject.scope.as_str())
+                .bind(subject.subject.clone())
+                .bind(i64::from(day.number()))
+                .bind(row.used.as_nanos())
+                .bind(cols::int(row.used_tokens))
+                .bind(row.held.as_nanos())
+                .bind(cols::int(row.held_tokens))
+                .bind(i64::from(row.warned)))
+        })
+        .await
     }
+}
+
+async fn read(
+    conn: &mut Conn,
+    subject: &BudgetSubject,
+    day: Day,
+    lock: Lock,
+) -> Result<Option<BudgetUse>, StoreError> {
+    let row = query(
+        "SELECT used_nanos, used_tokens, held_nanos, held_tokens, warned FROM budget_use \
+         WHERE scope = $1 AND subject = $2 AND period = $3",
+    )
+    .bind(subject.scope.as_str())
+    .bind(subject.subject.clone())
+    .bind(i64::from(day.number()))
+    .lock(lock)
+    .fetch_optional(conn)
+    .await
+    .map_err(StoreError::unavailable("read the use of a budget"))?;
+    row.map(|row| budget_use(&mut Cols::new(&row))).transpose()
+}
+
+/// Makes an empty row where there is none.
+async fn make(conn: &mut Conn, subject: &BudgetSubject, day: Day) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO budget_use (scope, subject, period, used_nanos, used_tokens, held_nanos, \
+         held_tokens, warned) VALUES ($1, $2, $3, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
+    )
+    .bind(subject.scope.as_str())
+    .bind(subject.subject.clone())
+    .bind(i64::from(day.number()))
+    .execute(conn)
+    .await
+    .map(drop)
+    .map_err(StoreError::unavailable("begin to count the use of a budget"))
 }
 
 /// Reads what is committed.
 #[derive(Debug)]
 pub struct BudgetUses<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl BudgetUses<'_> {
@@ -157,7 +185,7 @@ impl BudgetUses<'_> {
         subject: &BudgetSubject,
         day: Day,
     ) -> Result<BudgetUse, StoreError> {
-        Ok(Uses::default().get(&mut *self.conn, subject, day).await?.unwrap_or_default())
+        Ok(read(&mut *self.conn, subject, day, Lock::None).await?.unwrap_or_default())
     }
 
     /// Those who used something in a day, behind `after`, in the order of scope and subject.
@@ -168,7 +196,7 @@ impl BudgetUses<'_> {
         after: &str,
         limit: u32,
     ) -> Result<Vec<(BudgetSubject, BudgetUse)>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT used_nanos, used_tokens, held_nanos, held_tokens, warned, subject \
              FROM budget_use WHERE scope = $1 AND subject > $2 AND period = $3 \
              ORDER BY subject LIMIT $4",
@@ -192,11 +220,11 @@ impl BudgetUses<'_> {
     /// Money and tokens that are held over all days by a scope, to be held against the runs.
     #[cfg(test)]
     pub async fn held(&mut self, scope: crate::domain::BudgetScope) -> Result<u64, StoreError> {
-        let held: i64 = sqlx::query_scalar(
-            "SELECT COALESCE(SUM(held_tokens), 0) FROM budget_use WHERE scope = $1",
+        let held: i64 = query(
+            "SELECT CAST(COALESCE(SUM(held_tokens), 0) AS BIGINT) FROM budget_use WHERE scope = $1",
         )
         .bind(scope.as_str())
-        .fetch_one(&mut *self.conn)
+        .one_number(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("read the use of budgets"))?;
         Ok(u64::try_from(held).unwrap_or(0))

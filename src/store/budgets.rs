@@ -1,9 +1,8 @@
 //! Budgets that administrators set while the daemon ran.
 
-use sqlx::SqliteConnection;
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, query},
     error::StoreError,
 };
 use crate::domain::{BudgetLimit, BudgetSubject, PrincipalId, Timestamp, Usd};
@@ -24,13 +23,13 @@ pub struct BudgetRow {
 /// Access to them.
 #[derive(Debug)]
 pub struct Budgets<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Budgets<'_> {
     /// All of them: administrators set few.
     pub async fn all(&mut self) -> Result<Vec<BudgetRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT scope, subject, nanos, tokens, updated_at, updated_by FROM budgets \
              ORDER BY scope, subject",
         )
@@ -55,8 +54,8 @@ impl Budgets<'_> {
 
     /// How many there are.
     pub async fn count(&mut self) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM budgets")
-            .fetch_one(&mut *self.conn)
+        let count: i64 = query("SELECT COUNT(*) FROM budgets")
+            .one_number(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("count the budgets"))?;
         Ok(u64::try_from(count).unwrap_or(0))
@@ -64,7 +63,7 @@ impl Budgets<'_> {
 
     /// Sets one, in the place of what was set before.
     pub async fn put(&mut self, row: &BudgetRow) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO budgets (scope, subject, nanos, tokens, updated_at, updated_by) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (scope, subject) DO UPDATE SET \
              nanos = excluded.nanos, tokens = excluded.tokens, \
@@ -84,12 +83,12 @@ impl Budgets<'_> {
 
     /// Removes one; whether it was there.
     pub async fn remove(&mut self, subject: &BudgetSubject) -> Result<bool, StoreError> {
-        sqlx::query("DELETE FROM budgets WHERE scope = $1 AND subject = $2")
+        query("DELETE FROM budgets WHERE scope = $1 AND subject = $2")
             .bind(subject.scope.as_str())
             .bind(subject.subject.clone())
             .execute(&mut *self.conn)
             .await
-            .map(|done| done.rows_affected() > 0)
+            .map(|done| done > 0)
             .map_err(StoreError::unavailable("remove a budget"))
     }
 }

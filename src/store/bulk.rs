@@ -1,43 +1,55 @@
 //! Many rows in few statements: what a group commit gathered is written here.
 
-use sqlx::{AssertSqlSafe, SqliteConnection, query::Query, sqlite::SqliteArguments};
+use super::{
+    db::{Conn, Query, built},
+    error::StoreError,
+};
 
-use super::error::StoreError;
+/// Rows of one statement at most on SQLite; each width is a statement that stays prepared. Postgres
+/// takes columns as arrays: one statement whatever the width.
+const BULK: usize = 16;
+/// Rows of one statement at most on Postgres: a bound for the memory of a trip.
+const BULK_OF_ARRAYS: usize = 1_024;
 
-/// Rows of one bulk insert at most; each width is a statement that stays prepared.
-pub(super) const BULK: usize = 16;
-
-pub(super) type Bound<'q> = Query<'q, sqlx::Sqlite, SqliteArguments>;
-
-/// Inserts rows, up to [`BULK`] to a statement: few enough widths for all of them to stay in the
-/// connection's cache.
-pub(super) async fn bulk<R: Sync>(
-    conn: &mut SqliteConnection,
-    insert: &str,
-    columns: usize,
-    rows: &[R],
-    mut bind: impl for<'q> FnMut(Bound<'q>, &R) -> Result<Bound<'q>, StoreError> + Send,
-) -> Result<(), StoreError> {
-    for chunk in rows.chunks(BULK) {
-        insert_rows(conn, insert, columns, chunk, &mut bind).await?;
-    }
-    Ok(())
+/// A statement about many rows: what stands before and after them. In between the rows are columns
+/// `column1`, `column2` and so on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bulk {
+    pub(super) before: &'static str,
+    pub(super) columns: usize,
+    pub(super) after: &'static str,
 }
 
-async fn insert_rows<R: Sync>(
-    conn: &mut SqliteConnection,
-    insert: &str,
-    columns: usize,
-    rows: &[R],
-    bind: &mut (impl for<'q> FnMut(Bound<'q>, &R) -> Result<Bound<'q>, StoreError> + Send),
-) -> Result<(), StoreError> {
-    // Only our own constant text and place holders: every value is bound.
-    let sql = AssertSqlSafe(format!("{insert}{}", places(columns, rows.len())));
-    let mut query = sqlx::query(sql);
-    for row in rows {
-        query = bind(query, row)?;
+impl Bulk {
+    /// An insert; `before` ends behind the names of the columns.
+    pub(super) const fn insert(before: &'static str, columns: usize) -> Self {
+        Self { before, columns, after: "" }
     }
-    query.execute(conn).await.map(drop).map_err(StoreError::unavailable("append to the store"))
+
+    /// Runs it for all rows.
+    pub(super) async fn run<R: Sync>(
+        self,
+        conn: &mut Conn,
+        rows: &[R],
+        mut bind: impl FnMut(Query, &R) -> Result<Query, StoreError> + Send,
+    ) -> Result<(), StoreError> {
+        let width = if conn.is_shared() { BULK_OF_ARRAYS } else { BULK };
+        for chunk in rows.chunks(width) {
+            let mut values = built(String::new());
+            for row in chunk {
+                values = bind(values, row)?;
+            }
+            let query = if conn.is_shared() {
+                values.transpose(self)?
+            } else {
+                let places = places(self.columns, chunk.len());
+                values.with_text(format!("{}VALUES {places}{}", self.before, self.after))
+            };
+            let done = query.execute(conn).await;
+            done.map_err(StoreError::unavailable("write rows to the store"))?;
+        }
+        Ok(())
+    }
 }
 
 /// `($1, $2), ($3, $4)` for two columns and two rows.

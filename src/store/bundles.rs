@@ -1,11 +1,13 @@
 //! Immutable snapshots that a run can be continued or forked from.
 
+use super::{
+    cols::Cols,
+    db::{Conn, query},
+    error::StoreError,
+};
+use crate::domain::{BundleId, ConversationId, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::SqliteConnection;
-
-use super::{cols::Cols, error::StoreError};
-use crate::domain::{BundleId, ConversationId, RunId, Timestamp};
 
 /// Why a bundle was committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,13 +65,13 @@ pub struct HistoryRef {
 /// Access to bundles.
 #[derive(Debug)]
 pub struct Bundles<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Bundles<'_> {
     /// One bundle.
     pub async fn get(&mut self, id: BundleId) -> Result<Option<Bundle>, StoreError> {
-        let row = sqlx::query("SELECT body FROM bundles WHERE id = $1")
+        let row = query("SELECT body FROM bundles WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(&mut *self.conn)
             .await
@@ -79,7 +81,7 @@ impl Bundles<'_> {
 
     /// The bundles of a run, oldest first.
     pub async fn of_run(&mut self, run: RunId) -> Result<Vec<Bundle>, StoreError> {
-        let rows = sqlx::query("SELECT body FROM bundles WHERE run_id = $1 ORDER BY id")
+        let rows = query("SELECT body FROM bundles WHERE run_id = $1 ORDER BY id")
             .bind(run.to_string())
             .fetch_all(&mut *self.conn)
             .await

@@ -1,18 +1,17 @@
 //! Tool calls.
 
-use serde_json::Value;
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
 };
 use crate::domain::{RunId, Timestamp, ToolCall, ToolCallId};
+use serde_json::Value;
 
 /// Access to tool calls.
 #[derive(Debug)]
 pub struct Calls<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
     /// In a transaction: calls that this job inserted and that are not written yet.
     pub(super) new: Option<&'c mut Vec<ToolCall>>,
 }
@@ -35,7 +34,7 @@ impl Calls<'_> {
     }
 
     async fn write(&mut self, call: &ToolCall) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO tool_calls (id, run_id, step, idx, tool, args, args_hash, effect, risk, \
              state, attempts, outcome) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
@@ -64,7 +63,7 @@ impl Calls<'_> {
             place.clone_from(call);
             return Ok(());
         }
-        sqlx::query(
+        query(
             "UPDATE tool_calls SET state = $1, attempts = $2, outcome = $3, risk = $4 WHERE id = $5",
         )
         .bind(call.state.as_str())
@@ -81,7 +80,7 @@ impl Calls<'_> {
     /// The calls of one step, in order.
     pub async fn of_step(&mut self, run: RunId, step: u32) -> Result<Vec<ToolCall>, StoreError> {
         self.write_new().await?;
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, run_id, step, idx, tool, args, args_hash, effect, risk, state, attempts, \
              outcome FROM tool_calls WHERE run_id = $1 AND step = $2 ORDER BY idx",
         )
@@ -106,7 +105,7 @@ impl Calls<'_> {
         // An id begins with its time: the ids of later runs are a range of the index.
         let millis = u64::try_from(since.as_micros() / 1_000).unwrap_or(0);
         let first = format!("{}{:08x}-{:04x}", RunId::PREFIX, millis >> 16, millis & 0xffff);
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT c.args FROM tool_calls c JOIN runs r ON r.id = c.run_id \
              WHERE c.run_id >= $1 AND c.tool = $2 AND r.agent = $3 \
              ORDER BY c.run_id DESC LIMIT $4",
@@ -124,7 +123,7 @@ impl Calls<'_> {
     /// One call.
     pub async fn get(&mut self, id: ToolCallId) -> Result<Option<ToolCall>, StoreError> {
         self.write_new().await?;
-        let row = sqlx::query(
+        let row = query(
             "SELECT id, run_id, step, idx, tool, args, args_hash, effect, risk, state, attempts, \
              outcome FROM tool_calls WHERE id = $1",
         )
@@ -136,7 +135,7 @@ impl Calls<'_> {
     }
 }
 
-fn call(row: &SqliteRow) -> Result<ToolCall, StoreError> {
+fn call(row: &Row) -> Result<ToolCall, StoreError> {
     let mut c = Cols::new(row);
     Ok(ToolCall {
         id: c.parsed()?,

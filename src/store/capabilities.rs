@@ -6,10 +6,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::Cols,
+    db::{Conn, Row, query},
     error::StoreError,
     page::{Page, Paged},
 };
@@ -35,7 +34,7 @@ pub struct CapabilityFilter {
 /// Access to capabilities.
 #[derive(Debug)]
 pub struct Capabilities<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
     /// In a transaction: what was revoked and can still be held by a run in progress.
     pub(super) revoked: Option<&'c mut Revoked>,
 }
@@ -45,8 +44,10 @@ macro_rules! select {
         concat!(
             "SELECT c.id, c.parent_id, c.run_id, c.call_id, c.agent, c.token, c.issued_at, \
              c.expires_at, c.revoked_at, c.revoked_by, c.revoked_for, c.reason, \
-             (r.state IS NULL OR r.state IN ('succeeded', 'failed', 'cancelled', 'expired') \
-             OR (c.call_id IS NOT NULL AND COALESCE(t.state, 'done') <> 'started')) ",
+             CAST(CASE WHEN r.state IS NULL \
+             OR r.state IN ('succeeded', 'failed', 'cancelled', 'expired') \
+             OR (c.call_id IS NOT NULL AND COALESCE(t.state, 'done') <> 'started') \
+             THEN 1 ELSE 0 END AS BIGINT) ",
             $from
         )
     };
@@ -59,7 +60,7 @@ impl Capabilities<'_> {
             "FROM capabilities c LEFT JOIN runs r ON r.id = c.run_id \
              LEFT JOIN tool_calls t ON t.id = c.call_id WHERE c.id = $1"
         );
-        let row = sqlx::query(SQL)
+        let row = query(SQL)
             .bind(id.to_string())
             .fetch_optional(&mut *self.conn)
             .await
@@ -74,7 +75,7 @@ impl Capabilities<'_> {
              LEFT JOIN tool_calls t ON t.id = c.call_id \
              WHERE c.run_id = $1 AND c.parent_id IS NULL ORDER BY c.id DESC LIMIT 1"
         );
-        let row = sqlx::query(SQL)
+        let row = query(SQL)
             .bind(run.to_string())
             .fetch_optional(&mut *self.conn)
             .await
@@ -116,7 +117,7 @@ impl Capabilities<'_> {
             CapabilityFilter { run: Some(_), .. } => SQL_OF_RUN,
             CapabilityFilter { .. } => SQL,
         };
-        let rows = sqlx::query(sql)
+        let rows = query(sql)
             .bind(page.before())
             .bind(filter.run.map(|run| run.to_string()))
             .bind(filter.agent.clone())
@@ -137,7 +138,7 @@ impl Capabilities<'_> {
         run: RunId,
         revocation: &Revocation,
     ) -> Result<Vec<CapabilityId>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "UPDATE capabilities SET revoked_at = $1, revoked_by = $2, revoked_for = $3, \
              reason = $4 WHERE run_id = $5 AND (id = $6 OR parent_id = $6) \
              AND (revoked_at IS NULL OR (revoked_for = 'lockdown' AND $3 = 'person')) \
@@ -166,7 +167,7 @@ impl Capabilities<'_> {
 
     /// Takes away what every run that has not ended was given; how many.
     pub async fn revoke_all(&mut self, revocation: &Revocation) -> Result<u64, StoreError> {
-        sqlx::query(
+        query(
             "UPDATE capabilities SET revoked_at = $1, revoked_by = $2, revoked_for = $3, \
              reason = $4 WHERE run_id IN (SELECT id FROM runs WHERE state IN \
              ('queued', 'running', 'awaiting_approval', 'paused', 'cancelling')) \
@@ -178,13 +179,13 @@ impl Capabilities<'_> {
         .bind(revocation.reason.clone())
         .execute(&mut *self.conn)
         .await
-        .map(|done| done.rows_affected())
+        .map(|done| done)
         .map_err(StoreError::unavailable("revoke every capability"))
     }
 
     /// Ends what a run was given before: it is given another one.
     pub async fn supersede(&mut self, run: RunId, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE capabilities SET expires_at = $1 \
              WHERE run_id = $2 AND expires_at > $1 AND revoked_at IS NULL",
         )
@@ -204,7 +205,7 @@ impl Capabilities<'_> {
         now: Timestamp,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        sqlx::query(
+        query(
             "DELETE FROM capabilities WHERE id IN (SELECT id FROM capabilities \
              WHERE id < $1 AND expires_at <= $2 AND NOT EXISTS (SELECT 1 FROM runs \
              WHERE runs.id = run_id AND runs.state IN \
@@ -216,12 +217,12 @@ impl Capabilities<'_> {
         .bind(i64::from(limit))
         .execute(&mut *self.conn)
         .await
-        .map(|done| done.rows_affected())
+        .map(|done| done)
         .map_err(StoreError::unavailable("forget capabilities"))
     }
 }
 
-fn record(row: &SqliteRow) -> Result<CapabilityRecord, StoreError> {
+fn record(row: &Row) -> Result<CapabilityRecord, StoreError> {
     let mut c = Cols::new(row);
     Ok(CapabilityRecord {
         id: c.parsed()?,
@@ -248,7 +249,8 @@ fn revocation(c: &mut Cols<'_>) -> Result<Option<Revocation>, StoreError> {
 }
 
 /// What was revoked while this daemon runs: asked at every call, so it is known without reading.
-/// Only the writer changes it. What an older daemon revoked is read when a run is taken up.
+/// Only the writer changes it. What an older daemon revoked is read when a run is taken up; what
+/// another replica has revoked, before the first group of writes behind it.
 #[derive(Debug, Default)]
 pub(super) struct Revoked {
     until: HashMap<CapabilityId, Timestamp>,
@@ -260,6 +262,23 @@ pub(super) struct Revoked {
 impl Revoked {
     pub(super) fn holds(&self, id: CapabilityId) -> bool {
         self.until.contains_key(&id)
+    }
+
+    /// Learns what others have revoked: what can still be used otherwise.
+    pub(super) async fn load(&mut self, conn: &mut Conn, now: Timestamp) -> Result<(), StoreError> {
+        let rows = query(
+            "SELECT id, expires_at FROM capabilities WHERE revoked_at IS NOT NULL \
+             AND expires_at > $1",
+        )
+        .bind(now.as_micros())
+        .fetch_all(conn)
+        .await
+        .map_err(StoreError::unavailable("read what was revoked"))?;
+        for row in &rows {
+            let mut c = Cols::new(row);
+            self.until.insert(c.parsed()?, c.time()?);
+        }
+        Ok(())
     }
 
     fn add(&mut self, id: CapabilityId, until: Timestamp, now: Timestamp) {

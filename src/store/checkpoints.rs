@@ -1,9 +1,8 @@
 //! Signed ends of the audit trail.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
 };
 use crate::domain::audit::Checkpoint;
@@ -11,13 +10,13 @@ use crate::domain::audit::Checkpoint;
 /// Access to the checkpoints.
 #[derive(Debug)]
 pub struct Checkpoints<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Checkpoints<'_> {
     /// Checkpoints after a row, in order.
     pub async fn after(&mut self, n: u64, limit: u32) -> Result<Vec<Checkpoint>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT n, hash, at, key_id, mac FROM audit_checkpoints WHERE n > $1 \
              ORDER BY n LIMIT $2",
         )
@@ -31,18 +30,17 @@ impl Checkpoints<'_> {
 
     /// The newest one.
     pub async fn last(&mut self) -> Result<Option<Checkpoint>, StoreError> {
-        let row = sqlx::query(
-            "SELECT n, hash, at, key_id, mac FROM audit_checkpoints ORDER BY n DESC LIMIT 1",
-        )
-        .fetch_optional(&mut *self.conn)
-        .await
-        .map_err(StoreError::unavailable("read the last checkpoint"))?;
+        let row =
+            query("SELECT n, hash, at, key_id, mac FROM audit_checkpoints ORDER BY n DESC LIMIT 1")
+                .fetch_optional(&mut *self.conn)
+                .await
+                .map_err(StoreError::unavailable("read the last checkpoint"))?;
         row.as_ref().map(checkpoint).transpose()
     }
 
     /// Stores one. There must be none for its row.
     pub async fn insert(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO audit_checkpoints (n, hash, at, key_id, mac) VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(cols::int(checkpoint.n))
@@ -57,7 +55,7 @@ impl Checkpoints<'_> {
     }
 }
 
-fn checkpoint(row: &SqliteRow) -> Result<Checkpoint, StoreError> {
+fn checkpoint(row: &Row) -> Result<Checkpoint, StoreError> {
     let mut c = Cols::new(row);
     Ok(Checkpoint {
         n: c.number()?,

@@ -3,36 +3,31 @@
 
 use std::str::FromStr;
 
-use serde::de::DeserializeOwned;
-use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
-
-use super::error::StoreError;
+use super::{
+    db::{Column, Row},
+    error::StoreError,
+};
 use crate::domain::Timestamp;
+use serde::de::DeserializeOwned;
 
 pub(super) struct Cols<'r> {
-    row: &'r SqliteRow,
+    row: &'r Row,
     next: usize,
 }
 
 impl<'r> Cols<'r> {
-    pub(super) const fn new(row: &'r SqliteRow) -> Self {
+    pub(super) const fn new(row: &'r Row) -> Self {
         Self { row, next: 0 }
     }
 
-    pub(super) fn raw<T>(&mut self) -> Result<T, StoreError>
-    where
-        T: Decode<'r, Sqlite> + Type<Sqlite>,
-    {
+    pub(super) fn raw<T: Column<'r>>(&mut self) -> Result<T, StoreError> {
         let column = self.next;
         self.next += 1;
-        self.row.try_get(column).map_err(|error| corrupt(column, &error))
+        self.row.column(column).map_err(|error| corrupt(column, &error))
     }
 
     /// A column by its place, as it is.
-    pub(super) fn at<T>(&mut self, column: usize) -> Result<T, StoreError>
-    where
-        T: Decode<'r, Sqlite> + Type<Sqlite>,
-    {
+    pub(super) fn at<T: Column<'r>>(&mut self, column: usize) -> Result<T, StoreError> {
         self.next = column;
         self.raw()
     }

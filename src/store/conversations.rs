@@ -1,9 +1,8 @@
 //! Threads, and the messages in them.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Lock, Row, query},
     error::StoreError,
     page::{Page, Paged},
 };
@@ -57,7 +56,9 @@ impl Conversation {
 /// Access to threads.
 #[derive(Debug)]
 pub struct Conversations<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
+    /// In a transaction: what is read may be changed.
+    pub(super) changes: bool,
 }
 
 macro_rules! columns {
@@ -78,7 +79,7 @@ impl Conversations<'_> {
              title = excluded.title, active_run_id = excluded.active_run_id, waiting = excluded.waiting, \
              head_bundle_id = excluded.head_bundle_id, deleted_at = excluded.deleted_at"
         );
-        sqlx::query(SQL)
+        query(SQL)
             .bind(c.id.to_string())
             .bind(c.principal.to_string())
             .bind(c.title.clone())
@@ -103,7 +104,7 @@ impl Conversations<'_> {
         from: RunId,
         head: Option<BundleId>,
     ) -> Result<bool, StoreError> {
-        sqlx::query(
+        query(
             "UPDATE conversations SET active_run_id = NULL, \
              head_bundle_id = COALESCE($1, head_bundle_id) \
              WHERE id = $2 AND active_run_id = $3 AND waiting = 0",
@@ -113,18 +114,18 @@ impl Conversations<'_> {
         .bind(from.to_string())
         .execute(&mut *self.conn)
         .await
-        .map(|done| done.rows_affected() == 1)
+        .map(|done| done == 1)
         .map_err(StoreError::unavailable("release a conversation"))
     }
 
     /// The number of a thread's last message, as its row says.
     pub(super) async fn last_seq(&mut self, id: ConversationId) -> Result<u64, StoreError> {
-        let last: Option<i64> =
-            sqlx::query_scalar("SELECT last_seq FROM conversations WHERE id = $1")
-                .bind(id.to_string())
-                .fetch_optional(&mut *self.conn)
-                .await
-                .map_err(StoreError::unavailable("number a message"))?;
+        let last: Option<i64> = query("SELECT last_seq FROM conversations WHERE id = $1")
+            .bind(id.to_string())
+            .lock(Lock::when(self.changes))
+            .number(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("number a message"))?;
         last.and_then(|n| u64::try_from(n).ok())
             .ok_or_else(|| StoreError::Missing { what: id.to_string() })
     }
@@ -132,8 +133,9 @@ impl Conversations<'_> {
     /// One thread; deleted ones too.
     pub async fn get(&mut self, id: ConversationId) -> Result<Option<Conversation>, StoreError> {
         const SQL: &str = concat!("SELECT ", columns!(), " FROM conversations WHERE id = $1");
-        let row = sqlx::query(SQL)
+        let row = query(SQL)
             .bind(id.to_string())
+            .lock(Lock::when(self.changes))
             .fetch_optional(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read a conversation"))?;
@@ -158,7 +160,7 @@ impl Conversations<'_> {
             " FROM conversations WHERE id < $1 AND ($2 IS NULL OR principal = $2) \
              AND deleted_at IS NULL ORDER BY id DESC LIMIT $3"
         );
-        let rows = sqlx::query(if principal.is_some() { OF_PRINCIPAL } else { ALL })
+        let rows = query(if principal.is_some() { OF_PRINCIPAL } else { ALL })
             .bind(page.before())
             .bind(principal.map(|p| p.to_string()))
             .bind(page.rows())
@@ -176,7 +178,7 @@ impl Conversations<'_> {
         after: u64,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT conversation_id, seq, id, run_id, role, content, at FROM messages \
              WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
         )
@@ -195,7 +197,7 @@ impl Conversations<'_> {
         id: ConversationId,
         limit: u32,
     ) -> Result<Vec<Message>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT conversation_id, seq, id, run_id, role, content, at FROM messages \
              WHERE conversation_id = $1 ORDER BY seq DESC LIMIT $2",
         )
@@ -214,13 +216,13 @@ impl Conversations<'_> {
         id: ConversationId,
         principal: PrincipalId,
     ) -> Result<bool, StoreError> {
-        let found: Option<i64> = sqlx::query_scalar(
-            "SELECT 1 FROM runs WHERE (tainted = 1 OR principal <> $2) AND id IN \
+        let found: Option<i64> = query(
+            "SELECT CAST(1 AS BIGINT) FROM runs WHERE (tainted = 1 OR principal <> $2) AND id IN \
              (SELECT DISTINCT run_id FROM messages WHERE conversation_id = $1) LIMIT 1",
         )
         .bind(id.to_string())
         .bind(principal.to_string())
-        .fetch_optional(&mut *self.conn)
+        .number(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("look for untrusted content"))?;
         Ok(found.is_some())
@@ -233,7 +235,7 @@ impl Conversations<'_> {
         to_seq: u64,
         into: ConversationId,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO messages (conversation_id, seq, id, run_id, role, content, at) \
              SELECT $1, seq, id, run_id, role, content, at FROM messages \
              WHERE conversation_id = $2 AND seq <= $3",
@@ -249,7 +251,7 @@ impl Conversations<'_> {
 
     /// Removes the messages of a deleted thread.
     pub async fn delete_messages(&mut self, id: ConversationId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM messages WHERE conversation_id = $1")
+        query("DELETE FROM messages WHERE conversation_id = $1")
             .bind(id.to_string())
             .execute(&mut *self.conn)
             .await
@@ -258,7 +260,7 @@ impl Conversations<'_> {
     }
 }
 
-fn conversation(row: &SqliteRow) -> Result<Conversation, StoreError> {
+fn conversation(row: &Row) -> Result<Conversation, StoreError> {
     let mut c = Cols::new(row);
     Ok(Conversation {
         id: c.parsed()?,
@@ -274,7 +276,7 @@ fn conversation(row: &SqliteRow) -> Result<Conversation, StoreError> {
     })
 }
 
-fn message(row: &SqliteRow) -> Result<Message, StoreError> {
+fn message(row: &Row) -> Result<Message, StoreError> {
     let mut c = Cols::new(row);
     Ok(Message {
         conversation_id: c.parsed()?,

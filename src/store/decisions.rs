@@ -1,10 +1,9 @@
 //! What policy decided about each call. Rows are written through
 //! [`Tx::decision`](super::Tx::decision), in bulk at the end of a group, since every call makes one.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
 };
 use crate::domain::{PolicyDecision, ToolCallId};
@@ -12,7 +11,7 @@ use crate::domain::{PolicyDecision, ToolCallId};
 /// Access to decisions.
 #[derive(Debug)]
 pub struct Decisions<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 /// A place in the order of decisions: by the time of the call, then by that of the decision.
@@ -31,7 +30,7 @@ impl Decisions<'_> {
         call: ToolCallId,
         limit: u32,
     ) -> Result<Vec<PolicyDecision>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
              FROM decisions WHERE call_id = $1 ORDER BY n DESC LIMIT $2",
         )
@@ -49,7 +48,7 @@ impl Decisions<'_> {
         key: DecisionKey,
         limit: u32,
     ) -> Result<Vec<PolicyDecision>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
              FROM decisions WHERE (call_id, n) > ($1, $2) ORDER BY call_id, n LIMIT $3",
         )
@@ -64,13 +63,13 @@ impl Decisions<'_> {
 
     /// How many decisions come after a place, counted up to `most`.
     pub async fn count_after(&mut self, key: DecisionKey, most: u64) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar(
+        let count: i64 = query(
             "SELECT COUNT(*) FROM (SELECT 1 FROM decisions WHERE (call_id, n) > ($1, $2) LIMIT $3)",
         )
         .bind(key.call_id.to_string())
         .bind(cols::int(key.n))
         .bind(cols::int(most))
-        .fetch_one(&mut *self.conn)
+        .one_number(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("count decisions"))?;
         Ok(u64::try_from(count).unwrap_or(0))
@@ -83,7 +82,7 @@ impl Decisions<'_> {
         first: ToolCallId,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        sqlx::query(
+        query(
             "DELETE FROM decisions WHERE (call_id, n) IN \
              (SELECT call_id, n FROM decisions WHERE call_id < $1 ORDER BY call_id, n LIMIT $2)",
         )
@@ -91,12 +90,12 @@ impl Decisions<'_> {
         .bind(i64::from(limit))
         .execute(&mut *self.conn)
         .await
-        .map(|done| done.rows_affected())
+        .map(|done| done)
         .map_err(StoreError::unavailable("forget decisions"))
     }
 }
 
-fn decision(row: &SqliteRow) -> Result<PolicyDecision, StoreError> {
+fn decision(row: &Row) -> Result<PolicyDecision, StoreError> {
     let mut c = Cols::new(row);
     Ok(PolicyDecision {
         call_id: c.parsed()?,

@@ -1,21 +1,23 @@
 //! Which machines agents may reach, as administrators changed it.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
-use super::{cols::Cols, error::StoreError};
+use super::{
+    cols::Cols,
+    db::{Conn, Row, query},
+    error::StoreError,
+};
 use crate::domain::{EgressRule, EgressRuleId};
 
 /// Access to the rules.
 #[derive(Debug)]
 pub struct EgressRules<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl EgressRules<'_> {
     /// Every rule, oldest first. There are at most
     /// [`EGRESS_RULES_MAX`](crate::domain::limits::EGRESS_RULES_MAX).
     pub async fn all(&mut self) -> Result<Vec<EgressRule>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, agent, verdict, rule, note, created_at, created_by FROM egress_rules \
              ORDER BY id",
         )
@@ -27,7 +29,7 @@ impl EgressRules<'_> {
 
     /// Stores a rule. The same one for the same agent must not be there.
     pub async fn insert(&mut self, rule: &EgressRule) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO egress_rules (id, agent, verdict, rule, note, created_at, created_by) \
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
@@ -46,16 +48,16 @@ impl EgressRules<'_> {
 
     /// Removes a rule; whether it was there.
     pub async fn remove(&mut self, id: EgressRuleId) -> Result<bool, StoreError> {
-        sqlx::query("DELETE FROM egress_rules WHERE id = $1")
+        query("DELETE FROM egress_rules WHERE id = $1")
             .bind(id.to_string())
             .execute(&mut *self.conn)
             .await
-            .map(|done| done.rows_affected() > 0)
+            .map(|done| done > 0)
             .map_err(StoreError::unavailable("remove an egress rule"))
     }
 }
 
-fn egress_rule(row: &SqliteRow) -> Result<EgressRule, StoreError> {
+fn egress_rule(row: &Row) -> Result<EgressRule, StoreError> {
     let mut c = Cols::new(row);
     Ok(EgressRule {
         id: c.parsed()?,

@@ -23,9 +23,12 @@ pub enum StoreError {
         /// Which column and why.
         what: String,
     },
-    /// The writer's queue is full: try again in a moment.
+    /// Somebody else was writing the same: try again in a moment.
     #[error("the store is busy")]
     Busy,
+    /// Another replica has taken over what this one was doing: stop, and kill what runs.
+    #[error("this replica's lease is over: another one has taken over its runs")]
+    Fenced,
     /// The database did not do it: disk full, read-only, I/O error. Nothing was changed.
     #[error("cannot {doing}")]
     Unavailable {
@@ -39,12 +42,17 @@ pub enum StoreError {
 
 impl StoreError {
     pub(super) fn unavailable(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
-        move |source| Self::Unavailable { doing, source: Some(source) }
+        move |source| match source.as_database_error().and_then(|e| e.code()).as_deref() {
+            // Serialization failure, deadlock, lock not available: somebody else was first, and
+            // the same thing may be done again. https://www.postgresql.org/docs/15/errcodes-appendix.html
+            Some("40001" | "40P01" | "55P03") => Self::Busy,
+            _ => Self::Unavailable { doing, source: Some(source) },
+        }
     }
 
     /// Whether trying the same thing later can succeed.
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Busy | Self::Unavailable { .. })
+        matches!(self, Self::Busy | Self::Fenced | Self::Unavailable { .. })
     }
 }
 
@@ -72,30 +80,29 @@ pub enum OpenError {
     },
     /// The file is no database, or a damaged one.
     #[error(
-        "the database {file} is damaged ({detail}); it was not changed: move it aside or restore a backup",
-        file = file.display()
+        "the database {place} is damaged ({detail}); it was not changed: move it aside or restore a backup"
     )]
     Damaged {
         /// The database.
-        file: PathBuf,
-        /// What SQLite says.
+        place: String,
+        /// What is wrong.
         detail: String,
     },
     /// It was written by a newer version of this program.
-    #[error("the database {file} does not fit this version: {detail}", file = file.display())]
+    #[error("the database {place} does not fit this version: {detail}")]
     Version {
         /// The database.
-        file: PathBuf,
+        place: String,
         /// What is different.
         detail: String,
     },
     /// Anything else that the database says.
-    #[error("cannot {doing} {file}", file = file.display())]
+    #[error("cannot {doing} {place}")]
     Unavailable {
         /// The step that failed.
         doing: &'static str,
         /// The database.
-        file: PathBuf,
+        place: String,
         /// Why.
         #[source]
         source: sqlx::Error,

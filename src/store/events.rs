@@ -1,9 +1,8 @@
 //! Reading the event log. Events are written through [`Tx::event`](super::Tx::event).
 
-use sqlx::SqliteConnection;
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, query},
     error::StoreError,
 };
 use crate::domain::{Event, RunId};
@@ -11,7 +10,7 @@ use crate::domain::{Event, RunId};
 /// Access to events.
 #[derive(Debug)]
 pub struct Events<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Events<'_> {
@@ -22,7 +21,7 @@ impl Events<'_> {
         after: u64,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT run_id, seq, conversation_id, epoch, at, body FROM events \
              WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
         )

@@ -1,9 +1,8 @@
 //! Answers that a repeated request gets again.
 
-use sqlx::SqliteConnection;
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, query},
     error::StoreError,
 };
 use crate::domain::{PrincipalId, Timestamp};
@@ -20,7 +19,7 @@ pub struct StoredAnswer {
 /// Access to idempotency keys.
 #[derive(Debug)]
 pub struct IdempotencyKeys<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl IdempotencyKeys<'_> {
@@ -30,7 +29,7 @@ impl IdempotencyKeys<'_> {
         principal: PrincipalId,
         key: &str,
     ) -> Result<Option<StoredAnswer>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT fingerprint, response FROM idempotency WHERE principal = $1 AND idem_key = $2",
         )
         .bind(principal.to_string())
@@ -53,9 +52,9 @@ impl IdempotencyKeys<'_> {
         answer: &StoredAnswer,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        let done = query(
             "INSERT INTO idempotency (principal, idem_key, fingerprint, response, created_at) \
-             VALUES ($1, $2, $3, $4, $5)",
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
         )
         .bind(principal.to_string())
         .bind(key.to_owned())
@@ -64,13 +63,14 @@ impl IdempotencyKeys<'_> {
         .bind(at.as_micros())
         .execute(&mut *self.conn)
         .await
-        .map(drop)
-        .map_err(StoreError::unavailable("store an idempotency key"))
+        .map_err(StoreError::unavailable("store an idempotency key"))?;
+        // Another replica was first with the same key: a repetition gets its answer.
+        if done == 1 { Ok(()) } else { Err(StoreError::Busy) }
     }
 
     /// Forgets keys from before `cutoff`, some at a time.
     pub async fn forget_before(&mut self, cutoff: Timestamp) -> Result<u64, StoreError> {
-        sqlx::query(
+        query(
             "DELETE FROM idempotency WHERE (principal, idem_key) IN \
              (SELECT principal, idem_key FROM idempotency WHERE created_at < $1 LIMIT $2)",
         )
@@ -78,7 +78,7 @@ impl IdempotencyKeys<'_> {
         .bind(cols::int(1_000))
         .execute(&mut *self.conn)
         .await
-        .map(|done| done.rows_affected())
+        .map(|done| done)
         .map_err(StoreError::unavailable("forget idempotency keys"))
     }
 }

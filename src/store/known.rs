@@ -2,7 +2,7 @@
 //!
 //! Invariants: a value here is what the connection that writes would read now. Whatever a job that
 //! fails has touched goes back to what it was before the job; after a group that failed nothing is
-//! known. A store with several writers must not use this.
+//! known. Where others write too, a row is known while the group holds its lock, and no longer.
 
 use std::collections::HashMap;
 
@@ -80,10 +80,13 @@ impl Known {
         self.touched_seqs.clear();
     }
 
-    /// The job failed.
-    pub(super) fn abandon_job(&mut self) {
+    /// The job failed. Its locks went with it where others write too.
+    pub(super) fn abandon_job(&mut self, is_shared: bool) {
         for id in self.touched_runs.drain(..) {
             self.runs.remove(&id);
+        }
+        if is_shared {
+            self.runs.clear();
         }
         for (id, before) in self.touched_seqs.drain(..).rev() {
             match before {
@@ -93,15 +96,13 @@ impl Known {
         }
     }
 
-    /// The group failed: nothing that it read or wrote can be relied on.
-    pub(super) fn abandon_group(&mut self) {
-        *self = Self::default();
-    }
-
     /// The group is committed. Threads are forgotten all at once when they are many: what is
     /// forgotten is read again.
-    pub(super) fn committed(&mut self) {
-        if self.last_seqs.len() > KNOWN_MAX {
+    pub(super) fn committed(&mut self, is_shared: bool) {
+        if is_shared {
+            self.runs.clear();
+        }
+        if is_shared || self.last_seqs.len() > KNOWN_MAX {
             self.last_seqs.clear();
         }
     }

@@ -1,9 +1,8 @@
 //! Accounts of chat platforms that stand for principals.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::Cols,
+    db::{Conn, Row, query},
     error::StoreError,
     page::{Page, Paged},
 };
@@ -12,7 +11,7 @@ use crate::domain::{LinkId, LinkRecord, Platform, PrincipalId, Timestamp};
 /// Access to links.
 #[derive(Debug)]
 pub struct Links<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 macro_rules! columns {
@@ -25,17 +24,16 @@ macro_rules! columns {
 impl Links<'_> {
     /// Those that stand. There are at most [`LINKS_MAX`](crate::domain::limits::LINKS_MAX).
     pub async fn live(&mut self) -> Result<Vec<LinkRecord>, StoreError> {
-        let rows =
-            sqlx::query(concat!("SELECT ", columns!(), " FROM links WHERE revoked_at IS NULL"))
-                .fetch_all(&mut *self.conn)
-                .await
-                .map_err(StoreError::unavailable("read the links"))?;
+        let rows = query(concat!("SELECT ", columns!(), " FROM links WHERE revoked_at IS NULL"))
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read the links"))?;
         rows.iter().map(link).collect()
     }
 
     /// One link.
     pub async fn get(&mut self, id: LinkId) -> Result<Option<LinkRecord>, StoreError> {
-        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM links WHERE id = $1"))
+        let row = query(concat!("SELECT ", columns!(), " FROM links WHERE id = $1"))
             .bind(id.to_string())
             .fetch_optional(&mut *self.conn)
             .await
@@ -49,7 +47,7 @@ impl Links<'_> {
         platform: &Platform,
         account: &str,
     ) -> Result<Option<LinkRecord>, StoreError> {
-        let row = sqlx::query(concat!(
+        let row = query(concat!(
             "SELECT ",
             columns!(),
             " FROM links WHERE platform = $1 AND account = $2 AND revoked_at IS NULL"
@@ -64,7 +62,7 @@ impl Links<'_> {
 
     /// Newest first; revoked ones too.
     pub async fn list(&mut self, page: &Page) -> Result<Paged<LinkRecord>, StoreError> {
-        let rows = sqlx::query(concat!(
+        let rows = query(concat!(
             "SELECT ",
             columns!(),
             " FROM links WHERE id < $1 ORDER BY id DESC LIMIT $2"
@@ -80,8 +78,8 @@ impl Links<'_> {
 
     /// How many stand.
     pub async fn count_live(&mut self) -> Result<usize, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM links WHERE revoked_at IS NULL")
-            .fetch_one(&mut *self.conn)
+        let count: i64 = query("SELECT count(*) FROM links WHERE revoked_at IS NULL")
+            .one_number(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("count the links"))?;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
@@ -89,7 +87,7 @@ impl Links<'_> {
 
     /// Stores a new link. Its account must have no other.
     pub async fn insert(&mut self, l: &LinkRecord) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO links (id, platform, account, display, principal, role, created_at, \
              created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
@@ -114,7 +112,7 @@ impl Links<'_> {
         by: PrincipalId,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE links SET revoked_at = $2, revoked_by = $3 \
              WHERE id = $1 AND revoked_at IS NULL",
         )
@@ -129,7 +127,7 @@ impl Links<'_> {
 
     /// Notes when something came from an account last.
     pub async fn saw(&mut self, id: LinkId, at: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("UPDATE links SET last_seen_at = $2 WHERE id = $1")
+        query("UPDATE links SET last_seen_at = $2 WHERE id = $1")
             .bind(id.to_string())
             .bind(at.as_micros())
             .execute(&mut *self.conn)
@@ -144,7 +142,7 @@ impl Links<'_> {
         cutoff: Timestamp,
         limit: u32,
     ) -> Result<Vec<LinkRecord>, StoreError> {
-        let rows = sqlx::query(concat!(
+        let rows = query(concat!(
             "SELECT ",
             columns!(),
             " FROM links WHERE revoked_at IS NULL AND created_at < $1 \
@@ -159,7 +157,7 @@ impl Links<'_> {
     }
 }
 
-fn link(row: &SqliteRow) -> Result<LinkRecord, StoreError> {
+fn link(row: &Row) -> Result<LinkRecord, StoreError> {
     let mut c = Cols::new(row);
     Ok(LinkRecord {
         id: c.parsed()?,

@@ -1,20 +1,22 @@
 //! Whether the daemon is locked down: one row, or none.
 
-use sqlx::SqliteConnection;
-
-use super::{cols::Cols, error::StoreError};
+use super::{
+    cols::Cols,
+    db::{Conn, query},
+    error::StoreError,
+};
 use crate::domain::capability::LockdownRecord;
 
 /// Access to the lockdown.
 #[derive(Debug)]
 pub struct Lockdowns<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Lockdowns<'_> {
     /// The lockdown, while there is one.
     pub async fn get(&mut self) -> Result<Option<LockdownRecord>, StoreError> {
-        let row = sqlx::query("SELECT at, done_by, reason FROM lockdown WHERE id = 1")
+        let row = query("SELECT at, done_by, reason FROM lockdown WHERE id = 1")
             .fetch_optional(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read the lockdown"))?;
@@ -27,7 +29,7 @@ impl Lockdowns<'_> {
 
     /// Locks down. There must be no lockdown.
     pub async fn put(&mut self, record: &LockdownRecord) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO lockdown (id, at, done_by, reason) VALUES (1, $1, $2, $3)")
+        query("INSERT INTO lockdown (id, at, done_by, reason) VALUES (1, $1, $2, $3)")
             .bind(record.since.as_micros())
             .bind(record.by.clone())
             .bind(record.reason.clone())
@@ -39,7 +41,7 @@ impl Lockdowns<'_> {
 
     /// Lifts it.
     pub async fn remove(&mut self) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM lockdown WHERE id = 1")
+        query("DELETE FROM lockdown WHERE id = 1")
             .execute(&mut *self.conn)
             .await
             .map(drop)

@@ -18,13 +18,16 @@ mod capabilities;
 mod checkpoints;
 mod cols;
 mod conversations;
+mod db;
 mod decisions;
 pub mod dump;
 mod egress_rules;
 mod error;
 mod events;
 mod idempotency;
+mod identity;
 mod known;
+mod leases;
 mod links;
 mod lockdown;
 pub mod outside;
@@ -33,6 +36,7 @@ mod pairings;
 mod patterns;
 mod policies;
 mod principals;
+mod replicas;
 mod run_scopes;
 mod runs;
 mod secrets;
@@ -44,13 +48,18 @@ mod usage;
 mod waiting;
 mod writer;
 
-use std::{fs::File, path::PathBuf, sync::Arc};
-
-use sqlx::{Sqlite, SqlitePool, pool::PoolConnection};
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 pub use approvals::Approvals;
 pub use audit::{Audit, AuditFilter};
-pub use backend::{Durability, database_file};
+pub use backend::{AddressError, CHANNEL, Database, Durability, Postgres, database_file, hold};
 pub use backups::Backups;
 pub use budget_use::{BudgetUse, BudgetUses};
 pub use budgets::{BudgetRow, Budgets};
@@ -64,6 +73,8 @@ pub use egress_rules::EgressRules;
 pub use error::{OpenError, StoreError};
 pub use events::Events;
 pub use idempotency::{IdempotencyKeys, StoredAnswer};
+pub use identity::{ClusterIdentities, ClusterIdentity};
+pub use leases::{Lease, Leases};
 pub use links::Links;
 pub use lockdown::Lockdowns;
 pub use page::{Page, Paged};
@@ -71,6 +82,7 @@ pub use pairings::Pairings;
 pub use patterns::Patterns;
 pub use policies::{Named, Policies};
 pub use principals::Principals;
+pub use replicas::{Beat, NewReplica, Replica, Replicas};
 pub use run_scopes::{Narrowed, RunScopes};
 pub use runs::{Ending, RunCore, RunFilter, Runs};
 pub use secrets::Secrets;
@@ -85,13 +97,19 @@ use crate::{
     domain::{AuditEntry, Clock, IdSource},
     runtime::{Redactor, Tasks},
 };
+use backend::Pool;
+use db::Conn;
+use tx::Group;
+use waiting::Waiting;
 use writer::Writer;
 
 /// Where the store is and what it needs from outside.
 #[derive(Clone)]
 pub struct Options {
-    /// The directory that holds the database and its lock.
+    /// The directory that holds the lock, and the database if that is a file.
     pub data_dir: PathBuf,
+    /// Which database.
+    pub database: Database,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids.
@@ -112,8 +130,9 @@ impl std::fmt::Debug for Options {
 #[derive(Clone, Debug)]
 pub struct Store {
     writer: Writer,
-    readers: SqlitePool,
-    boot_epoch: u64,
+    readers: Pool,
+    boot_epoch: Arc<AtomicU64>,
+    is_shared: bool,
     /// Held until the process ends: nobody else may open the database for writing.
     _lock: Arc<File>,
 }
@@ -124,41 +143,47 @@ impl Store {
     /// # Errors
     /// When another daemon has it, or it cannot be opened; each error says what to do.
     pub async fn open(options: Options, tasks: &Tasks) -> Result<Self, OpenError> {
-        let mut backend = backend::open(&options.data_dir).await?;
-        let file = database_file(&options.data_dir);
+        let Options { data_dir, database, clock, ids, redactor, on_commit } = options;
+        let mut backend = backend::open(&data_dir, &database).await?;
+        let place = match &database {
+            Database::Sqlite => database_file(&data_dir).display().to_string(),
+            Database::Postgres(server) => server.place(),
+        };
         let reading = |error: StoreError| match error {
             StoreError::Unavailable { doing, source: Some(source) } => {
-                OpenError::Unavailable { doing, file: file.clone(), source }
+                OpenError::Unavailable { doing, place: place.clone(), source }
             }
-            other => OpenError::Damaged { file: file.clone(), detail: other.to_string() },
+            other => OpenError::Damaged { place: place.clone(), detail: other.to_string() },
         };
-        let boot_epoch = sqlx::query_scalar::<_, i64>(
-            "UPDATE counters SET value = value + 1 WHERE name = 'boot_epoch' RETURNING value",
-        )
-        .fetch_one(&mut backend.writer)
-        .await
-        .map_err(StoreError::unavailable("count this start"))
-        .map_err(&reading)?;
-        let queued: i64 = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'queued'")
-            .fetch_one(&mut backend.writer)
-            .await
-            .map_err(StoreError::unavailable("read the length of the queue"))
-            .map_err(&reading)?;
-        let waiting = runs::queued_by_principal(&mut backend.writer).await.map_err(&reading)?;
-        let chain = audit::Chain::load(&mut backend.writer).await.map_err(&reading)?;
-        let Options { clock, ids, redactor, on_commit, .. } = options;
-        let tx = Tx::new(backend.writer, clock, ids, redactor, chain, (queued, waiting));
+        let conn = &mut backend.writer;
+        let boot_epoch = replicas::register(conn, clock.now()).await.map_err(&reading)?;
+        let (queued, waiting) = if conn.is_shared() {
+            // The first group of writes reads the length of the queue.
+            (0, Waiting::shared())
+        } else {
+            runs::queued(conn).await.map_err(&reading)?
+        };
+        let chain = audit::Chain::load(conn).await.map_err(&reading)?;
+        let boot_epoch = Arc::new(AtomicU64::new(boot_epoch));
+        let group = Group::new(Arc::clone(&boot_epoch), backend.server);
+        let tx = Tx::new(backend.writer, clock, ids, redactor, chain, (queued, waiting), group);
         Ok(Self {
             writer: Writer::start(tx, on_commit, tasks),
             readers: backend.readers,
-            boot_epoch: u64::try_from(boot_epoch).unwrap_or(0),
+            boot_epoch,
+            is_shared: matches!(database, Database::Postgres(_)),
             _lock: Arc::new(backend.lock),
         })
     }
 
+    /// Whether other replicas may work on the same store.
+    pub const fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     /// How often a daemon has opened this store: the owner of a claim.
-    pub const fn boot_epoch(&self) -> u64 {
-        self.boot_epoch
+    pub fn boot_epoch(&self) -> u64 {
+        self.boot_epoch.load(Ordering::Acquire)
     }
 
     /// Runs `job` in a transaction and waits until it is durable. A job that returns an error
@@ -169,7 +194,19 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        self.writer.run(durability, job).await
+        self.writer.run(durability, false, job).await
+    }
+
+    /// Runs `job` like [`write`](Self::write) with [`Durability::Full`], while nobody else writes:
+    /// for what an administrator changes, and for what every group of writes relies on. It raises
+    /// the generation, by which other replicas see that they must read again.
+    pub async fn change<T, E, F>(&self, job: F) -> Result<T, E>
+    where
+        F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.run(Durability::Full, true, job).await
     }
 
     /// Records something that changes nothing else.
@@ -185,14 +222,14 @@ impl Store {
 
     /// A connection that reads what is committed.
     pub async fn read(&self) -> Result<Reader, StoreError> {
-        Reader::from_pool(&self.readers).await
+        Ok(Reader { conn: self.readers.get().await? })
     }
 }
 
 /// Reads the store of a data directory beside a running daemon.
 #[derive(Debug)]
 pub struct ReadOnlyStore {
-    readers: SqlitePool,
+    readers: Pool,
 }
 
 impl ReadOnlyStore {
@@ -200,33 +237,31 @@ impl ReadOnlyStore {
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
-    pub async fn open(data_dir: &std::path::Path) -> Result<Self, OpenError> {
-        Ok(Self { readers: backend::open_read_only(data_dir).await? })
+    pub async fn open(data_dir: &std::path::Path, database: &Database) -> Result<Self, OpenError> {
+        Ok(Self { readers: backend::open_read_only(data_dir, database).await? })
     }
 
     /// A connection that reads what is committed.
     pub async fn read(&self) -> Result<Reader, StoreError> {
-        Reader::from_pool(&self.readers).await
+        Ok(Reader { conn: self.readers.get().await? })
     }
 
-    /// Looks for damage in the database file; `None` when there is none.
+    /// Looks for damage in the database file; `None` when there is none, or it is no file.
     pub async fn damage(&self) -> Result<Option<String>, StoreError> {
-        backend::damage(&self.readers).await
+        match &self.readers {
+            Pool::Sqlite(pool) => backend::sqlite::damage(pool).await,
+            Pool::Postgres(_) => Ok(None),
+        }
     }
 }
 
 /// A connection that reads.
 #[derive(Debug)]
 pub struct Reader {
-    conn: PoolConnection<Sqlite>,
+    conn: Conn,
 }
 
 impl Reader {
-    async fn from_pool(pool: &SqlitePool) -> Result<Self, StoreError> {
-        let conn = pool.acquire().await.map_err(StoreError::unavailable("open a connection"))?;
-        Ok(Self { conn })
-    }
-
     /// Runs.
     pub fn runs(&mut self) -> Runs<'_> {
         Runs { conn: &mut self.conn, known: None }
@@ -239,7 +274,7 @@ impl Reader {
 
     /// Questions to people.
     pub fn approvals(&mut self) -> Approvals<'_> {
-        Approvals { conn: &mut self.conn }
+        Approvals { conn: &mut self.conn, changes: false }
     }
 
     /// Patterns of calls that people approved.
@@ -249,7 +284,7 @@ impl Reader {
 
     /// Threads.
     pub fn conversations(&mut self) -> Conversations<'_> {
-        Conversations { conn: &mut self.conn }
+        Conversations { conn: &mut self.conn, changes: false }
     }
 
     /// The event log.
@@ -337,6 +372,21 @@ impl Reader {
         Checkpoints { conn: &mut self.conn }
     }
 
+    /// Daemons that work on this database.
+    pub fn replicas(&mut self) -> Replicas<'_> {
+        Replicas { conn: &mut self.conn }
+    }
+
+    /// What all of them have in common.
+    pub fn cluster(&mut self) -> ClusterIdentities<'_> {
+        ClusterIdentities { conn: &mut self.conn }
+    }
+
+    /// Who has which duty.
+    pub fn leases(&mut self) -> Leases<'_> {
+        Leases { conn: &mut self.conn }
+    }
+
     /// The audit trail.
     pub fn audit(&mut self) -> Audit<'_> {
         Audit { conn: &mut self.conn }
@@ -347,13 +397,11 @@ impl Reader {
 impl Reader {
     /// The database's plan for a query, to hold hot queries to their indexes.
     async fn plan(&mut self, sql: &'static str) -> Result<String, StoreError> {
-        use sqlx::{AssertSqlSafe, Row};
-        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
-        let rows = sqlx::query(explain)
-            .fetch_all(&mut *self.conn)
+        let rows = db::built(format!("EXPLAIN QUERY PLAN {sql}"))
+            .fetch_all(&mut self.conn)
             .await
             .map_err(StoreError::unavailable("explain a query"))?;
-        Ok(rows.iter().map(|row| row.get::<String, _>(3)).collect::<Vec<_>>().join("; "))
+        Ok(rows.iter().map(|row| row.column::<String>(3).unwrap()).collect::<Vec<_>>().join("; "))
     }
 }
 

@@ -1,9 +1,8 @@
 //! Requests to link an account of a chat platform. Only a hash of each code is here.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::Cols,
+    db::{Conn, Row, query},
     error::StoreError,
     page::{Page, Paged},
 };
@@ -12,7 +11,7 @@ use crate::domain::{PairingId, PairingRecord, PairingState, Platform, Timestamp}
 /// Access to requests.
 #[derive(Debug)]
 pub struct Pairings<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 macro_rules! columns {
@@ -25,7 +24,7 @@ macro_rules! columns {
 impl Pairings<'_> {
     /// One request.
     pub async fn get(&mut self, id: PairingId) -> Result<Option<PairingRecord>, StoreError> {
-        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM pairings WHERE id = $1"))
+        let row = query(concat!("SELECT ", columns!(), " FROM pairings WHERE id = $1"))
             .bind(id.to_string())
             .fetch_optional(&mut *self.conn)
             .await
@@ -35,7 +34,7 @@ impl Pairings<'_> {
 
     /// The request that waits with this code.
     pub async fn with_code(&mut self, hash: &str) -> Result<Option<PairingRecord>, StoreError> {
-        let row = sqlx::query(concat!(
+        let row = query(concat!(
             "SELECT ",
             columns!(),
             " FROM pairings WHERE code_hash = $1 AND state = 'pending'"
@@ -53,7 +52,7 @@ impl Pairings<'_> {
         state: Option<PairingState>,
         page: &Page,
     ) -> Result<Paged<PairingRecord>, StoreError> {
-        let rows = sqlx::query(if state.is_some() {
+        let rows = query(if state.is_some() {
             concat!(
                 "SELECT ",
                 columns!(),
@@ -79,29 +78,26 @@ impl Pairings<'_> {
 
     /// How many wait.
     pub async fn count_pending(&mut self) -> Result<usize, StoreError> {
-        let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM pairings WHERE state = 'pending'")
-                .fetch_one(&mut *self.conn)
-                .await
-                .map_err(StoreError::unavailable("count the pairings"))?;
+        let count: i64 = query("SELECT count(*) FROM pairings WHERE state = 'pending'")
+            .one_number(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("count the pairings"))?;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
     /// Ends the time of requests that nobody decided.
     pub async fn expire(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE pairings SET state = 'expired' WHERE state = 'pending' AND expires_at <= $1",
-        )
-        .bind(now.as_micros())
-        .execute(&mut *self.conn)
-        .await
-        .map(drop)
-        .map_err(StoreError::unavailable("end old pairings"))
+        query("UPDATE pairings SET state = 'expired' WHERE state = 'pending' AND expires_at <= $1")
+            .bind(now.as_micros())
+            .execute(&mut *self.conn)
+            .await
+            .map(drop)
+            .map_err(StoreError::unavailable("end old pairings"))
     }
 
     /// Makes an account's request that waits void; whether there was one.
     pub async fn void(&mut self, platform: &Platform, account: &str) -> Result<bool, StoreError> {
-        sqlx::query(
+        query(
             "UPDATE pairings SET state = 'voided' \
              WHERE platform = $1 AND account = $2 AND state = 'pending'",
         )
@@ -109,13 +105,13 @@ impl Pairings<'_> {
         .bind(account.to_owned())
         .execute(&mut *self.conn)
         .await
-        .map(|done| done.rows_affected() > 0)
+        .map(|done| done > 0)
         .map_err(StoreError::unavailable("void a pairing"))
     }
 
     /// Stores a new request with the hash of its code. The account must have no other that waits.
     pub async fn insert(&mut self, p: &PairingRecord, code_hash: &str) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO pairings (id, platform, account, display, code_hash, state, created_at, \
              expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
@@ -138,7 +134,7 @@ impl Pairings<'_> {
     /// # Errors
     /// [`StoreError::Stale`] when it does not wait any more.
     pub async fn decide(&mut self, p: &PairingRecord) -> Result<(), StoreError> {
-        let done = sqlx::query(
+        let done = query(
             "UPDATE pairings SET state = $2, decided_at = $3, decided_by = $4, reason = $5 \
              WHERE id = $1 AND state = 'pending'",
         )
@@ -150,14 +146,14 @@ impl Pairings<'_> {
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("decide a pairing"))?;
-        if done.rows_affected() == 0 {
+        if done == 0 {
             return Err(StoreError::Stale { what: p.id.to_string() });
         }
         Ok(())
     }
 }
 
-fn pairing(row: &SqliteRow) -> Result<PairingRecord, StoreError> {
+fn pairing(row: &Row) -> Result<PairingRecord, StoreError> {
     let mut c = Cols::new(row);
     Ok(PairingRecord {
         id: c.parsed()?,

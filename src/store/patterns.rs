@@ -1,9 +1,8 @@
 //! Patterns of calls that people approved. A use is taken in the transaction that starts its call.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
     page::{Page, Paged},
 };
@@ -12,14 +11,14 @@ use crate::domain::{ApprovalPattern, PatternId, Timestamp, limits};
 /// Access to patterns.
 #[derive(Debug)]
 pub struct Patterns<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Patterns<'_> {
     /// Stores a pattern.
     pub async fn insert(&mut self, pattern: &ApprovalPattern) -> Result<(), StoreError> {
         let by: Vec<_> = pattern.approved_by.iter().map(ToString::to_string).collect();
-        sqlx::query(
+        query(
             "INSERT INTO approval_patterns (id, approval_id, agent, tool, body, approved_by, \
              created_at, expires_at, uses_left, revoked_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -42,12 +41,11 @@ impl Patterns<'_> {
 
     /// One pattern.
     pub async fn get(&mut self, id: PatternId) -> Result<Option<ApprovalPattern>, StoreError> {
-        let row =
-            sqlx::query("SELECT body, uses_left, revoked_at FROM approval_patterns WHERE id = $1")
-                .bind(id.to_string())
-                .fetch_optional(&mut *self.conn)
-                .await
-                .map_err(StoreError::unavailable("read a pattern"))?;
+        let row = query("SELECT body, uses_left, revoked_at FROM approval_patterns WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("read a pattern"))?;
         row.as_ref().map(pattern).transpose()
     }
 
@@ -58,13 +56,13 @@ impl Patterns<'_> {
         now: Timestamp,
         page: &Page,
     ) -> Result<Paged<ApprovalPattern>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT body, uses_left, revoked_at FROM approval_patterns WHERE id < $1 \
-             AND ($2 OR (revoked_at IS NULL AND uses_left > 0 AND expires_at > $3)) \
+             AND ($2 = 1 OR (revoked_at IS NULL AND uses_left > 0 AND expires_at > $3)) \
              ORDER BY id DESC LIMIT $4",
         )
         .bind(page.before())
-        .bind(all)
+        .bind(i64::from(all))
         .bind(now.as_micros())
         .bind(page.rows())
         .fetch_all(&mut *self.conn)
@@ -82,7 +80,7 @@ impl Patterns<'_> {
         tool: &str,
         now: Timestamp,
     ) -> Result<Vec<ApprovalPattern>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT body, uses_left, revoked_at FROM approval_patterns WHERE agent = $1 \
              AND tool = $2 AND revoked_at IS NULL AND uses_left > 0 AND expires_at > $3 \
              ORDER BY id LIMIT $4",
@@ -99,7 +97,7 @@ impl Patterns<'_> {
 
     /// Takes one use; whether there was one left.
     pub async fn take(&mut self, id: PatternId, now: Timestamp) -> Result<bool, StoreError> {
-        sqlx::query(
+        query(
             "UPDATE approval_patterns SET uses_left = uses_left - 1 WHERE id = $1 \
              AND uses_left > 0 AND revoked_at IS NULL AND expires_at > $2",
         )
@@ -107,25 +105,23 @@ impl Patterns<'_> {
         .bind(now.as_micros())
         .execute(&mut *self.conn)
         .await
-        .map(|done| done.rows_affected() == 1)
+        .map(|done| done == 1)
         .map_err(StoreError::unavailable("use a pattern"))
     }
 
     /// Takes a pattern back; whether it was there and had not been.
     pub async fn revoke(&mut self, id: PatternId, now: Timestamp) -> Result<bool, StoreError> {
-        sqlx::query(
-            "UPDATE approval_patterns SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL",
-        )
-        .bind(now.as_micros())
-        .bind(id.to_string())
-        .execute(&mut *self.conn)
-        .await
-        .map(|done| done.rows_affected() == 1)
-        .map_err(StoreError::unavailable("revoke a pattern"))
+        query("UPDATE approval_patterns SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
+            .bind(now.as_micros())
+            .bind(id.to_string())
+            .execute(&mut *self.conn)
+            .await
+            .map(|done| done == 1)
+            .map_err(StoreError::unavailable("revoke a pattern"))
     }
 }
 
-fn pattern(row: &SqliteRow) -> Result<ApprovalPattern, StoreError> {
+fn pattern(row: &Row) -> Result<ApprovalPattern, StoreError> {
     let mut c = Cols::new(row);
     let stored: ApprovalPattern = c.json()?;
     Ok(ApprovalPattern { uses_left: c.number()?, revoked_at: c.time_opt()?, ..stored })

@@ -1,9 +1,8 @@
 //! Versions of the policy, and which one is in force. Nothing here is ever changed or removed.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
     page::{Page, Paged},
 };
@@ -17,7 +16,7 @@ const ALIKE: i64 = 2;
 /// Access to policies.
 #[derive(Debug)]
 pub struct Policies<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 /// What a text that names a version came to.
@@ -37,7 +36,7 @@ impl Policies<'_> {
         &mut self,
         version: &PolicyVersion,
     ) -> Result<Option<StoredPolicy>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT n, version, note, created_at, created_by, source FROM policies \
              WHERE version = $1",
         )
@@ -56,7 +55,7 @@ impl Policies<'_> {
     /// The one version that begins with this text.
     pub async fn named(&mut self, beginning: &str) -> Result<Named, StoreError> {
         // `g` follows the last hexadecimal digit.
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT version FROM policies WHERE version >= $1 AND version < $2 \
              ORDER BY version LIMIT $3",
         )
@@ -75,7 +74,7 @@ impl Policies<'_> {
 
     /// Versions without their texts, newest first.
     pub async fn list(&mut self, page: &Page) -> Result<Paged<PolicyInfo>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT n, version, note, created_at, created_by FROM policies WHERE n < $1 \
              ORDER BY n DESC LIMIT $2",
         )
@@ -97,7 +96,7 @@ impl Policies<'_> {
         note: Option<&str>,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO policies (n, version, source, note, created_at, created_by) \
              SELECT COALESCE(MAX(n), 0) + 1, $1, $2, $3, $4, $5 FROM policies",
         )
@@ -131,7 +130,7 @@ impl Policies<'_> {
     }
 
     async fn last(&mut self, sql: &'static str) -> Result<Option<PolicyActivation>, StoreError> {
-        let row = sqlx::query(sql)
+        let row = query(sql)
             .fetch_optional(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read which policy is in force"))?;
@@ -140,7 +139,7 @@ impl Policies<'_> {
 
     /// The newest activations of a version, newest first.
     pub async fn activations(&mut self, limit: u32) -> Result<Vec<PolicyActivation>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT n, version, origin, at, done_by, note FROM policy_activations \
              ORDER BY n DESC LIMIT $1",
         )
@@ -153,7 +152,7 @@ impl Policies<'_> {
 
     /// Puts a version in force.
     pub async fn activate(&mut self, new: &PolicyActivation) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO policy_activations (n, version, origin, at, done_by, note) \
              VALUES ($1, $2, $3, $4, $5, $6)",
         )
@@ -180,7 +179,7 @@ fn info(c: &mut Cols<'_>) -> Result<PolicyInfo, StoreError> {
     })
 }
 
-fn activation(row: &SqliteRow) -> Result<PolicyActivation, StoreError> {
+fn activation(row: &Row) -> Result<PolicyActivation, StoreError> {
     let mut c = Cols::new(row);
     Ok(PolicyActivation {
         n: c.number()?,

@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
 };
 use crate::domain::{PrincipalId, PrincipalRecord, Timestamp};
@@ -14,7 +13,7 @@ use crate::domain::{PrincipalId, PrincipalRecord, Timestamp};
 /// Access to principals.
 #[derive(Debug)]
 pub struct Principals<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 macro_rules! columns {
@@ -27,7 +26,7 @@ impl Principals<'_> {
     /// Every row, oldest first. There are at most
     /// [`PRINCIPALS_MAX`](crate::domain::limits::PRINCIPALS_MAX).
     pub async fn all(&mut self) -> Result<Vec<PrincipalRecord>, StoreError> {
-        let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM principals ORDER BY id"))
+        let rows = query(concat!("SELECT ", columns!(), " FROM principals ORDER BY id"))
             .fetch_all(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read the principals"))?;
@@ -36,7 +35,7 @@ impl Principals<'_> {
 
     /// One row.
     pub async fn get(&mut self, id: PrincipalId) -> Result<Option<PrincipalRecord>, StoreError> {
-        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM principals WHERE id = $1"))
+        let row = query(concat!("SELECT ", columns!(), " FROM principals WHERE id = $1"))
             .bind(id.to_string())
             .fetch_optional(&mut *self.conn)
             .await
@@ -46,7 +45,7 @@ impl Principals<'_> {
 
     /// The row with this name.
     pub async fn named(&mut self, name: &str) -> Result<Option<PrincipalRecord>, StoreError> {
-        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM principals WHERE name = $1"))
+        let row = query(concat!("SELECT ", columns!(), " FROM principals WHERE name = $1"))
             .bind(name.to_owned())
             .fetch_optional(&mut *self.conn)
             .await
@@ -56,8 +55,8 @@ impl Principals<'_> {
 
     /// How many rows there are.
     pub async fn count(&mut self) -> Result<usize, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM principals")
-            .fetch_one(&mut *self.conn)
+        let count: i64 = query("SELECT count(*) FROM principals")
+            .one_number(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("count the principals"))?;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
@@ -65,7 +64,7 @@ impl Principals<'_> {
 
     /// Stores a row, in the place of an older one with its id. No other may have its name.
     pub async fn put(&mut self, p: &PrincipalRecord) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO principals (id, name, role, scopes, configured, disabled_at, created_at, \
              created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
              ON CONFLICT (id) DO UPDATE SET role = excluded.role, scopes = excluded.scopes, \
@@ -87,11 +86,11 @@ impl Principals<'_> {
 
     /// When each was here last.
     pub async fn seen(&mut self) -> Result<HashMap<PrincipalId, Timestamp>, StoreError> {
-        let rows = sqlx::query("SELECT principal, at FROM principal_seen")
+        let rows = query("SELECT principal, at FROM principal_seen")
             .fetch_all(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read when principals were here"))?;
-        let seen = |row: &SqliteRow| {
+        let seen = |row: &Row| {
             let mut c = Cols::new(row);
             Ok((c.parsed()?, c.time()?))
         };
@@ -100,7 +99,7 @@ impl Principals<'_> {
 
     /// Notes when somebody was here last.
     pub async fn saw(&mut self, id: PrincipalId, at: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO principal_seen (principal, at) VALUES ($1, $2) \
              ON CONFLICT (principal) DO UPDATE SET at = excluded.at",
         )
@@ -113,7 +112,7 @@ impl Principals<'_> {
     }
 }
 
-fn principal(row: &SqliteRow) -> Result<PrincipalRecord, StoreError> {
+fn principal(row: &Row) -> Result<PrincipalRecord, StoreError> {
     let mut c = Cols::new(row);
     Ok(PrincipalRecord {
         id: c.parsed()?,

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::SqliteConnection;
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, query},
     error::StoreError,
 };
 use crate::domain::{Role, RunId, ToolName};
@@ -13,7 +12,7 @@ use crate::domain::{Role, RunId, ToolName};
 /// Access to what narrows runs.
 #[derive(Debug)]
 pub struct RunScopes<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 /// What is left to a run. By default nothing narrows it.
@@ -41,7 +40,7 @@ impl Narrowed {
 impl RunScopes<'_> {
     /// What narrows a run.
     pub async fn of(&mut self, id: RunId) -> Result<Narrowed, StoreError> {
-        let row = sqlx::query("SELECT tools, role FROM run_scopes WHERE run_id = $1")
+        let row = query("SELECT tools, role FROM run_scopes WHERE run_id = $1")
             .bind(id.to_string())
             .fetch_optional(&mut *self.conn)
             .await
@@ -54,7 +53,7 @@ impl RunScopes<'_> {
     /// Leaves a run only what was left to it and `further` leaves too.
     pub async fn narrow(&mut self, id: RunId, further: &Narrowed) -> Result<(), StoreError> {
         let left = self.of(id).await?.and(further);
-        sqlx::query(
+        query(
             "INSERT INTO run_scopes (run_id, tools, role) VALUES ($1, $2, $3) \
              ON CONFLICT (run_id) DO UPDATE SET tools = excluded.tools, role = excluded.role",
         )

@@ -1,10 +1,9 @@
 //! Runs. Every write is predicated on the epoch that the caller believes in.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     budget_use::BudgetUse,
     cols::{self, Cols},
+    db::{Conn, Lock, Row, query},
     error::StoreError,
     known::Known,
     page::{Page, Paged},
@@ -87,7 +86,7 @@ pub struct RunFilter {
 /// Access to runs.
 #[derive(Debug)]
 pub struct Runs<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
     /// In a transaction: what the writer knows without reading.
     pub(super) known: Option<&'c mut Known>,
 }
@@ -122,7 +121,7 @@ impl Runs<'_> {
              $34, $35, $36, $37, $38, $39, $40, $41)"
         );
         self.changes(core.id);
-        sqlx::query(SQL)
+        query(SQL)
             .bind(core.id.to_string())
             .bind(core.conversation_id.to_string())
             .bind(core.agent.clone())
@@ -190,7 +189,7 @@ impl Runs<'_> {
     pub async fn save(&mut self, core: &RunCore, believed: u64) -> Result<(), StoreError> {
         self.changes(core.id);
         let end = core.ending.as_ref();
-        let done = sqlx::query(
+        let done = query(
             "UPDATE runs SET state = $1, wait_reason = $2, epoch = $3, owner = $4, seq = $5, \
              step = $6, ready = $7, recoveries = $8, backoffs = $9, interrupt = $10, \
              steers_waiting = $11, input_tokens = $12, output_tokens = $13, cost_nanos = $14, \
@@ -234,7 +233,7 @@ impl Runs<'_> {
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("save a run"))?;
-        if done.rows_affected() == 1 {
+        if done == 1 {
             self.saw(core);
             Ok(())
         } else {
@@ -244,12 +243,18 @@ impl Runs<'_> {
 
     /// The part of a run that its transitions need.
     pub async fn core(&mut self, id: RunId) -> Result<Option<RunCore>, StoreError> {
+        let lock = Lock::when(self.known.is_some());
+        self.read_core(id, lock).await
+    }
+
+    async fn read_core(&mut self, id: RunId, lock: Lock) -> Result<Option<RunCore>, StoreError> {
         const SQL: &str = concat!("SELECT ", core_columns!(), " FROM runs WHERE id = $1");
         if let Some(core) = self.known.as_deref().and_then(|known| known.run(id)) {
             return Ok(Some(core));
         }
-        let row = sqlx::query(SQL)
+        let row = query(SQL)
             .bind(id.to_string())
+            .lock(lock)
             .fetch_optional(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read a run"))?;
@@ -260,6 +265,11 @@ impl Runs<'_> {
         Ok(found)
     }
 
+    /// The same of a run that nobody else is changing at the moment; where somebody is, none.
+    pub async fn free(&mut self, id: RunId) -> Result<Option<RunCore>, StoreError> {
+        self.read_core(id, Lock::SkipLocked).await
+    }
+
     /// A whole run.
     pub async fn get(&mut self, id: RunId) -> Result<Option<Run>, StoreError> {
         Ok(self.with_core(id).await?.map(|(_, run)| run))
@@ -268,8 +278,9 @@ impl Runs<'_> {
     /// A whole run, and the part of it that its transitions need.
     pub async fn with_core(&mut self, id: RunId) -> Result<Option<(RunCore, Run)>, StoreError> {
         const SQL: &str = concat!("SELECT ", all_columns!(), " FROM runs WHERE id = $1");
-        let row = sqlx::query(SQL)
+        let row = query(SQL)
             .bind(id.to_string())
+            .lock(Lock::when(self.known.is_some()))
             .fetch_optional(&mut *self.conn)
             .await
             .map_err(StoreError::unavailable("read a run"))?;
@@ -320,7 +331,7 @@ impl Runs<'_> {
         } else {
             SQL
         };
-        let rows = sqlx::query(sql)
+        let rows = query(sql)
             .bind(page.before())
             .bind(filter.principal.map(|p| p.to_string()))
             .bind(filter.state.map(RunState::as_str))
@@ -342,7 +353,7 @@ impl Runs<'_> {
         after: Option<PrincipalId>,
         limit: u32,
     ) -> Result<Vec<PrincipalId>, StoreError> {
-        let rows = sqlx::query(CLAIMANTS)
+        let rows = query(CLAIMANTS)
             .bind(after.map_or_else(String::new, |p| p.to_string()))
             .bind(i64::from(limit))
             .fetch_all(&mut *self.conn)
@@ -357,7 +368,7 @@ impl Runs<'_> {
         principal: PrincipalId,
         limit: u32,
     ) -> Result<Vec<RunId>, StoreError> {
-        let rows = sqlx::query(CLAIMABLE)
+        let rows = query(CLAIMABLE)
             .bind(principal.to_string())
             .bind(i64::from(limit))
             .fetch_all(&mut *self.conn)
@@ -372,7 +383,7 @@ impl Runs<'_> {
         after: Option<RunId>,
         limit: u32,
     ) -> Result<Vec<RunId>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id FROM runs WHERE state = 'paused' AND id > $1 AND wait_reason = 'budget' \
              ORDER BY id LIMIT $2",
         )
@@ -391,12 +402,12 @@ impl Runs<'_> {
         day: Day,
         but: RunId,
     ) -> Result<BudgetUse, StoreError> {
-        let row = sqlx::query(
-            "SELECT COALESCE(SUM(CASE WHEN started_at >= $2 THEN cost_nanos ELSE 0 END), 0), \
-             COALESCE(SUM(CASE WHEN started_at >= $2 THEN input_tokens + output_tokens \
-             ELSE 0 END), 0), \
-             COALESCE(SUM(CASE WHEN held_day = $3 THEN held_nanos ELSE 0 END), 0), \
-             COALESCE(SUM(CASE WHEN held_day = $3 THEN held_tokens ELSE 0 END), 0) \
+        let row = query(
+            "SELECT CAST(COALESCE(SUM(CASE WHEN started_at >= $2 THEN cost_nanos ELSE 0 END), 0) \
+             AS BIGINT), CAST(COALESCE(SUM(CASE WHEN started_at >= $2 \
+             THEN input_tokens + output_tokens ELSE 0 END), 0) AS BIGINT), \
+             CAST(COALESCE(SUM(CASE WHEN held_day = $3 THEN held_nanos ELSE 0 END), 0) AS BIGINT), \
+             CAST(COALESCE(SUM(CASE WHEN held_day = $3 THEN held_tokens ELSE 0 END), 0) AS BIGINT) \
              FROM runs WHERE conversation_id = $1 AND id <> $4",
         )
         .bind(conversation.to_string())
@@ -427,7 +438,7 @@ impl Runs<'_> {
 
     /// Runs whose timer is due.
     pub async fn due(&mut self, now: Timestamp, limit: u32) -> Result<Vec<RunId>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id FROM runs WHERE wake_at IS NOT NULL AND wake_at <= $1 \
              ORDER BY wake_at LIMIT $2",
         )
@@ -444,7 +455,7 @@ impl Runs<'_> {
         &mut self,
         conversation: ConversationId,
     ) -> Result<Option<RunId>, StoreError> {
-        let row = sqlx::query(
+        let row = query(
             "SELECT id FROM runs WHERE conversation_id = $1 AND state = 'queued' AND ready = 0 \
              ORDER BY id LIMIT 1",
         )
@@ -456,7 +467,7 @@ impl Runs<'_> {
     }
 
     async fn ids(&mut self, sql: &'static str, limit: i64) -> Result<Vec<RunId>, StoreError> {
-        let rows = sqlx::query(sql)
+        let rows = query(sql)
             .bind(limit)
             .fetch_all(&mut *self.conn)
             .await
@@ -476,21 +487,22 @@ pub(super) const CLAIMANTS: &str = "WITH RECURSIVE waiting(principal) AS (\
 pub(super) const CLAIMABLE: &str = "SELECT id FROM runs WHERE state = 'queued' AND ready = 1 \
     AND principal = $1 ORDER BY id LIMIT $2";
 
-/// How many runs of each principal wait: counted once, when the store is opened.
-pub(super) async fn queued_by_principal(
-    conn: &mut SqliteConnection,
-) -> Result<Waiting, StoreError> {
-    let rows = sqlx::query(
-        "SELECT principal, COUNT(*) FROM runs WHERE state = 'queued' GROUP BY principal",
-    )
-    .fetch_all(conn)
-    .await
-    .map_err(StoreError::unavailable("count who waits"))?;
+/// How many runs wait, and of whom: counted once, when a store with one writer is opened.
+pub(super) async fn queued(conn: &mut Conn) -> Result<(i64, Waiting), StoreError> {
+    let queued = query("SELECT value FROM counters WHERE name = 'queued'")
+        .one_number(conn)
+        .await
+        .map_err(StoreError::unavailable("read the length of the queue"))?;
+    let rows =
+        query("SELECT principal, COUNT(*) FROM runs WHERE state = 'queued' GROUP BY principal")
+            .fetch_all(conn)
+            .await
+            .map_err(StoreError::unavailable("count who waits"))?;
     let counts = rows.iter().map(|row| {
         let mut c = Cols::new(row);
         Ok((c.parsed()?, c.number()?))
     });
-    Ok(Waiting::of(counts.collect::<Result<Vec<_>, StoreError>>()?))
+    Ok((queued, Waiting::of(counts.collect::<Result<Vec<_>, StoreError>>()?)))
 }
 
 const fn interrupt_name(mode: InterruptMode) -> &'static str {
@@ -542,7 +554,7 @@ fn core(c: &mut Cols<'_>) -> Result<RunCore, StoreError> {
     })
 }
 
-fn whole(row: &SqliteRow) -> Result<(RunCore, Run), StoreError> {
+fn whole(row: &Row) -> Result<(RunCore, Run), StoreError> {
     let mut c = Cols::new(row);
     let core = core(&mut c)?;
     let input: UserInput = c.json()?;

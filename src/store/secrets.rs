@@ -1,21 +1,23 @@
 //! Sealed secrets, and how old each secret of the daemon is.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
-use super::{cols::Cols, error::StoreError};
+use super::{
+    cols::Cols,
+    db::{Conn, Row, query},
+    error::StoreError,
+};
 use crate::domain::{SealedSecret, SecretAge, SecretName, Timestamp};
 
 /// Access to both tables.
 #[derive(Debug)]
 pub struct Secrets<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Secrets<'_> {
     /// Every stored secret, by name. There are at most
     /// [`SECRETS_MAX`](crate::domain::limits::SECRETS_MAX).
     pub async fn sealed(&mut self) -> Result<Vec<SealedSecret>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT name, sealed, key_id, created_at, changed_at, changed_by FROM sealed_secrets \
              ORDER BY name",
         )
@@ -27,7 +29,7 @@ impl Secrets<'_> {
 
     /// Stores a secret in the place of one with its name.
     pub async fn put(&mut self, secret: &SealedSecret) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO sealed_secrets (name, sealed, key_id, created_at, changed_at, changed_by) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE SET sealed = $2, \
              key_id = $3, changed_at = $5, changed_by = $6",
@@ -46,17 +48,17 @@ impl Secrets<'_> {
 
     /// Removes a stored secret; whether it was there.
     pub async fn remove(&mut self, name: &SecretName) -> Result<bool, StoreError> {
-        sqlx::query("DELETE FROM sealed_secrets WHERE name = $1")
+        query("DELETE FROM sealed_secrets WHERE name = $1")
             .bind(name.to_string())
             .execute(&mut *self.conn)
             .await
-            .map(|done| done.rows_affected() > 0)
+            .map(|done| done > 0)
             .map_err(StoreError::unavailable("remove a secret"))
     }
 
     /// What is known about every secret, by name.
     pub async fn ages(&mut self) -> Result<Vec<SecretAge>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT name, source, fingerprint, since, last_used_at FROM secret_ages ORDER BY name",
         )
         .fetch_all(&mut *self.conn)
@@ -67,7 +69,7 @@ impl Secrets<'_> {
 
     /// Notes what is known about one.
     pub async fn put_age(&mut self, age: &SecretAge) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO secret_ages (name, source, fingerprint, since, last_used_at) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE SET source = $2, \
              fingerprint = $3, since = $4, last_used_at = $5",
@@ -85,7 +87,7 @@ impl Secrets<'_> {
 
     /// Forgets one that is gone.
     pub async fn forget_age(&mut self, name: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM secret_ages WHERE name = $1")
+        query("DELETE FROM secret_ages WHERE name = $1")
             .bind(name.to_owned())
             .execute(&mut *self.conn)
             .await
@@ -94,7 +96,7 @@ impl Secrets<'_> {
     }
 }
 
-fn sealed_secret(row: &SqliteRow) -> Result<SealedSecret, StoreError> {
+fn sealed_secret(row: &Row) -> Result<SealedSecret, StoreError> {
     let mut c = Cols::new(row);
     Ok(SealedSecret {
         name: c.parsed()?,
@@ -106,7 +108,7 @@ fn sealed_secret(row: &SqliteRow) -> Result<SealedSecret, StoreError> {
     })
 }
 
-fn secret_age(row: &SqliteRow) -> Result<SecretAge, StoreError> {
+fn secret_age(row: &Row) -> Result<SecretAge, StoreError> {
     let mut c = Cols::new(row);
     Ok(SecretAge {
         name: c.text()?,

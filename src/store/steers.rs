@@ -1,9 +1,8 @@
 //! Messages that wait to be injected into a run.
 
-use sqlx::SqliteConnection;
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, query},
     error::StoreError,
 };
 use crate::domain::{PrincipalId, RunId, SteerId, Timestamp, UserInput};
@@ -28,13 +27,13 @@ pub struct Steer {
 /// Access to steers.
 #[derive(Debug)]
 pub struct Steers<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 impl Steers<'_> {
     /// Stores a steer.
     pub async fn insert(&mut self, steer: &Steer) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO steers (id, run_id, principal, input, if_ended, created_at) \
              VALUES ($1, $2, $3, $4, $5, $6)",
         )
@@ -52,7 +51,7 @@ impl Steers<'_> {
 
     /// Takes every steer of a run, oldest first.
     pub async fn take(&mut self, run: RunId) -> Result<Vec<Steer>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, run_id, principal, input, if_ended, created_at FROM steers \
              WHERE run_id = $1 ORDER BY id",
         )
@@ -60,7 +59,7 @@ impl Steers<'_> {
         .fetch_all(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("read steers"))?;
-        sqlx::query("DELETE FROM steers WHERE run_id = $1")
+        query("DELETE FROM steers WHERE run_id = $1")
             .bind(run.to_string())
             .execute(&mut *self.conn)
             .await

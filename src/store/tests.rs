@@ -4,6 +4,7 @@ mod dump;
 mod egress_rules;
 mod limits;
 mod policies;
+mod replicas;
 
 use std::{path::Path, sync::Arc, sync::Mutex};
 
@@ -41,6 +42,7 @@ async fn open(dir: &Path) -> Result<Fixture, OpenError> {
     let heard = Arc::clone(&seen);
     let options = Options {
         data_dir: dir.to_owned(),
+        database: crate::store::Database::Sqlite,
         clock,
         ids: ids.clone(),
         redactor: redactor.clone(),

@@ -1,9 +1,8 @@
 //! Bearer tokens that administrators made. Only a hash of each is here.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
-
 use super::{
     cols::{self, Cols},
+    db::{Conn, Row, query},
     error::StoreError,
     page::{Page, Paged},
 };
@@ -12,7 +11,7 @@ use crate::domain::{PrincipalId, Timestamp, TokenId, TokenRecord};
 /// Access to tokens.
 #[derive(Debug)]
 pub struct Tokens<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 macro_rules! columns {
@@ -26,7 +25,7 @@ impl Tokens<'_> {
     /// Those that may still be used, each with the hex of its hash. There are at most
     /// [`TOKENS_MAX`](crate::domain::limits::TOKENS_MAX).
     pub async fn live(&mut self, now: Timestamp) -> Result<Vec<(TokenRecord, String)>, StoreError> {
-        let rows = sqlx::query(concat!(
+        let rows = query(concat!(
             "SELECT ",
             columns!(),
             ", hash FROM tokens WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)"
@@ -35,7 +34,7 @@ impl Tokens<'_> {
         .fetch_all(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("read the tokens"))?;
-        let with_hash = |row: &SqliteRow| {
+        let with_hash = |row: &Row| {
             let mut c = Cols::new(row);
             Ok((token(&mut c)?, c.text()?))
         };
@@ -44,7 +43,7 @@ impl Tokens<'_> {
 
     /// One token.
     pub async fn get(&mut self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
-        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM tokens WHERE id = $1"))
+        let row = query(concat!("SELECT ", columns!(), " FROM tokens WHERE id = $1"))
             .bind(id.to_string())
             .fetch_optional(&mut *self.conn)
             .await
@@ -58,7 +57,7 @@ impl Tokens<'_> {
         principal: Option<PrincipalId>,
         page: &Page,
     ) -> Result<Paged<TokenRecord>, StoreError> {
-        let rows = sqlx::query(if principal.is_some() {
+        let rows = query(if principal.is_some() {
             concat!(
                 "SELECT ",
                 columns!(),
@@ -84,12 +83,12 @@ impl Tokens<'_> {
 
     /// How many may still be used.
     pub async fn count_live(&mut self, now: Timestamp) -> Result<usize, StoreError> {
-        let count: i64 = sqlx::query_scalar(
+        let count: i64 = query(
             "SELECT count(*) FROM tokens WHERE revoked_at IS NULL \
              AND (expires_at IS NULL OR expires_at > $1)",
         )
         .bind(now.as_micros())
-        .fetch_one(&mut *self.conn)
+        .one_number(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("count the tokens"))?;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
@@ -97,7 +96,7 @@ impl Tokens<'_> {
 
     /// Stores a new token with the hex of its hash.
     pub async fn insert(&mut self, t: &TokenRecord, hash: &str) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO tokens (id, public_id, principal, label, role, scopes, hash, created_at, \
              created_by, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
@@ -124,7 +123,7 @@ impl Tokens<'_> {
         by: PrincipalId,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        query(
             "UPDATE tokens SET revoked_at = $2, revoked_by = $3 \
              WHERE id = $1 AND revoked_at IS NULL",
         )
@@ -139,7 +138,7 @@ impl Tokens<'_> {
 
     /// Notes when a token was used last.
     pub async fn used(&mut self, id: TokenId, at: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("UPDATE tokens SET last_used_at = $2 WHERE id = $1")
+        query("UPDATE tokens SET last_used_at = $2 WHERE id = $1")
             .bind(id.to_string())
             .bind(at.as_micros())
             .execute(&mut *self.conn)
@@ -155,7 +154,7 @@ impl Tokens<'_> {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<TokenRecord>, StoreError> {
-        let rows = sqlx::query(concat!(
+        let rows = query(concat!(
             "SELECT ",
             columns!(),
             " FROM tokens WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2) \

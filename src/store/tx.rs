@@ -5,15 +5,13 @@
 //! statement costs a trip to the connection's thread and back, far more than SQLite itself.
 
 mod gathered;
+mod group;
 
 use std::sync::Arc;
-
-use sqlx::SqliteConnection;
 
 use super::{
     approvals::Approvals,
     audit::{Audit, Chain},
-    backend,
     backups::Backups,
     budget_use::{BudgetUse, Uses},
     budgets::Budgets,
@@ -23,17 +21,21 @@ use super::{
     checkpoints::Checkpoints,
     cols,
     conversations::{Conversation, Conversations},
+    db::Conn,
     decisions::Decisions,
     egress_rules::EgressRules,
     error::StoreError,
     idempotency::IdempotencyKeys,
+    identity::ClusterIdentities,
     known::Known,
+    leases::Leases,
     links::Links,
     lockdown::Lockdowns,
     pairings::Pairings,
     patterns::Patterns,
     policies::Policies,
     principals::Principals,
+    replicas::Replicas,
     run_scopes::RunScopes,
     runs::{RunCore, Runs},
     secrets::Secrets,
@@ -51,10 +53,12 @@ use crate::{
     },
     runtime::Redactor,
 };
+pub(super) use group::Group;
+use group::{FIRST_JOB, NEXT_JOB, UNDO_JOB};
 
 /// A transaction in progress. Only the writer makes one.
 pub struct Tx {
-    conn: SqliteConnection,
+    conn: Conn,
     clock: Arc<dyn Clock>,
     ids: IdSource,
     redactor: Redactor,
@@ -70,6 +74,7 @@ pub struct Tx {
     revoked: Revoked,
     /// Calls that this job has inserted; written when it ends, as it leaves them.
     new_calls: Vec<ToolCall>,
+    group: Group,
 }
 
 /// Where the group's savepoint stands.
@@ -136,12 +141,13 @@ struct Counter {
 
 impl Tx {
     pub(super) fn new(
-        conn: SqliteConnection,
+        conn: Conn,
         clock: Arc<dyn Clock>,
         ids: IdSource,
         redactor: Redactor,
         chain: Chain,
         (queued, waiting): (i64, Waiting),
+        group: Group,
     ) -> Self {
         let now = clock.now();
         let queued = Counter { stored: queued, added: 0 };
@@ -165,6 +171,7 @@ impl Tx {
             known,
             revoked,
             new_calls,
+            group,
         }
     }
 
@@ -200,7 +207,7 @@ impl Tx {
 
     /// Questions to people.
     pub const fn approvals(&mut self) -> Approvals<'_> {
-        Approvals { conn: &mut self.conn }
+        Approvals { conn: &mut self.conn, changes: true }
     }
 
     /// Patterns of calls that people approved.
@@ -210,7 +217,7 @@ impl Tx {
 
     /// Threads.
     pub const fn conversations(&mut self) -> Conversations<'_> {
-        Conversations { conn: &mut self.conn }
+        Conversations { conn: &mut self.conn, changes: true }
     }
 
     /// Snapshots. A job that reads them calls [`flush`](Self::flush) first.
@@ -369,6 +376,21 @@ impl Tx {
         Secrets { conn: &mut self.conn }
     }
 
+    /// Daemons that work on this database.
+    pub const fn replicas(&mut self) -> Replicas<'_> {
+        Replicas { conn: &mut self.conn }
+    }
+
+    /// What all of them have in common.
+    pub const fn cluster(&mut self) -> ClusterIdentities<'_> {
+        ClusterIdentities { conn: &mut self.conn }
+    }
+
+    /// Who has which duty.
+    pub const fn leases(&mut self) -> Leases<'_> {
+        Leases { conn: &mut self.conn }
+    }
+
     /// Signed ends of the audit trail.
     pub const fn checkpoints(&mut self) -> Checkpoints<'_> {
         Checkpoints { conn: &mut self.conn }
@@ -390,8 +412,8 @@ impl Tx {
     }
 
     /// Those of one principal.
-    pub fn queued_of(&self, principal: PrincipalId) -> u64 {
-        self.waiting.of_principal(principal)
+    pub async fn queued_of(&mut self, principal: PrincipalId) -> Result<u64, StoreError> {
+        self.waiting.of_principal(&mut self.conn, principal).await
     }
 
     /// A run of this principal joined the queue.
@@ -435,14 +457,6 @@ impl Tx {
         self.pending.usage.push((key, sum));
     }
 
-    pub(super) async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        sqlx::query(sql)
-            .execute(&mut self.conn)
-            .await
-            .map(drop)
-            .map_err(StoreError::unavailable("write to the store"))
-    }
-
     /// Begins a job; one that `can_fail_alone` gets a savepoint to go back to.
     pub(super) async fn begin_job(&mut self, can_fail_alone: bool) -> Result<(), StoreError> {
         self.now = self.clock.now();
@@ -471,8 +485,8 @@ impl Tx {
 
     async fn set_savepoint(&mut self) -> Result<(), StoreError> {
         match self.savepoint {
-            Savepoint::None => self.execute(backend::FIRST_JOB).await?,
-            Savepoint::BeforeJob => self.execute(backend::NEXT_JOB).await?,
+            Savepoint::None => self.script(FIRST_JOB).await?,
+            Savepoint::BeforeJob => self.script(NEXT_JOB).await?,
             Savepoint::AtEnd => {}
         }
         self.savepoint = Savepoint::BeforeJob;
@@ -491,64 +505,48 @@ impl Tx {
         self.pending.audit.truncate(self.mark.audit);
         self.queued.added = self.mark.queued;
         self.waiting.undo(self.mark.waiting);
-        self.uses.undo(self.mark.uses);
-        self.known.abandon_job();
+        let is_shared = self.conn.is_shared();
+        self.uses.undo(self.mark.uses, is_shared);
+        self.known.abandon_job(is_shared);
         self.revoked.abandon_job();
         self.new_calls.clear();
-        self.execute(backend::UNDO_JOB).await?;
+        self.script(UNDO_JOB).await?;
         self.savepoint = Savepoint::AtEnd;
         Ok(())
     }
 
-    pub(super) fn abandon_group(&mut self) {
-        self.pending = Pending::default();
-        self.queued.added = 0;
-        self.waiting.undo(0);
-        self.uses.abandon_group();
-        self.savepoint = Savepoint::None;
-        self.known.abandon_group();
-        self.revoked.abandon_group();
-        self.new_calls.clear();
-        self.chain.abandon();
-    }
-
-    /// Writes what was gathered and commits; what became durable, for the live feed.
-    pub(super) async fn commit(&mut self) -> Result<Vec<Committed>, StoreError> {
-        self.write_gathered().await?;
-        if self.queued.added == 0 {
-            self.execute(backend::COMMIT).await?;
-        } else {
-            sqlx::query(backend::COUNT_AND_COMMIT)
-                .bind(self.queued.stored + self.queued.added)
-                .execute(&mut self.conn)
-                .await
-                .map_err(StoreError::unavailable("write to the store"))?;
-        }
-        self.queued = Counter { stored: self.queued.stored + self.queued.added, added: 0 };
-        self.savepoint = Savepoint::None;
-        self.known.committed();
-        self.waiting.committed();
-        self.uses.committed();
-        self.revoked.committed();
-        self.chain.keep();
-        Ok(std::mem::take(&mut self.pending.committed))
-    }
-
-    /// Writes the rows that earlier jobs of the group gathered. A job that reads messages or
-    /// bundles calls it first, before it writes anything itself.
+    /// Writes the rows that earlier jobs of the group gathered, but for the audit trail's. A job
+    /// that reads messages or bundles calls it first, before it writes anything itself.
     pub async fn flush(&mut self) -> Result<(), StoreError> {
+        self.group.is_broken = true;
         self.write_gathered().await?;
+        self.keep_flushed().await
+    }
+
+    /// The same with the audit trail's rows. On Postgres nobody else can commit until this group
+    /// has: only for who must see the end of the trail.
+    pub async fn flush_trail(&mut self) -> Result<(), StoreError> {
+        self.group.is_broken = true;
+        self.write_gathered().await?;
+        self.hold_trail().await?;
+        self.write_trail().await?;
+        self.keep_flushed().await
+    }
+
+    async fn keep_flushed(&mut self) -> Result<(), StoreError> {
         if self.savepoint != Savepoint::None {
             // Those rows are not this job's: they must stand even when it fails.
             self.set_savepoint().await?;
         }
         self.mark = Mark {
+            audit: self.pending.audit.len(),
             queued: self.queued.added,
             waiting: self.waiting.mark(),
             uses: self.uses.mark(),
             ..Mark::default()
         };
         self.known.begin_job();
+        self.group.is_broken = false;
         Ok(())
     }
 }

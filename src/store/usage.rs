@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{AssertSqlSafe, SqliteConnection};
-
 use super::{
-    bulk::{BULK, places},
+    bulk::Bulk,
     cols::{self, Cols},
+    db::{Conn, query},
     error::StoreError,
 };
 use crate::domain::{Day, PrincipalId, Usd};
@@ -76,9 +75,20 @@ pub struct UsageFilter {
     pub principal: Option<PrincipalId>,
 }
 
-/// Adds to the rows.
+const ADD: Bulk = Bulk {
+    before: "INSERT INTO usage (day, principal, agent, model, runs, calls, input_tokens, \
+        output_tokens, cost_nanos) ",
+    columns: 9,
+    after: " ON CONFLICT (day, principal, agent, model) DO UPDATE SET \
+        runs = usage.runs + excluded.runs, calls = usage.calls + excluded.calls, \
+        input_tokens = usage.input_tokens + excluded.input_tokens, \
+        output_tokens = usage.output_tokens + excluded.output_tokens, \
+        cost_nanos = usage.cost_nanos + excluded.cost_nanos",
+};
+
+/// Adds to the rows, in the order of their keys: who adds at the same time does so in the same order.
 pub(super) async fn write(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     rows: Vec<(UsageKey, UsageSum)>,
 ) -> Result<(), StoreError> {
     let mut sums: BTreeMap<UsageKey, UsageSum> = BTreeMap::new();
@@ -87,47 +97,32 @@ pub(super) async fn write(
         *all = all.plus(sum);
     }
     let sums: Vec<(UsageKey, UsageSum)> = sums.into_iter().collect();
-    for chunk in sums.chunks(BULK) {
-        let sql = format!(
-            "INSERT INTO usage (day, principal, agent, model, runs, calls, input_tokens, \
-             output_tokens, cost_nanos) VALUES {} \
-             ON CONFLICT (day, principal, agent, model) DO UPDATE SET \
-             runs = usage.runs + excluded.runs, calls = usage.calls + excluded.calls, \
-             input_tokens = usage.input_tokens + excluded.input_tokens, \
-             output_tokens = usage.output_tokens + excluded.output_tokens, \
-             cost_nanos = usage.cost_nanos + excluded.cost_nanos",
-            places(9, chunk.len())
-        );
-        // Only our own constant text and place holders: every value is bound.
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for (key, sum) in chunk {
-            query = query
-                .bind(i64::from(key.day.number()))
-                .bind(key.principal.to_string())
-                .bind(key.agent.clone())
-                .bind(key.model.clone())
-                .bind(cols::int(sum.runs))
-                .bind(cols::int(sum.calls))
-                .bind(cols::int(sum.input_tokens))
-                .bind(cols::int(sum.output_tokens))
-                .bind(sum.cost.as_nanos());
-        }
-        query.execute(&mut *conn).await.map_err(StoreError::unavailable("count what was used"))?;
-    }
-    Ok(())
+    ADD.run(conn, &sums, |query, (key, sum)| {
+        Ok(query
+            .bind(i64::from(key.day.number()))
+            .bind(key.principal.to_string())
+            .bind(key.agent.clone())
+            .bind(key.model.clone())
+            .bind(cols::int(sum.runs))
+            .bind(cols::int(sum.calls))
+            .bind(cols::int(sum.input_tokens))
+            .bind(cols::int(sum.output_tokens))
+            .bind(sum.cost.as_nanos()))
+    })
+    .await
 }
 
 /// Reads them.
 #[derive(Debug)]
 pub struct UsageRows<'c> {
-    pub(super) conn: &'c mut SqliteConnection,
+    pub(super) conn: &'c mut Conn,
 }
 
 macro_rules! sums {
     ($key:literal) => {
         concat!(
-            "SELECT SUM(runs), SUM(calls), SUM(input_tokens), SUM(output_tokens), \
-             SUM(cost_nanos), ",
+            "SELECT CAST(SUM(runs) AS BIGINT), CAST(SUM(calls) AS BIGINT), CAST(SUM(input_tokens) AS BIGINT), CAST(SUM(output_tokens) AS BIGINT), \
+             CAST(SUM(cost_nanos) AS BIGINT), ",
             $key,
             " FROM usage WHERE day >= $1 AND day <= $2 AND ($3 IS NULL OR principal = $3) AND ",
             $key,
@@ -154,7 +149,7 @@ impl UsageRows<'_> {
             UsageBy::Principal => sums!("principal"),
             UsageBy::Model => sums!("model"),
         };
-        let rows = sqlx::query(sql)
+        let rows = query(sql)
             .bind(i64::from(filter.from.number()))
             .bind(i64::from(filter.to.number()))
             .bind(filter.principal.map(|p| p.to_string()))
@@ -174,10 +169,10 @@ impl UsageRows<'_> {
 
     /// The sum of everything.
     pub async fn total(&mut self, filter: &UsageFilter) -> Result<UsageSum, StoreError> {
-        let row = sqlx::query(
-            "SELECT COALESCE(SUM(runs), 0), COALESCE(SUM(calls), 0), \
-             COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output_tokens), 0), \
-             COALESCE(SUM(cost_nanos), 0) \
+        let row = query(
+            "SELECT CAST(COALESCE(SUM(runs), 0) AS BIGINT), CAST(COALESCE(SUM(calls), 0) AS BIGINT), \
+             CAST(COALESCE(SUM(input_tokens), 0) AS BIGINT), CAST(COALESCE(SUM(output_tokens), 0) AS BIGINT), \
+             CAST(COALESCE(SUM(cost_nanos), 0) AS BIGINT) \
              FROM usage WHERE day >= $1 AND day <= $2 AND ($3 IS NULL OR principal = $3)",
         )
         .bind(i64::from(filter.from.number()))

@@ -4,12 +4,15 @@
 //! commits once, and only then answers. A job that fails is rolled back alone; a commit that fails
 //! answers every job of the group with the error, and nothing of the group is stored.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
-    backend::{self, Durability},
+    backend::Durability,
     error::StoreError,
     tx::{Committed, Tx},
 };
@@ -30,12 +33,40 @@ struct Ran {
     answer: Answer,
 }
 
+/// Why a group was not committed, as each of its jobs is told.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    Unavailable,
+    Busy,
+    Fenced,
+}
+
+impl Failure {
+    const fn of(error: &StoreError) -> Self {
+        match error {
+            StoreError::Busy => Self::Busy,
+            StoreError::Fenced => Self::Fenced,
+            _ => Self::Unavailable,
+        }
+    }
+
+    const fn error(self) -> StoreError {
+        match self {
+            Self::Unavailable => not_committed(),
+            Self::Busy => StoreError::Busy,
+            Self::Fenced => StoreError::Fenced,
+        }
+    }
+}
+
 /// Sends the job's answer once it is known whether its group was committed.
-type Answer = Box<dyn FnOnce(bool) + Send>;
+type Answer = Box<dyn FnOnce(Option<Failure>) + Send>;
 type RunJob = Box<dyn for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Ran> + Send>;
 
 struct Job {
     durability: Durability,
+    /// No other replica may write meanwhile.
+    runs_alone: bool,
     run: RunJob,
 }
 
@@ -61,7 +92,12 @@ impl Writer {
 
     /// Runs a job and waits for its commit. Dropping the future does not undo a job that was
     /// already handed over.
-    pub(super) async fn run<T, E, F>(&self, durability: Durability, job: F) -> Result<T, E>
+    pub(super) async fn run<T, E, F>(
+        &self,
+        durability: Durability,
+        runs_alone: bool,
+        job: F,
+    ) -> Result<T, E>
     where
         F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, E>> + Send + 'static,
         T: Send + 'static,
@@ -73,10 +109,10 @@ impl Writer {
                 let result = job(tx).await;
                 Ran {
                     is_ok: result.is_ok(),
-                    answer: Box::new(move |is_committed| {
-                        let result = match result {
-                            Ok(_) if !is_committed => Err(E::from(not_committed())),
-                            other => other,
+                    answer: Box::new(move |failure| {
+                        let result = match (result, failure) {
+                            (Ok(_), Some(failure)) => Err(E::from(failure.error())),
+                            (other, _) => other,
                         };
                         // Nobody waits any more: the job stands all the same.
                         drop(reply.send(result));
@@ -84,7 +120,7 @@ impl Writer {
                 }
             })
         });
-        let sent = self.jobs.send(Job { durability, run }).await;
+        let sent = self.jobs.send(Job { durability, runs_alone, run }).await;
         match (sent, answer.await) {
             (Ok(()), Ok(result)) => result,
             _ => Err(E::from(not_committed())),
@@ -92,13 +128,12 @@ impl Writer {
     }
 }
 
-fn not_committed() -> StoreError {
+const fn not_committed() -> StoreError {
     StoreError::Unavailable { doing: "commit to the store", source: None }
 }
 
 async fn work(mut tx: Tx, mut waiting: mpsc::Receiver<Job>, hook: CommitHook, stop: Stop) {
     let mut group = Vec::with_capacity(limits::GROUP_COMMIT_MAX);
-    let mut durability = None;
     loop {
         // Cancel-safe: `recv_many` takes nothing when it is dropped.
         let count = tokio::select! {
@@ -110,14 +145,16 @@ async fn work(mut tx: Tx, mut waiting: mpsc::Receiver<Job>, hook: CommitHook, st
         }
         metrics::histogram!("agent_runtime_store_group_size")
             .record(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-        let wanted = group.iter().map(|j| j.durability).max().unwrap_or(Durability::Full);
         let jobs = std::mem::take(&mut group);
-        let (answers, committed) = commit(&mut tx, jobs, wanted, &mut durability).await;
-        let is_committed = match committed {
+        let (answers, mut committed) = commit(&mut tx, jobs).await;
+        if committed.is_err() && tx.is_shared() {
+            committed = reconnect(&mut tx, &mut waiting, &stop, committed).await;
+        }
+        let failure = match committed {
             Ok(events) => {
                 // Readers first see the commit, then hear of it.
                 hook(&events);
-                true
+                None
             }
             Err(error) => {
                 tracing::error!(
@@ -125,58 +162,120 @@ async fn work(mut tx: Tx, mut waiting: mpsc::Receiver<Job>, hook: CommitHook, st
                     "a commit failed; nothing of it was stored"
                 );
                 metrics::counter!("agent_runtime_store_commit_failures_total").increment(1);
-                durability = None;
-                false
+                Some(Failure::of(&error))
             }
         };
         for answer in answers {
-            answer(is_committed);
+            answer(failure);
         }
     }
-    if let Err(error) = tx.execute(backend::FOLD_LOG).await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "the log stays beside the database"
-        );
-    }
+    tx.close().await;
 }
 
-async fn commit(
-    tx: &mut Tx,
-    jobs: Vec<Job>,
-    wanted: Durability,
-    current: &mut Option<Durability>,
-) -> (Vec<Answer>, Result<Vec<Committed>, StoreError>) {
+/// How long a group may take where the database is a server: nothing that is lost on the way comes
+/// back by itself. It lies below a replica's lease and above the bounds of the server's own.
+const GROUP_MAX: Duration = Duration::from_secs(12);
+
+async fn commit(tx: &mut Tx, jobs: Vec<Job>) -> (Vec<Answer>, Result<Vec<Committed>, StoreError>) {
     let mut answers = Vec::with_capacity(jobs.len());
-    let result = async {
-        tx.execute(backend::begin((*current != Some(wanted)).then_some(wanted))).await?;
-        *current = Some(wanted);
-        let is_alone = jobs.len() == 1;
-        for job in jobs {
-            // A group of one needs no savepoint: its rollback is the group's.
-            tx.begin_job(!is_alone).await?;
-            let ran = (job.run)(tx).await;
-            answers.push(ran.answer);
-            if ran.is_ok {
-                tx.end_job().await?;
-                continue;
-            }
-            if is_alone {
-                tx.abandon_group();
-                tx.execute("ROLLBACK").await?;
-                return Ok(Vec::new());
-            }
-            tx.abandon_job().await?;
-        }
-        tx.commit().await
-    }
-    .await;
-    if result.is_err() {
-        tx.abandon_group();
-        // SQLite has already rolled back by itself after some errors; then this one says so.
-        if let Err(error) = tx.execute("ROLLBACK").await {
-            tracing::debug!(%error, "nothing to roll back");
-        }
+    let result = if tx.is_shared() {
+        let group = tokio::time::timeout(GROUP_MAX, work_off(tx, jobs, &mut answers)).await;
+        group.unwrap_or_else(|_| {
+            tx.lose();
+            Err(StoreError::Unavailable { doing: "write to the store in time", source: None })
+        })
+    } else {
+        work_off(tx, jobs, &mut answers).await
+    };
+    if result.is_err() && !tx.is_in_doubt() {
+        tx.roll_back().await;
     }
     (answers, result)
+}
+
+async fn work_off(
+    tx: &mut Tx,
+    jobs: Vec<Job>,
+    answers: &mut Vec<Answer>,
+) -> Result<Vec<Committed>, StoreError> {
+    let promise = jobs.iter().map(|j| j.durability).max().unwrap_or(Durability::Full);
+    let runs_alone = jobs.iter().any(|j| j.runs_alone);
+    tx.begin(promise, runs_alone).await?;
+    let is_one = jobs.len() == 1;
+    for job in jobs {
+        // A group of one needs no savepoint: its rollback is the group's.
+        tx.begin_job(!is_one).await?;
+        let ran = (job.run)(tx).await;
+        answers.push(ran.answer);
+        if ran.is_ok {
+            tx.end_job().await?;
+            continue;
+        }
+        if is_one {
+            tx.roll_back().await;
+            return Ok(Vec::new());
+        }
+        tx.abandon_job().await?;
+    }
+    tx.commit().await
+}
+
+/// How long the answer of a commit that went out is looked for. After that, this replica's lease is
+/// over, and what it began is another's to find out.
+const DOUBT_MAX: Duration = Duration::from_secs(15);
+/// Between two attempts to connect again: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long one attempt to connect may take.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// After a group failed: makes sure that there is a connection, and finds out whether the commit
+/// stands if that is in doubt. Who waits meanwhile is told that the store is not there.
+async fn reconnect(
+    tx: &mut Tx,
+    waiting: &mut mpsc::Receiver<Job>,
+    stop: &Stop,
+    failed: Result<Vec<Committed>, StoreError>,
+) -> Result<Vec<Committed>, StoreError> {
+    let since = Instant::now();
+    let mut pause = PAUSES.0;
+    loop {
+        let attempt = async {
+            tx.reconnect().await.map_err(StoreError::unavailable("connect to the database"))?;
+            if !tx.is_in_doubt() {
+                return Ok(None);
+            }
+            tx.settle().await
+        };
+        match tokio::time::timeout(CONNECT_MAX, attempt).await {
+            Ok(Ok(Some(events))) => return Ok(events),
+            Ok(Ok(None)) => return failed,
+            Ok(Err(error)) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the database does not answer; trying again"
+            ),
+            Err(_) => tracing::warn!("the database does not answer in time; trying again"),
+        }
+        if since.elapsed() > DOUBT_MAX && tx.is_in_doubt() {
+            tx.give_up();
+            return failed;
+        }
+        if !tx.is_in_doubt() {
+            // The next group tries again.
+            return failed;
+        }
+        let until = tokio::time::sleep(pause);
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                () = &mut until => break,
+                () = stop.wait_hard() => return failed,
+                // Nothing of it was begun.
+                job = waiting.recv() => match job {
+                    Some(job) => drop(job),
+                    None => return failed,
+                },
+            }
+        }
+        pause = (pause * 2).min(PAUSES.1);
+    }
 }

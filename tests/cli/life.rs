@@ -22,7 +22,7 @@ fn what_is_wrong_with_the_configuration_is_one_clear_error_before_anything_is_ma
         ("[http]\nadr = \"x\"", "c.toml:2: unknown key `http.adr`: did you mean `http.addr`?"),
         ("[http]\naddr = \"0.0.0.0:1\"", "http.trusted_proxy"),
         ("env = \"production\"", "production never generates a token"),
-        ("database_url = \"postgres://x/y\"", "later version"),
+        ("database_url = \"mysql://x/y\"", "must be postgres://"),
         ("[agents.x]\ntools = [\"fly\"]", "not a tool"),
         ("[log]\nlevel = \"a=b=c\"", "log level `a=b=c` is not valid"),
     ] {

@@ -41,7 +41,9 @@ fn thrifty(input: &str) -> Value {
 /// Today's use of a budget, read beside the daemon or after its death.
 async fn used(daemon: &Daemon, subject: &BudgetSubject) -> BudgetUse {
     let now: Timestamp = daemon_time();
-    let store = ReadOnlyStore::open(&daemon.data_dir()).await.unwrap();
+    let store = ReadOnlyStore::open(&daemon.data_dir(), &agent_runtime::store::Database::Sqlite)
+        .await
+        .unwrap();
     store.read().await.unwrap().budget_uses().get(subject, Day::of(now)).await.unwrap()
 }
 

@@ -9,6 +9,7 @@ mod approval_races;
 mod approvals;
 mod audit_trail;
 mod auth;
+mod backup;
 mod bad_input;
 mod bombs;
 mod budgets;

@@ -23,7 +23,9 @@ pub(crate) struct Truth {
 
 impl Truth {
     pub(crate) async fn read(data_dir: &Path) -> Self {
-        let store = ReadOnlyStore::open(data_dir).await.expect("the store opens");
+        let store = ReadOnlyStore::open(data_dir, &agent_runtime::store::Database::Sqlite)
+            .await
+            .expect("the store opens");
         assert_eq!(store.damage().await.expect("a check"), None);
         let mut reader = store.read().await.expect("a reader");
         let mut runs = Vec::new();

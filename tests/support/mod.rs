@@ -7,3 +7,5 @@ pub(crate) mod fake_llm;
 pub(crate) mod fake_site;
 pub(crate) mod fake_wire;
 pub(crate) mod live;
+pub(crate) mod partition;
+pub(crate) mod postgres;

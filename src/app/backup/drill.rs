@@ -7,7 +7,7 @@ use crate::{
     auth::Key,
     domain::{Run, event::fold},
     orchestrator::audit::verify_trail,
-    store::{Page, ReadOnlyStore, Reader, RunFilter, outside},
+    store::{Database, Page, ReadOnlyStore, Reader, RunFilter, outside},
 };
 
 use super::{super::build::fault, source::CHECKPOINTS};
@@ -41,7 +41,7 @@ impl Finding {
 /// # Errors
 /// When it cannot be read at all.
 pub(crate) async fn inspect(dir: &Path, keys: Option<&[Key]>) -> Result<Vec<Finding>, Failure> {
-    let store = ReadOnlyStore::open(dir).await.map_err(fault)?;
+    let store = ReadOnlyStore::open(dir, &Database::Sqlite).await.map_err(fault)?;
     let damage = store.damage().await.map_err(fault)?;
     let database = damage.map_or(Ok("no damage".to_owned()), Err);
     let mut reader = store.read().await.map_err(fault)?;

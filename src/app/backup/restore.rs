@@ -21,9 +21,9 @@ use crate::{
     runtime::Tasks,
     sandbox::give_to_tools,
     store::{
-        OpenError, ReadOnlyStore, StoreError,
+        Database, StoreError,
         archive::{self, ArchiveError, Checked, Head, Nowhere, Progress, Taker, age::Identity},
-        dump::{RowCells, Table, Target},
+        dump::{RowCells, Table, Target, TargetError},
     },
 };
 
@@ -41,9 +41,9 @@ pub(crate) enum RestoreError {
     /// The file is no good.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// The database cannot be made.
+    /// The database cannot be made, or is not empty.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Target(#[from] TargetError),
     /// The database cannot be read again.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -99,32 +99,58 @@ fn panicked() -> ArchiveError {
     ArchiveError::Wrong("the work ended unexpectedly".to_owned())
 }
 
-/// Puts a backup that was checked into `target`, which must not exist or be empty.
+/// Where a backup goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'p> {
+    /// The data directory, which must not exist or be empty.
+    pub(crate) data_dir: &'p Path,
+    /// The database: one in that directory, or an empty one on a server.
+    pub(crate) database: &'p Database,
+}
+
+/// Puts a backup that was checked into a place.
 ///
 /// # Errors
-/// When it is not the one that was checked, or anything cannot be made; then there is no `target`.
+/// When it is not the one that was checked, or anything cannot be made; then nothing of it is there.
 pub(crate) async fn restore(
     file: &Path,
     identity: &Identity,
     checked: &Checked,
-    target: &Path,
+    place: Place<'_>,
     progress: &Progress,
 ) -> Result<(), RestoreError> {
-    check_empty(target)?;
-    let temporary = beside(target)?;
-    let placed = place(file, identity, checked, &temporary, progress).await;
-    let named = placed.and_then(|()| {
-        progress.step("the end");
-        let what = format!("give {} its name", target.display());
-        fs::rename(&temporary, target).map_err(io_error(what))?;
-        let parent = target.parent().unwrap_or(Path::new("/"));
-        let synced = File::open(parent).and_then(|parent| parent.sync_all());
-        synced.map_err(io_error(format!("write {}", parent.display())))
-    });
-    if named.is_err() {
+    check_empty(place.data_dir)?;
+    let temporary = beside(place.data_dir)?;
+    let restored = match fill(file, identity, checked, (&temporary, place.database), progress).await
+    {
+        Ok(target) => name(target, &temporary, place).await,
+        Err(error) => Err(error),
+    };
+    if restored.is_err() {
         fs::remove_dir_all(&temporary).unwrap_or_default();
     }
-    named
+    restored
+}
+
+/// The last step: the directory gets its name, the database counts.
+async fn name(target: Target, temporary: &Path, place: Place<'_>) -> Result<(), RestoreError> {
+    let to = place.data_dir;
+    let rename = || -> io::Result<()> {
+        fs::rename(temporary, to)?;
+        File::open(to.parent().unwrap_or(Path::new("/")))?.sync_all()
+    };
+    let doing = format!("give {} its name", to.display());
+    if let Database::Sqlite = place.database {
+        target.commit().await?;
+        return rename().map_err(io_error(doing));
+    }
+    // The other way round on a server: a directory can be taken back, a commit cannot.
+    rename().map_err(io_error(doing))?;
+    let committed = target.commit().await;
+    if committed.is_err() {
+        fs::remove_dir_all(to).unwrap_or_default();
+    }
+    Ok(committed?)
 }
 
 /// # Errors
@@ -154,14 +180,14 @@ fn beside(target: &Path) -> Result<PathBuf, RestoreError> {
     Ok(path)
 }
 
-async fn place(
+async fn fill(
     file: &Path,
     identity: &Identity,
     checked: &Checked,
-    temporary: &Path,
+    (temporary, database): (&Path, &Database),
     progress: &Progress,
-) -> Result<(), RestoreError> {
-    let target = Target::create(temporary, checked.head.schema).await?;
+) -> Result<Target, RestoreError> {
+    let target = Target::create(temporary, database, checked.head.schema).await?;
     if target.tables() != checked.head.tables {
         let what = "its tables are not those of its schema in this version".to_owned();
         return Err(RestoreError::Differs(what));
@@ -180,23 +206,25 @@ async fn place(
     if read != *checked {
         return Err(RestoreError::Differs("the file was replaced meanwhile".to_owned()));
     }
-    placing.finish().await?;
-    verify(temporary, checked, progress).await
+    let mut target = placing.finish()?;
+    verify(&mut target, checked, progress).await?;
+    Ok(target)
 }
 
 /// Reads every row again.
-async fn verify(dir: &Path, checked: &Checked, progress: &Progress) -> Result<(), RestoreError> {
-    let store = ReadOnlyStore::open(dir).await?;
-    let mut snapshot = store.snapshot().await?;
-    for (table, expected) in snapshot.tables().to_vec().iter().zip(&checked.manifest.tables) {
+async fn verify(
+    target: &mut Target,
+    checked: &Checked,
+    progress: &Progress,
+) -> Result<(), RestoreError> {
+    for (table, expected) in checked.head.tables.iter().zip(&checked.manifest.tables) {
         progress.step(format!("checking table {}", table.name));
-        let found = snapshot.sum(table).await?;
+        let found = target.sum(table).await?;
         if found != *expected {
             let what = format!("table {} has {} rows of {}", table.name, found.rows, expected.rows);
             return Err(RestoreError::Differs(what));
         }
     }
-    snapshot.end().await;
     Ok(())
 }
 
@@ -233,7 +261,7 @@ impl Placing {
         path.parent().is_some_and(|parent| parent.starts_with(self.top.join(WORKSPACES)))
     }
 
-    async fn finish(self) -> Result<(), RestoreError> {
+    fn finish(self) -> Result<Target, RestoreError> {
         for (path, target) in &self.links {
             let made = Self::parents(path).and_then(|()| symlink(target, path));
             made.map_err(io_error(format!("make the link {}", path.display())))?;
@@ -242,7 +270,7 @@ impl Placing {
             let given = fs::set_permissions(path, Permissions::from_mode(*mode));
             given.map_err(io_error(format!("set the mode of {}", path.display())))?;
         }
-        Ok(self.target.commit().await?)
+        Ok(self.target)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     },
     domain::{Clock, SystemClock, audit::AuditRow},
     orchestrator::audit::{export_trail, verify_trail},
-    store::{AuditFilter, ReadOnlyStore, Reader, outside},
+    store::{AuditFilter, Database, ReadOnlyStore, Reader, outside},
 };
 
 pub(super) async fn audit(context: &Context, command: args::Audit) -> Result<ExitCode, Failure> {
@@ -40,7 +40,7 @@ pub(super) async fn audit(context: &Context, command: args::Audit) -> Result<Exi
                 let data_dir = context.data_dir();
                 let file = context.load().ok().map(|l| l.settings.checkpoint_file());
                 let file = file.unwrap_or_else(|| data_dir.join(CHECKPOINT_FILE));
-                self::verify(&data_dir, &file, keys.as_deref()).await?
+                self::verify(&data_dir, &context.database(), &file, keys.as_deref()).await?
             };
             tell(&report, verify.output.json)
         }
@@ -85,7 +85,7 @@ async fn query(context: &Context, query: args::AuditQuery) -> Result<ExitCode, F
         actor: query.actor,
         run_id: query.run,
     };
-    let mut reader = open(&context.data_dir()).await?;
+    let mut reader = open(&context.data_dir(), &context.database()).await?;
     let rows = reader.audit().query(&filter, query.limit).await.map_err(fault)?;
     if query.output.json {
         out::json(&serde_json::to_value(&rows).map_err(|e| Failure::fault(e.to_string()))?);
@@ -104,19 +104,20 @@ async fn query(context: &Context, query: args::AuditQuery) -> Result<ExitCode, F
 /// Checks the trail of the data directory against its checkpoints, with the keys where there are.
 pub(crate) async fn verify(
     data_dir: &Path,
+    database: &Database,
     file: &Path,
     keys: Option<&[Key]>,
 ) -> Result<Report, Failure> {
     // First what stands outside: the daemon may sign on while this reads.
     let outside = outside::read(file)
         .map_err(|e| Failure::fault(format!("{} cannot be read: {e}", file.display())))?;
-    let mut reader = open(data_dir).await?;
+    let mut reader = open(data_dir, database).await?;
     verify_trail(&mut reader, outside, keys).await.map_err(fault)
 }
 
 async fn export(context: &Context) -> Result<ExitCode, Failure> {
     let key = known_keys(context).and_then(|keys| keys.into_iter().next());
-    let mut reader = open(&context.data_dir()).await?;
+    let mut reader = open(&context.data_dir(), &context.database()).await?;
     let mut after = Some(0);
     while let Some(from) = after {
         let now = SystemClock.now();
@@ -154,8 +155,8 @@ fn tell(report: &Report, is_json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn open(data_dir: &Path) -> Result<Reader, Failure> {
-    let store = ReadOnlyStore::open(data_dir).await.map_err(|e| {
+async fn open(data_dir: &Path, database: &Database) -> Result<Reader, Failure> {
+    let store = ReadOnlyStore::open(data_dir, database).await.map_err(|e| {
         Failure::usage(e.to_string()).next("name the data directory with --data-dir or --config")
     })?;
     store.read().await.map_err(fault)

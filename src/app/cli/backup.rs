@@ -22,7 +22,7 @@ use crate::{
         backup::{
             self,
             drill::inspect,
-            restore::{self, RestoreError, Signed},
+            restore::{self, Place, RestoreError, Signed},
         },
         build::fault,
         config::{Settings, secret_file},
@@ -36,8 +36,9 @@ use crate::{
     },
     runtime::Redactor,
     store::{
-        ReadOnlyStore,
+        Database, ReadOnlyStore,
         archive::{self, Checked, Job, Progress, age::Identity},
+        dump::TargetError,
     },
 };
 
@@ -200,7 +201,7 @@ async fn alone(context: &Context, create: &args::BackupCreate) -> Result<BackupR
     }
     let redactor = Redactor::default();
     crate::app::build::register(&settings, None, &redactor);
-    let store = open(&settings.data_dir).await?;
+    let store = open(&settings).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids = IdSource::new(Arc::clone(&clock), |bytes| {
         getrandom::fill(bytes).unwrap_or_default();
@@ -242,8 +243,8 @@ async fn alone(context: &Context, create: &args::BackupCreate) -> Result<BackupR
     })
 }
 
-async fn open(data_dir: &Path) -> Result<ReadOnlyStore, Failure> {
-    ReadOnlyStore::open(data_dir).await.map_err(|e| {
+async fn open(settings: &Settings) -> Result<ReadOnlyStore, Failure> {
+    ReadOnlyStore::open(&settings.data_dir, &settings.database).await.map_err(|e| {
         Failure::usage(e.to_string()).next("name the data directory with --data-dir or --config")
     })
 }
@@ -266,6 +267,9 @@ fn no_restore(error: RestoreError) -> Failure {
         RestoreError::NotEmpty(_) => {
             return Failure::usage(error.to_string())
                 .next("name one that does not exist yet with --data-dir");
+        }
+        RestoreError::Target(TargetError::NotEmpty(_)) => {
+            return Failure::usage(error.to_string()).next("nothing was changed");
         }
         RestoreError::Archive(archive::ArchiveError::Age(archive::age::AgeError::OtherKey)) => {
             return Failure::usage(error.to_string()).next(
@@ -373,7 +377,7 @@ fn left_out(checked: &Checked) -> String {
 
 /// What the store of the configured data directory says about a file of this name.
 async fn recorded(settings: Option<&Settings>, file: &Path) -> Option<BackupRecord> {
-    let store = ReadOnlyStore::open(&settings?.data_dir).await.ok()?;
+    let store = open(settings?).await.ok()?;
     let name = file.file_name()?.to_str()?;
     let mut reader = store.read().await.ok()?;
     let page = reader.backups().list(&Page::new(Some(LISTED), None)).await.ok()?;
@@ -391,7 +395,9 @@ async fn restore(context: &Context, restore: &args::BackupRestore) -> Result<Exi
     let settings = context.load().ok().map(|loaded| loaded.settings);
     let signed = said_signed(&checked, settings.as_ref().and_then(keys).as_deref())?;
     let progress = Progress::default();
-    let restored = restore::restore(&restore.file, &identity, &checked, &target, &progress);
+    let database = settings.as_ref().map(|s| s.database.clone()).unwrap_or_default();
+    let place = Place { data_dir: &target, database: &database };
+    let restored = restore::restore(&restore.file, &identity, &checked, place, &progress);
     watched(&progress, restored).await.map_err(no_restore)?;
     let rows: u64 = checked.manifest.tables.iter().map(|t| t.rows).sum();
     if restore.output.json {
@@ -468,7 +474,8 @@ async fn in_drill(
     let signing = keyring.as_ref().map(|keys| keys.all(Purpose::Backup));
     let signed = said_signed(&checked, signing.as_deref())?;
     let progress = Progress::default();
-    let restored = restore::restore(&drill.file, identity, &checked, target, &progress);
+    let place = Place { data_dir: target, database: &Database::Sqlite };
+    let restored = restore::restore(&drill.file, identity, &checked, place, &progress);
     watched(&progress, restored).await.map_err(no_restore)?;
     let keys = keyring.filter(|_| {
         restore::signed(&checked, signing.as_deref().unwrap_or_default()) == Signed::Ours
@@ -482,7 +489,7 @@ async fn list(context: &Context, is_json: bool) -> Result<ExitCode, Failure> {
     let settings = context.load()?.settings;
     let dir = &settings.backup.dir;
     let lying = archive::files::list(dir).map_err(fault)?;
-    let records = match ReadOnlyStore::open(&settings.data_dir).await {
+    let records = match open(&settings).await {
         Ok(store) => {
             let mut reader = store.read().await.map_err(fault)?;
             let page = reader.backups().list(&Page::new(Some(LISTED), None)).await;

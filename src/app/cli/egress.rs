@@ -18,7 +18,7 @@ use crate::{
     app::{build::fault, client::Page},
     domain::{EgressRuleId, EgressVerdict, host::split_port},
     orchestrator::EgressRuleView,
-    store::{ReadOnlyStore, database_file},
+    store::ReadOnlyStore,
 };
 
 /// Where rules are.
@@ -110,8 +110,9 @@ async fn kept(context: &Context, agent: Option<&str>) -> Result<Value, Failure> 
     let settings = context.load()?.settings;
     let mut items: Vec<EgressRuleView> =
         settings.agents.iter().flat_map(|a| EgressRuleView::of_policy(&a.name, &a.hosts)).collect();
-    if database_file(&settings.data_dir).exists() {
-        let store = ReadOnlyStore::open(&settings.data_dir).await.map_err(fault)?;
+    if settings.has_store() {
+        let store =
+            ReadOnlyStore::open(&settings.data_dir, &settings.database).await.map_err(fault)?;
         let rules = store.read().await.map_err(fault)?.egress_rules().all().await.map_err(fault)?;
         items.extend(rules.into_iter().map(EgressRuleView::from));
     }

@@ -18,6 +18,7 @@ mod health;
 mod identities;
 mod init;
 mod lockdown;
+mod migrate;
 pub(crate) mod out;
 mod pairing;
 mod patterns;
@@ -48,6 +49,7 @@ use super::{
     config::{self, Environment, Loaded, Override, Problems, Request, Starter, secret_file},
     demo,
 };
+use crate::store::Database;
 use args::{Cli, Command};
 
 /// What every command is given: the options that all share, and the environment.
@@ -77,6 +79,11 @@ impl Context {
         let variable = || self.environment.text("AGENT_RUNTIME_DATA_DIR").map(PathBuf::from);
         let loaded = || self.load().ok().map(|l| l.settings.data_dir);
         named.or_else(loaded).or_else(variable).unwrap_or_else(|| PathBuf::from("./data"))
+    }
+
+    /// The database of the daemon that the configuration describes.
+    pub(crate) fn database(&self) -> Database {
+        self.load().ok().map(|l| l.settings.database).unwrap_or_default()
     }
 
     /// Whether colours are unwanted (<https://no-color.org>).
@@ -145,6 +152,7 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
         Command::Backup(command) => client(backup::backup(&context, command)),
+        Command::Migrate(command) => client(migrate::migrate(&context, command)),
         Command::Egress(command) => client(egress::egress(&context, command)),
         Command::Budget(command) => client(budgets::budget(&context, command)),
         Command::Usage(usage) => client(budgets::usage(&context, usage)),

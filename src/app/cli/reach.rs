@@ -61,6 +61,7 @@ const COMMANDS: &[(&str, Reach)] = &[
     ("backup restore", Local),
     ("backup drill", Local),
     ("backup list", Local),
+    ("migrate", Local),
     ("audit verify", Local),
     ("audit query", Local),
     ("audit export", Local),

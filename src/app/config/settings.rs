@@ -14,7 +14,7 @@ use crate::{
     llm::ModelOptions,
     orchestrator::BudgetConfig,
     runtime::telemetry::LogFormat,
-    store::archive::age::Recipient,
+    store::{Database, archive::age::Recipient, database_file},
 };
 
 /// How strict to be.
@@ -206,6 +206,8 @@ pub(crate) struct Settings {
     pub(crate) mode: Mode,
     /// Absolute.
     pub(crate) data_dir: PathBuf,
+    /// Which database holds the store.
+    pub(crate) database: Database,
     pub(crate) http_addr: SocketAddr,
     /// Where the counters are served in plain; nowhere when none.
     pub(crate) metrics_addr: Option<SocketAddr>,
@@ -261,6 +263,14 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Whether there can be a store already.
+    pub(crate) fn has_store(&self) -> bool {
+        match self.database {
+            Database::Sqlite => database_file(&self.data_dir).exists(),
+            Database::Postgres(_) => true,
+        }
+    }
+
     /// Where the daemon writes the address it listens on.
     pub(crate) fn address_file(&self) -> PathBuf {
         self.data_dir.join(ADDRESS_FILE)

@@ -152,7 +152,7 @@ fn a_secret_comes_from_one_place_and_is_never_shown() {
 #[test]
 fn what_does_not_fit_is_named_with_its_place() {
     for (text, wanted) in [
-        ("database_url = \"postgres://db/x\"", "later version"),
+        ("database_url = \"mysql://db/x\"", "must be postgres://"),
         ("[http]\naddr = \"nowhere\"", "test.toml:2: `http.addr` = `nowhere` is not an address"),
         ("[agents.a]\ntools = [\"exec\", \"fly\"]", "holds `fly`, which is not a tool"),
         ("[agents.a]\nmodel = \"huge\"", "`huge` is not in [models]"),

@@ -30,13 +30,14 @@ use crate::{
         SecretSource, ToolLimits, ToolName, Usd,
     },
     llm::{ModelOptions, Provider},
+    store::Database,
 };
 
 /// The typed settings, as far as they can be read; whatever cannot is in `problems`.
 pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option<Settings> {
     let mut r = Reader { effective, problems };
     let data_dir = r.absolute("data_dir")?;
-    r.check_database(&data_dir);
+    let database = r.database(&data_dir);
     let models = r.models();
     let agents = r.agents(&data_dir, &models);
     Some(Settings {
@@ -85,6 +86,7 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         wait_for_person: Duration::from_secs(r.int("limits.wait_for_person_secs")),
         stop_grace: Duration::from_secs(r.int("limits.stop_grace_secs")),
         data_dir,
+        database,
     })
 }
 
@@ -170,6 +172,10 @@ impl Reader<'_> {
                 _ => SecretSource::Config,
             };
             let value = entry.secret.clone()?;
+            // The place of a file is none.
+            if value.expose().starts_with("sqlite://") {
+                return None;
+            }
             Some(ConfiguredSecret { key: key.clone(), source, value })
         };
         self.effective.iter().filter_map(secret).collect()
@@ -245,23 +251,28 @@ impl Reader<'_> {
         path.map(|path| real(&path))
     }
 
-    /// The store keeps one file in the data directory, beside its lock; any other place would be
-    /// a setting that does nothing.
-    fn check_database(&mut self, data_dir: &Path) {
-        let Some(url) = self.some("database_url") else { return };
+    /// Where the store is. A file stands in the data directory, beside its lock; any other place
+    /// would be a setting that does nothing.
+    fn database(&mut self, data_dir: &Path) -> Database {
+        let Some(url) = self.secret("database_url") else { return Database::Sqlite };
+        let url = url.expose().as_str();
         if url.starts_with("postgres") {
-            let what =
-                "names Postgres, which comes in a later version: use SQLite, or leave it out";
-            self.bad("database_url", what);
-            return;
+            match url.parse() {
+                Ok(server) => return Database::Postgres(server),
+                Err(error) => self.bad("database_url", error.to_string()),
+            }
+            return Database::Sqlite;
         }
         let path = url.strip_prefix("sqlite://").and_then(|p| std::path::absolute(p).ok());
         let only = crate::store::database_file(data_dir);
         if path.as_ref() != Some(&only) {
-            let what =
-                format!("can only be sqlite://{}: set `data_dir` to move it", only.display());
+            let what = format!(
+                "must be postgres://… or sqlite://{}: set `data_dir` to move the file",
+                only.display()
+            );
             self.bad("database_url", what);
         }
+        Database::Sqlite
     }
 
     fn names(&self, section: &str) -> BTreeSet<String> {

@@ -313,7 +313,13 @@ impl Demo {
         let code = self.daemon.stop().await?;
         self.observe("it stopped when asked, with exit code 0", code == Some(0));
         let data_dir = self.daemon.data_dir();
-        let verified = verify_audit(&data_dir, &data_dir.join(CHECKPOINT_FILE), None).await?;
+        let verified = verify_audit(
+            &data_dir,
+            &crate::store::Database::Sqlite,
+            &data_dir.join(CHECKPOINT_FILE),
+            None,
+        )
+        .await?;
         out::line(
             self.paint.dim(format_args!("  {} rows, last hash {}", verified.rows, verified.hash)),
         );

@@ -4,7 +4,7 @@ use super::Item;
 use crate::{
     app::config::{Settings, secret_file},
     domain::{Clock, SystemClock},
-    store::{ReadOnlyStore, database_file},
+    store::ReadOnlyStore,
 };
 
 /// Files that hold secrets.
@@ -50,11 +50,13 @@ pub(super) fn permission(settings: &Settings) -> Item {
 /// Secrets that should have been replaced.
 pub(super) async fn ages(settings: &Settings) -> Item {
     const NAME: &str = "ages of secrets";
-    if !database_file(&settings.data_dir).exists() {
+    if !settings.has_store() {
         return Item::pass(NAME, "counted from the first start on");
     }
     let read = async {
-        let store = ReadOnlyStore::open(&settings.data_dir).await.map_err(|e| e.to_string())?;
+        let store = ReadOnlyStore::open(&settings.data_dir, &settings.database)
+            .await
+            .map_err(|e| e.to_string())?;
         let mut reader = store.read().await.map_err(|e| e.to_string())?;
         reader.secrets().ages().await.map_err(|e| e.to_string())
     };

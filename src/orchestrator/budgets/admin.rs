@@ -116,7 +116,7 @@ impl Orchestrator {
         let work = async move {
             let shared = Arc::clone(&inner);
             let done = inner
-                .command(&cx, idempotency, move |tx| {
+                .administer(&cx, idempotency, move |tx| {
                     Box::pin(async move { set(tx, &shared, permit.context(), new).await })
                 })
                 .await?;
@@ -140,7 +140,7 @@ impl Orchestrator {
         let work = async move {
             let shared = Arc::clone(&inner);
             inner
-                .command(&cx, None, move |tx| {
+                .administer(&cx, None, move |tx| {
                     Box::pin(async move { clear(tx, &shared, permit.context(), subject).await })
                 })
                 .await?;

@@ -126,7 +126,7 @@ impl Orchestrator {
         let reason = reason.map(|reason| self.inner.redactor.redact(&reason).into_owned());
         let (cx, inner) = (permit.context().clone(), Arc::clone(&self.inner));
         self.inner
-            .command(&cx, idempotency, move |tx| {
+            .administer(&cx, idempotency, move |tx| {
                 Box::pin(async move {
                     let record = revoke(tx, permit.context(), id, reason).await?;
                     Ok(inner.view(record, tx.now()))

@@ -109,7 +109,7 @@ impl Inner {
     {
         let (inner, cx) = (Arc::clone(self), cx.clone());
         self.detached(async move {
-            let done = inner.command(&cx, idempotency, work).await?;
+            let done = inner.administer(&cx, idempotency, work).await?;
             inner.put_access_in_force().await?;
             Ok(done)
         })

@@ -100,7 +100,7 @@ impl Orchestrator {
         let (cx, hash) = (permit.context().clone(), code.hash());
         let done = self
             .inner
-            .command(&cx, idempotency, move |tx| {
+            .administer(&cx, idempotency, move |tx| {
                 Box::pin(async move { request(tx, &permit, new, &hash).await })
             })
             .await?;
@@ -164,7 +164,7 @@ impl Orchestrator {
         check_reason(reason.as_deref())?;
         let cx = permit.context().clone();
         self.inner
-            .command(&cx, idempotency, move |tx| {
+            .administer(&cx, idempotency, move |tx| {
                 Box::pin(async move { deny(tx, &permit, id, reason).await })
             })
             .await
@@ -191,7 +191,7 @@ impl Inner {
         }
         let (inner, shared) = (Arc::clone(self), permit.clone());
         let done = self
-            .command(&cx, idempotency, move |tx| {
+            .administer(&cx, idempotency, move |tx| {
                 Box::pin(async move { approve(tx, &inner, &shared, key, new, whom).await })
             })
             .await;

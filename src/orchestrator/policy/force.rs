@@ -13,7 +13,7 @@ use crate::{
     domain::{PolicyActivation, PolicyOrigin, PolicyVersion},
     orchestrator::{Inner, Orchestrator, error::CommandError, transition::Actor},
     runtime::{TaskKind, tasks::lock},
-    store::{Durability, StoreError, Tx},
+    store::{StoreError, Tx},
 };
 
 /// Why no policy could be put in force. The daemon does not start without one.
@@ -105,7 +105,7 @@ impl Inner {
     ) -> Result<(), PolicyFault> {
         let taken = self
             .store
-            .write(Durability::Full, move |tx| Box::pin(async move { take_up(tx, file).await }))
+            .change(move |tx| Box::pin(async move { take_up(tx, file).await }))
             .await
             .map_err(PolicyFault::Store)?;
         let (activation, policy) = match taken {

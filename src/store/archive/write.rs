@@ -126,7 +126,7 @@ fn write(
     let file = opened.map_err(ArchiveError::io(format!("make {}", partial.display())))?;
     let written = Pack::new(file, &job.recipients, job.progress.clone())
         .and_then(|pack| fill(job, files, &mut snapshot, handle, pack));
-    handle.block_on(snapshot.end());
+    drop(snapshot);
     let named = written.and_then(|written| {
         let (from, to) = (&partial, &job.file);
         let renamed = fs::rename(from, to).and_then(|()| sync_directory(to));
@@ -193,6 +193,7 @@ fn fill(
         }
         tables.push(cursor.finish());
     }
+    handle.block_on(snapshot.end());
     job.source.trees(&mut pack, &|step| job.progress.step(step))?;
     job.progress.step("the end");
     let (count, sha256, left_out) = pack.so_far();

@@ -1,9 +1,11 @@
 //! What the database itself says about its tables.
 
-use sqlx::{Row, SqliteConnection};
-
 use super::{Column, ColumnKind, Table};
-use crate::store::StoreError;
+use crate::store::{
+    StoreError,
+    backend::{postgres, sqlite},
+    db::{Conn, query},
+};
 
 /// Tables that say how the database was made; a target has its own.
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
@@ -13,31 +15,26 @@ fn odd(what: String) -> StoreError {
 }
 
 /// The number of the last migration.
-pub(super) async fn schema(conn: &mut SqliteConnection) -> Result<i64, StoreError> {
-    sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success")
-        .fetch_one(conn)
+pub(super) async fn schema(conn: &mut Conn) -> Result<i64, StoreError> {
+    query("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success")
+        .one_number(conn)
         .await
         .map_err(StoreError::unavailable("read the number of the schema"))
 }
 
 /// Every table, by name.
-pub(super) async fn tables(conn: &mut SqliteConnection) -> Result<Vec<Table>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT t.name, c.name, c.type, c.pk FROM sqlite_schema t, pragma_table_info(t.name) c \
-         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
-         ORDER BY t.name, c.name",
-    )
-    .fetch_all(conn)
-    .await
-    .map_err(StoreError::unavailable("read the catalogue"))?;
+pub(super) async fn tables(conn: &mut Conn) -> Result<Vec<Table>, StoreError> {
+    let text = if conn.is_shared() { postgres::CATALOGUE } else { sqlite::CATALOGUE };
+    let rows =
+        query(text).fetch_all(conn).await.map_err(StoreError::unavailable("read the catalogue"))?;
     let mut found = Vec::new();
     for row in &rows {
         let read = |e: sqlx::Error| odd(format!("the catalogue: {e}"));
         found.push(Found {
-            table: row.try_get(0).map_err(read)?,
-            column: row.try_get(1).map_err(read)?,
-            kind: row.try_get(2).map_err(read)?,
-            place_in_key: row.try_get(3).map_err(read)?,
+            table: row.column(0).map_err(read)?,
+            column: row.column(1).map_err(read)?,
+            kind: row.column(2).map_err(read)?,
+            place_in_key: row.column(3).map_err(read)?,
         });
     }
     group(found)

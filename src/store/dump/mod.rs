@@ -13,8 +13,8 @@ mod load;
 mod read;
 mod rows;
 
-pub use load::Target;
-pub use read::Snapshot;
+pub use load::{Target, TargetError};
+pub use read::{Cursor, Snapshot};
 pub use rows::{RowsHash, read_line};
 
 /// What a column holds: nothing else is stored, so that both databases give back what they took.

@@ -1,12 +1,18 @@
 //! Reading one moment of a store.
 
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqliteConnection};
-
 use super::{
     Cell, ColumnKind, RowCells, RowsHash, Table, TableSum,
     catalogue::{self, word},
 };
-use crate::store::{ReadOnlyStore, Store, StoreError, bulk};
+use crate::{
+    domain::Timestamp,
+    store::{
+        ReadOnlyStore, Store, StoreError,
+        backend::{Pool, postgres},
+        bulk,
+        db::{Conn, Row, built, query},
+    },
+};
 
 /// Rows of the first batch of a table; later ones grow or shrink with what rows weigh.
 const ROWS_FIRST: usize = 64;
@@ -19,7 +25,7 @@ const BATCH_BYTES: usize = 1 << 20;
 /// of what is written meanwhile.
 #[derive(Debug)]
 pub struct Snapshot {
-    conn: SqliteConnection,
+    conn: Conn,
     schema: i64,
     tables: Vec<Table>,
 }
@@ -45,12 +51,16 @@ impl ReadOnlyStore {
 }
 
 impl Snapshot {
-    async fn begin(pool: &sqlx::SqlitePool) -> Result<Self, StoreError> {
+    async fn begin(pool: &Pool) -> Result<Self, StoreError> {
         let doing = "begin to read a moment of the store";
-        let options = pool.connect_options();
-        let mut conn = options.connect().await.map_err(StoreError::unavailable(doing))?;
-        // A deferred transaction that only reads: its first read fixes the moment.
-        sqlx::query("BEGIN").execute(&mut conn).await.map_err(StoreError::unavailable(doing))?;
+        let mut conn = pool.own().await?;
+        let begin = if conn.is_shared() {
+            format!("{}; {}", postgres::UNHURRIED, postgres::MOMENT)
+        } else {
+            // A deferred transaction that only reads: its first read fixes the moment.
+            "BEGIN".to_owned()
+        };
+        conn.run(begin).await.map_err(StoreError::unavailable(doing))?;
         let schema = catalogue::schema(&mut conn).await?;
         let tables = catalogue::tables(&mut conn).await?;
         Ok(Self { conn, schema, tables })
@@ -71,10 +81,7 @@ impl Snapshot {
     /// # Errors
     /// When it cannot be read.
     pub async fn starts(&mut self) -> Result<i64, StoreError> {
-        sqlx::query_scalar("SELECT value FROM counters WHERE name = 'boot_epoch'")
-            .fetch_one(&mut self.conn)
-            .await
-            .map_err(StoreError::unavailable("read how often the store was opened"))
+        starts(&mut self.conn).await
     }
 
     /// How many rows a table has.
@@ -82,17 +89,26 @@ impl Snapshot {
     /// # Errors
     /// When it cannot be read.
     pub async fn count(&mut self, table: &Table) -> Result<u64, StoreError> {
-        let sql = format!("SELECT COUNT(*) FROM {}", word(&table.name)?);
-        let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
-            .fetch_one(&mut self.conn)
-            .await
-            .map_err(StoreError::unavailable("count the rows of a table"))?;
-        Ok(u64::try_from(count).unwrap_or(0))
+        count(&mut self.conn, table).await
+    }
+
+    /// How many daemons are at work on the store, as far as it says.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn at_work(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        if !self.tables.iter().any(|table| table.name == "replicas") {
+            return Ok(0);
+        }
+        let text = "SELECT COUNT(*) FROM replicas WHERE ended_at IS NULL AND expires_at > $1";
+        let live = query(text).bind(now.as_micros()).one_number(&mut self.conn).await;
+        let live = live.map_err(StoreError::unavailable("read which daemons are at work"))?;
+        Ok(u64::try_from(live).unwrap_or(0))
     }
 
     /// Begins to read a table.
     pub fn rows(&self, table: &Table) -> Cursor {
-        Cursor { table: table.clone(), last: None, limit: ROWS_FIRST, hash: RowsHash::default() }
+        Cursor::new(table)
     }
 
     /// The next rows of a table as lines, at the end of `out`; false at its end.
@@ -104,19 +120,7 @@ impl Snapshot {
         cursor: &mut Cursor,
         out: &mut Vec<u8>,
     ) -> Result<bool, StoreError> {
-        let rows = cursor.batch(&mut self.conn).await?;
-        let start = out.len();
-        for row in &rows {
-            cursor.hash.add(row, out)?;
-        }
-        let is_whole = rows.len() == cursor.limit;
-        cursor.limit = match out.len() - start {
-            bytes if bytes > BATCH_BYTES => (cursor.limit / 2).max(1),
-            bytes if bytes < BATCH_BYTES / 4 => (cursor.limit * 2).min(ROWS_MAX),
-            _ => cursor.limit,
-        };
-        cursor.last = rows.into_iter().next_back().or_else(|| cursor.last.take());
-        Ok(is_whole)
+        cursor.next(&mut self.conn, out).await
     }
 
     /// The sum of a table, its rows read once more or for this alone.
@@ -124,18 +128,36 @@ impl Snapshot {
     /// # Errors
     /// When it cannot be read.
     pub async fn sum(&mut self, table: &Table) -> Result<TableSum, StoreError> {
-        let mut cursor = self.rows(table);
-        let mut lines = Vec::new();
-        while self.next(&mut cursor, &mut lines).await? {
-            lines.clear();
-        }
-        Ok(cursor.finish())
+        sum(&mut self.conn, table).await
     }
 
-    /// Lets go of the moment.
-    pub async fn end(self) {
-        self.conn.close().await.unwrap_or_default();
+    /// Lets go of the moment: the database need not remember it any longer.
+    pub async fn end(&mut self) {
+        // A connection that is gone has let go already.
+        self.conn.run("ROLLBACK".to_owned()).await.map(drop).unwrap_or_default();
     }
+}
+
+pub(super) async fn starts(conn: &mut Conn) -> Result<i64, StoreError> {
+    query("SELECT value FROM counters WHERE name = 'boot_epoch'")
+        .one_number(conn)
+        .await
+        .map_err(StoreError::unavailable("read how often the store was opened"))
+}
+
+pub(super) async fn count(conn: &mut Conn, table: &Table) -> Result<u64, StoreError> {
+    let count = built(format!("SELECT COUNT(*) FROM {}", word(&table.name)?)).one_number(conn);
+    let count = count.await.map_err(StoreError::unavailable("count the rows of a table"))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+pub(super) async fn sum(conn: &mut Conn, table: &Table) -> Result<TableSum, StoreError> {
+    let mut cursor = Cursor::new(table);
+    let mut lines = Vec::new();
+    while cursor.next(conn, &mut lines).await? {
+        lines.clear();
+    }
+    Ok(cursor.finish())
 }
 
 /// How far a table was read.
@@ -148,6 +170,26 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    fn new(table: &Table) -> Self {
+        Self { table: table.clone(), last: None, limit: ROWS_FIRST, hash: RowsHash::default() }
+    }
+
+    async fn next(&mut self, conn: &mut Conn, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let rows = self.batch(conn).await?;
+        let start = out.len();
+        for row in &rows {
+            self.hash.add(row, out)?;
+        }
+        let is_whole = rows.len() == self.limit;
+        self.limit = match out.len() - start {
+            bytes if bytes > BATCH_BYTES => (self.limit / 2).max(1),
+            bytes if bytes < BATCH_BYTES / 4 => (self.limit * 2).min(ROWS_MAX),
+            _ => self.limit,
+        };
+        self.last = rows.into_iter().next_back().or_else(|| self.last.take());
+        Ok(is_whole)
+    }
+
     /// Rows read so far.
     pub const fn rows(&self) -> u64 {
         self.hash.rows()
@@ -158,8 +200,8 @@ impl Cursor {
         self.hash.finish(&self.table.name)
     }
 
-    async fn batch(&self, conn: &mut SqliteConnection) -> Result<Vec<RowCells>, StoreError> {
-        let mut query = sqlx::query(AssertSqlSafe(self.text()?));
+    async fn batch(&self, conn: &mut Conn) -> Result<Vec<RowCells>, StoreError> {
+        let mut query = built(self.text()?);
         for place in self.last.iter().flat_map(|_| &self.table.key) {
             query = match self.last.as_ref().and_then(|row| row.get(*place)) {
                 Some(Cell::Text(text)) => query.bind(text.clone()),
@@ -193,16 +235,16 @@ impl Cursor {
         Ok(format!("SELECT {columns} FROM {table}{after} ORDER BY {key} LIMIT {limit}"))
     }
 
-    fn cells(&self, row: &sqlx::sqlite::SqliteRow) -> Result<RowCells, StoreError> {
+    fn cells(&self, row: &Row) -> Result<RowCells, StoreError> {
         let columns = self.table.columns.iter().enumerate();
         columns
             .map(|(place, column)| {
                 let cell = match column.kind {
                     ColumnKind::Text => row
-                        .try_get::<Option<String>, _>(place)
+                        .column::<Option<String>>(place)
                         .map(|text| text.map_or(Cell::Null, Cell::Text)),
                     ColumnKind::Number => row
-                        .try_get::<Option<i64>, _>(place)
+                        .column::<Option<i64>>(place)
                         .map(|number| number.map_or(Cell::Null, Cell::Number)),
                 };
                 cell.map_err(|error| StoreError::Corrupt {

@@ -1,7 +1,7 @@
 //! What a dump holds, and what a store takes back.
 
 use super::*;
-use crate::store::dump::{Snapshot, Table, TableSum, Target, read_line};
+use crate::store::dump::{Snapshot, Table, TableSum, Target, TargetError, read_line};
 
 /// A store with so many runs.
 pub(in crate::store) async fn filled(dir: &Path, runs: usize) -> Fixture {
@@ -22,7 +22,7 @@ async fn sums(snapshot: &mut Snapshot) -> Vec<TableSum> {
 
 /// Copies every row into the store of another directory.
 async fn copy(snapshot: &mut Snapshot, to: &Path) -> Result<(), StoreError> {
-    let mut target = Target::create(to, snapshot.schema()).await.unwrap();
+    let mut target = Target::create(to, &Database::Sqlite, snapshot.schema()).await.unwrap();
     assert_eq!(target.tables(), snapshot.tables());
     for table in snapshot.tables().to_vec() {
         let mut cursor = snapshot.rows(&table);
@@ -56,7 +56,7 @@ async fn every_table_of_the_database_comes_back_row_by_row() {
     assert_eq!(names, made);
     copy(&mut snapshot, to.path()).await.unwrap();
     let before = sums(&mut snapshot).await;
-    let again = ReadOnlyStore::open(to.path()).await.unwrap();
+    let again = ReadOnlyStore::open(to.path(), &Database::Sqlite).await.unwrap();
     assert_eq!(sums(&mut again.snapshot().await.unwrap()).await, before);
     let rows = |name: &str| before.iter().find(|t| t.name == name).unwrap().rows;
     assert_eq!((rows("runs"), rows("events"), rows("audit")), (150, 150, 150));
@@ -91,19 +91,19 @@ async fn a_store_is_filled_whole_or_not_at_all_and_never_over_another() {
     let (from, to) = (directory(), directory());
     let f = filled(from.path(), 5).await;
     let snapshot = f.store.snapshot().await.unwrap();
-    let mut target = Target::create(to.path(), snapshot.schema()).await.unwrap();
+    let mut target = Target::create(to.path(), &Database::Sqlite, snapshot.schema()).await.unwrap();
     let table: Table = snapshot.tables().iter().find(|t| t.name == "counters").unwrap().clone();
     let row = read_line(&table, b"[\"x\",1]\n").unwrap();
     target.insert(&table, std::slice::from_ref(&row)).await.unwrap();
     assert!(target.insert(&table, &[row]).await.is_err(), "the same key twice");
     drop(target);
     // As it was made: nothing of the above counts.
-    let left = ReadOnlyStore::open(to.path()).await.unwrap();
+    let left = ReadOnlyStore::open(to.path(), &Database::Sqlite).await.unwrap();
     assert_eq!(left.snapshot().await.unwrap().starts().await.unwrap(), 0);
-    let refused = Target::create(to.path(), snapshot.schema()).await;
-    assert!(matches!(refused, Err(OpenError::Directory { .. })), "{refused:?}");
+    let refused = Target::create(to.path(), &Database::Sqlite, snapshot.schema()).await;
+    assert!(matches!(refused, Err(TargetError::Open(OpenError::Directory { .. }))), "{refused:?}");
     let fresh = directory();
-    let refused = Target::create(fresh.path(), 9_999).await;
-    assert!(matches!(refused, Err(OpenError::Version { .. })), "{refused:?}");
+    let refused = Target::create(fresh.path(), &Database::Sqlite, 9_999).await;
+    assert!(matches!(refused, Err(TargetError::Open(OpenError::Version { .. }))), "{refused:?}");
     assert!(!database_file(fresh.path()).exists());
 }

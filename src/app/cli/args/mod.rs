@@ -11,6 +11,7 @@ mod daemon;
 mod egress;
 mod identities;
 mod lockdown;
+mod migrate;
 mod policy;
 mod policy_offline;
 mod runs;
@@ -38,6 +39,7 @@ pub(crate) use identities::{
     Stale, Token, UpdatePrincipal,
 };
 pub(crate) use lockdown::Lockdown;
+pub(crate) use migrate::Migrate;
 pub(crate) use policy::{
     Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
 };
@@ -99,6 +101,8 @@ pub(super) enum Command {
     /// Make, check and put back encrypted backups
     #[command(subcommand)]
     Backup(Backup),
+    /// Move the store from one database to another
+    Migrate(Migrate),
     /// See, change and test which machines agents may reach
     #[command(subcommand)]
     Egress(Egress),
