@@ -32,15 +32,20 @@ CREATE TABLE leases (
 -- Runs that their owner shall look at: somebody else has written an event of theirs.
 CREATE TABLE nudges (
     run_id     TEXT PRIMARY KEY,
-    boot_epoch BIGINT NOT NULL
+    boot_epoch BIGINT NOT NULL,
+    -- The first of those events.
+    seq        BIGINT NOT NULL
 );
 CREATE INDEX nudges_of_replica ON nudges (boot_epoch);
 
 -- What all replicas have in common, to be compared at each start: one row.
 CREATE TABLE cluster (
-    id         BIGINT PRIMARY KEY,
-    cluster_id TEXT   NOT NULL,
-    secret_mac TEXT   NOT NULL
+    id             BIGINT PRIMARY KEY,
+    cluster_id     TEXT   NOT NULL,
+    -- What the permission secret makes of the id; empty before the first replica has compared.
+    secret_mac     TEXT   NOT NULL,
+    -- Whether some directory of workspaces bears the cluster's mark.
+    has_workspaces BIGINT NOT NULL
 );
 
 -- Rises with every administrative change.

@@ -93,7 +93,8 @@ async fn copy(tx: &mut agent_runtime::store::Tx, sample: &Sample) -> Result<(), 
         tx.message(conversation.id, message.seq, id, message.role, message.content.clone());
     }
     let run = Run { id, conversation_id: conversation.id, seq: core.seq, ..sample.run.clone() };
-    tx.runs().insert(&core, &run).await
+    tx.runs().insert(&core, &run);
+    Ok(())
 }
 
 /// A daemon on a store with so many runs.

@@ -5,6 +5,7 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 use super::{
     backup,
     cli::Failure,
+    cluster,
     config::{Mode, Settings, Token, WorkerRuntime, secret_file},
     limits, network, secrets,
     trail::Trail,
@@ -18,7 +19,7 @@ use crate::{
     egress::Egress,
     http::{self, Info, ToolView},
     llm::{self, Llm},
-    orchestrator::{self, Alerts, Live, Orchestrator},
+    orchestrator::{self, Alerts, Live, Membership, Orchestrator},
     runtime::{
         Redactor, Tasks,
         reload::{Reloader, Reloads, reloads},
@@ -58,25 +59,21 @@ pub(super) async fn daemon(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids = IdSource::new(Arc::clone(&clock), random);
     let live = Arc::new(Live::default());
-    private_dir(&settings.data_dir)?;
-    // The store's lock comes first: whoever holds it owns the whole directory.
-    let options = store::Options {
-        data_dir: settings.data_dir.clone(),
-        database: settings.database.clone(),
-        clock: Arc::clone(&clock),
-        ids: ids.clone(),
-        redactor: redactor.clone(),
-        on_commit: live.hook(),
-    };
-    let store = Store::open(options, tasks).await.map_err(fault)?;
+    let store = open_store(settings, (&clock, &ids), &redactor, &live, tasks).await?;
     let keyring = secrets::keyring(settings, &redactor)?;
+    cluster::check(settings, &store, &keyring).await?;
+    // Others rely on this replica from now on, and take it over when it does not say that it lives.
+    let membership = Membership::start(store.clone(), tasks).await.map_err(fault)?;
     let generated = bootstrap_token(settings, &redactor)?;
-    let (settings, uses) = &secrets::at_start(settings, &store, &keyring, &redactor, tasks).await?;
+    let at_start = secrets::at_start(settings, &store, &keyring, &redactor, tasks).await?;
+    let secrets::AtStart { settings, uses, marks } = &at_start;
     let (reloader, reloads) = reloads();
     let trail = Trail::start(store.clone(), tasks);
     let alerts = Alerts::new(Arc::clone(&clock), trail.sink());
     // Ends what an older daemon left running: recovery must not begin before.
     let sandbox = Sandbox::start(sandbox_options(settings), tasks).await.map_err(fault)?;
+    // What this directory's last daemon worked on is nobody's now: neither it nor its tools live.
+    store.succeed().await.map_err(fault)?;
     for agent in &settings.agents {
         sandbox::prepare_workspace(&agent.workspace).map_err(fault)?;
     }
@@ -110,14 +107,16 @@ pub(super) async fn daemon(
         clock: Arc::clone(&clock),
         live,
         audit: secrets::audit_options(settings, &keyring),
-        secrets: secrets::secret_options(&keyring, &reloader),
+        secrets: secrets::secret_options(&keyring, &reloader, marks.clone()),
+        membership: membership.clone(),
         backups: backup::options(settings, &keyring, &redactor),
         tasks: tasks.clone(),
     };
     let options = limits::of_runs(settings);
     let orchestrator = Orchestrator::start(parts, options).await.map_err(fault)?;
     admin_door(settings, &orchestrator, &authorizer, &authenticator, &ids, tasks)?;
-    let info = Info { environment: settings.mode.as_str().to_owned(), store: "sqlite" };
+    let kind = if store.is_shared() { "postgres" } else { "sqlite" };
+    let info = Info { environment: settings.mode.as_str().to_owned(), store: kind };
     let parts = http::Parts {
         orchestrator: orchestrator.clone(),
         authenticator,
@@ -129,6 +128,7 @@ pub(super) async fn daemon(
         info,
     };
     let address = http::start(limits::of_listener(settings), parts, tasks).await.map_err(fault)?;
+    membership.announce(address.to_string());
     let permission_secret = settings.permission_secret.clone();
     let daemon = Daemon {
         address,
@@ -145,6 +145,26 @@ pub(super) async fn daemon(
         generated,
     };
     Ok((daemon, reloads))
+}
+
+async fn open_store(
+    settings: &Settings,
+    (clock, ids): (&Arc<dyn Clock>, &IdSource),
+    redactor: &Redactor,
+    live: &Arc<Live>,
+    tasks: &Tasks,
+) -> Result<Store, Failure> {
+    private_dir(&settings.data_dir)?;
+    // The store's lock comes first: whoever holds it owns the whole directory.
+    let options = store::Options {
+        data_dir: settings.data_dir.clone(),
+        database: settings.database.clone(),
+        clock: Arc::clone(clock),
+        ids: ids.clone(),
+        redactor: redactor.clone(),
+        on_commit: live.hook(),
+    };
+    Store::open(options, tasks).await.map_err(fault)
 }
 
 /// Opens the local door of the admin API, where the operator has not shut it.

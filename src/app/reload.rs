@@ -1,7 +1,9 @@
 //! Reads configuration and secrets again while the daemon runs: SIGHUP, and whoever asks for it.
 //!
 //! Invariants: a configuration that is wrong changes nothing; every new value is known to the
-//! redactor before it is in force, and old ones stay known.
+//! redactor before it is in force, and old ones stay known; what cannot be taken over is named.
+
+mod fixed;
 
 use std::path::PathBuf;
 
@@ -18,31 +20,37 @@ use crate::{
     runtime::{lifecycle, reload::Reloads, telemetry::Telemetry},
 };
 
-/// Answers every request; never ends.
+/// Answers every request; never ends. `started`: what the daemon was built from.
 pub(super) async fn answer(
     context: &Context,
+    started: &Settings,
     daemon: &Daemon,
     mut reloads: Reloads,
     telemetry: &Telemetry,
 ) {
     while let Some(answer) = reloads.next().await {
         lifecycle::notify("RELOADING=1");
-        let done = reload(context, daemon, telemetry).await;
+        let done = reload(context, started, daemon, telemetry).await;
         if let Err(why) = &done {
             tracing::error!(why, "the configuration was not reloaded");
         }
         lifecycle::notify("READY=1");
         if let Some(answer) = answer {
             // Nobody waits any more: it is in force all the same.
-            answer.send(done).unwrap_or_default();
+            drop(answer.send(done));
         }
     }
     std::future::pending::<()>().await;
 }
 
-/// Takes over the log level, the secrets, the policy and which machines agents may reach; the rest
-/// needs a restart.
-async fn reload(context: &Context, daemon: &Daemon, telemetry: &Telemetry) -> Result<(), String> {
+/// Takes over the log level, the secrets, the policy, budgets and which machines agents may reach; what
+/// else has changed needs a restart, and is named.
+async fn reload(
+    context: &Context,
+    started: &Settings,
+    daemon: &Daemon,
+    telemetry: &Telemetry,
+) -> Result<Vec<String>, String> {
     let request = Request {
         file: context.file.clone(),
         environment: Environment::of_process(),
@@ -65,12 +73,27 @@ async fn reload(context: &Context, daemon: &Daemon, telemetry: &Telemetry) -> Re
         let error = build::fault(error).to_string();
         tracing::error!(error, "the policy was not reloaded: the one before stays in force");
     }
-    let data = json!({ "what": "reloaded", "version": env!("CARGO_PKG_VERSION") });
+    if let Err(error) =
+        daemon.orchestrator.reconfigure_budgets(settings.bounds.budgets.clone()).await
+    {
+        let error = build::fault(error).to_string();
+        tracing::error!(
+            error,
+            "budgets were read again; runs that wait for one were not let go on"
+        );
+    }
+    let fixed = fixed::changed(started, &settings);
+    if !fixed.is_empty() {
+        tracing::warn!(settings = fixed.join(", "), "these have changed and need a restart");
+    }
+    let data = json!({
+        "what": "reloaded", "version": env!("CARGO_PKG_VERSION"), "needs_restart": fixed,
+    });
     let recorded = store.audit(trail::entry(AuditKind::Config, data)).await;
     if let Err(error) = noted.and(hosts).and(recorded) {
         tracing::error!(%error, "the reload could not be recorded");
     }
-    Ok(())
+    Ok(fixed)
 }
 
 fn take_over(settings: &Settings, daemon: &Daemon, telemetry: &Telemetry) {
@@ -96,6 +119,6 @@ fn take_over(settings: &Settings, daemon: &Daemon, telemetry: &Telemetry) {
     }
     tracing::info!(
         level = settings.log_level.as_str(),
-        "reloaded the log level, the secrets, the policy and the hosts that agents may reach"
+        "reloaded the log level, the secrets, the policy, budgets and the hosts that agents may reach"
     );
 }

@@ -94,10 +94,13 @@ async fn run(
     // A reload under way may be dropped when the daemon ends.
     let cause = tokio::select! {
         cause = signals => cause,
-        () = reload::answer(context, &daemon, reloads, &telemetry) => StopCause::Fault,
+        () = reload::answer(context, settings, &daemon, reloads, &telemetry) => StopCause::Fault,
     };
     if tokio::time::timeout(LAST_MOMENT, tasks.wait()).await.is_err() {
         tracing::warn!("some tasks did not end in time");
+    } else {
+        // Nothing is left here: nobody needs to wait for the end of the lease.
+        daemon.orchestrator.leave().await;
     }
     let failed = tasks.failure();
     tracing::info!(failed, "stopped");

@@ -200,6 +200,14 @@ impl Authorizer {
         }
     }
 
+    /// Whether somebody who started a run of this agent may still have it work for them: what they
+    /// may not start today does not go on either.
+    pub fn may_go_on(&self, who: &Principal, agent: &AgentDef, in_: ConversationId) -> bool {
+        is_open_to(agent, who.role)
+            && who.scopes.allows_agent(agent.name.as_str())
+            && who.scopes.allows_conversation(Some(in_))
+    }
+
     /// Reading is open to every role; what exists for them is in the permit's scope.
     ///
     /// # Errors

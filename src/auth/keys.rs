@@ -32,6 +32,8 @@ pub enum Purpose {
     Backup,
     /// Fingerprints of secrets, to see that one has changed.
     Fingerprint,
+    /// Shows that two replicas have the same secret.
+    Cluster,
 }
 
 impl Purpose {
@@ -42,6 +44,7 @@ impl Purpose {
             Self::Sealing => b"sealed secret",
             Self::Backup => b"backup",
             Self::Fingerprint => b"secret fingerprint",
+            Self::Cluster => b"cluster",
         }
     }
 }

@@ -134,7 +134,7 @@ impl UserInput {
 
     /// The same with every text changed.
     #[must_use]
-    pub fn map(self, change: impl Fn(&str) -> String) -> Self {
+    pub fn map(self, mut change: impl FnMut(&str) -> String) -> Self {
         match self {
             Self::Text(text) => Self::Text(change(&text)),
             Self::Parts(parts) => Self::Parts(

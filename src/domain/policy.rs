@@ -199,6 +199,8 @@ pub struct PolicyDecision {
     pub rule: String,
     /// The layer that the rule stands in.
     pub layer: String,
-    /// Everything that the decision looked at, as JSON, without secrets.
+    /// What the decision looked at of the call, as JSON, without secrets; in old records everything.
     pub question: String,
+    /// What it looked at of the agent, as JSON; empty in old records.
+    pub definition: String,
 }

@@ -12,7 +12,10 @@ use tokio::{
 };
 
 use super::{decide::Allowed, options::Upstream, resolve::Resolver};
-use crate::domain::HostName;
+use crate::{
+    domain::HostName,
+    runtime::failpoint::{Point, reach},
+};
 
 /// Addresses of one host that are tried.
 const TRIES_MAX: usize = 4;
@@ -39,6 +42,20 @@ pub(super) struct Dialled {
 
 /// Connects to what was decided. Ends within `wait`.
 pub(super) async fn dial(
+    allowed: &Allowed,
+    to: (&HostName, u16),
+    carries: Carries,
+    upstream: Option<&Upstream>,
+    resolver: &Resolver,
+    wait: Duration,
+) -> io::Result<Dialled> {
+    reach(Point::EgressDialBefore).await?;
+    let dialled = connect_to(allowed, to, carries, upstream, resolver, wait).await?;
+    reach(Point::EgressDialAfter).await?;
+    Ok(dialled)
+}
+
+async fn connect_to(
     allowed: &Allowed,
     to: (&HostName, u16),
     carries: Carries,

@@ -127,6 +127,8 @@ pub(super) struct Breaker {
     options: BreakerOptions,
     failures: VecDeque<Instant>,
     open: Option<Open>,
+    /// Rises with each new key: what a call with an older one found says nothing about it.
+    generation: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -208,8 +210,19 @@ impl Breaker {
         }
     }
 
-    /// Starts from nothing, such as when a key was replaced.
-    pub(super) fn reset(&mut self) -> Change {
+    /// The generation of calls that are admitted now.
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A key was replaced: it starts from nothing, and calls that began before change nothing.
+    pub(super) fn renew(&mut self) -> Change {
+        self.generation += 1;
+        self.reset()
+    }
+
+    /// Starts from nothing.
+    fn reset(&mut self) -> Change {
         self.failures.clear();
         if self.open.take().is_some() { Change::Closed } else { Change::None }
     }

@@ -23,7 +23,10 @@ use super::{
     sse::{Decoder, Event, SseError},
     status,
 };
-use crate::domain::{Clock, Secret};
+use crate::{
+    domain::{Clock, Secret},
+    runtime::failpoint::{Injected, Point, reach},
+};
 
 /// Bytes of an error body that are read; it is only classified.
 const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
@@ -80,9 +83,12 @@ impl Client {
         out: &Outgoing,
         deltas: Option<&mpsc::Sender<String>>,
     ) -> Result<Answer, Failure> {
-        time::timeout(self.total_timeout, self.exchange(out, deltas))
+        reach(Point::LlmSendBefore).await.map_err(broken)?;
+        let answer = time::timeout(self.total_timeout, self.exchange(out, deltas))
             .await
-            .unwrap_or(Err(Failure::new(ErrorClass::Timeout, "the answer took too long")))
+            .unwrap_or(Err(Failure::new(ErrorClass::Timeout, "the answer took too long")));
+        reach(Point::LlmSendAfter).await.map_err(broken)?;
+        answer
     }
 
     async fn exchange(
@@ -205,17 +211,23 @@ fn headers(out: &Outgoing) -> Result<HeaderMap, Failure> {
 }
 
 const SILENT: Failure = Failure::new(ErrorClass::Timeout, "the provider fell silent");
+const BROKE: &str = "the connection to the provider broke";
 const CUT: Failure = Failure::new(ErrorClass::Format, "the answer was cut short");
 
+fn broken(_: Injected) -> Failure {
+    Failure::new(ErrorClass::Network, BROKE)
+}
+
 fn unreachable(error: reqwest::Error) -> Failure {
-    let (class, what) = if error.is_timeout() {
-        (ErrorClass::Timeout, "connecting to the provider took too long")
+    // The client has no other bound of time than that of connecting.
+    let failure = if error.is_timeout() {
+        Failure::unsent(ErrorClass::Timeout, "connecting to the provider took too long")
     } else if error.is_connect() {
-        (ErrorClass::Network, "cannot connect to the provider")
+        Failure::unsent(ErrorClass::Network, "cannot connect to the provider")
     } else {
-        (ErrorClass::Network, "the connection to the provider broke")
+        Failure::new(ErrorClass::Network, BROKE)
     };
-    Failure { cause: Some(chain(&error.without_url())), ..Failure::new(class, what) }
+    Failure { cause: Some(chain(&error.without_url())), ..failure }
 }
 
 fn cut(error: reqwest::Error) -> Failure {

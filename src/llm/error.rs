@@ -46,6 +46,19 @@ impl ErrorClass {
         }
     }
 
+    /// Whether an answer that was lost in this way may have been billed: a refusal costs nothing.
+    const fn may_cost(self) -> bool {
+        match self {
+            Self::Timeout | Self::Network | Self::Format | Self::Cancelled => true,
+            Self::Auth
+            | Self::RateLimit
+            | Self::Billing
+            | Self::ContextOverflow
+            | Self::Overloaded
+            | Self::BadRequest => false,
+        }
+    }
+
     /// Whether the same request may succeed a little later.
     pub const fn is_retryable(self) -> bool {
         match self {
@@ -86,6 +99,8 @@ pub struct Failure {
     pub cause: Option<String>,
     /// The model was not asked: it rests after failures of this class.
     pub is_resting: bool,
+    /// Whether the provider may have answered, and billed the answer, all the same.
+    pub may_cost: bool,
 }
 
 impl Failure {
@@ -99,7 +114,15 @@ impl Failure {
             retryable: class.is_retryable(),
             cause: None,
             is_resting: false,
+            may_cost: class.may_cost(),
         }
+    }
+
+    /// Nothing was sent.
+    pub(super) const fn unsent(class: ErrorClass, what: &'static str) -> Self {
+        let mut failure = Self::new(class, what);
+        failure.may_cost = false;
+        failure
     }
 
     /// The model was not asked.
@@ -107,6 +130,7 @@ impl Failure {
         let mut failure = Self::lasting(class, "it rests after failures and was not asked");
         failure.retry_after = Some(rests);
         failure.is_resting = true;
+        failure.may_cost = false;
         failure
     }
 
@@ -171,6 +195,15 @@ impl LlmError {
             Self::Cancelled => ErrorClass::Cancelled,
             Self::UnknownModel { .. } | Self::Config { .. } => ErrorClass::BadRequest,
             Self::Failed { failure, .. } => failure.class,
+        }
+    }
+
+    /// Whether the last attempt may have been billed.
+    pub const fn may_cost(&self) -> bool {
+        match self {
+            Self::Cancelled => true,
+            Self::UnknownModel { .. } | Self::Config { .. } => false,
+            Self::Failed { failure, .. } => failure.may_cost,
         }
     }
 

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use breaker::{BreakerOptions, BreakerState};
 pub use error::{ErrorClass, Failure, LlmError};
-pub use options::{BreakerChange, ModelOptions, Options, Provider, ProviderError, Watcher};
+pub use options::{Again, BreakerChange, ModelOptions, Options, Provider, ProviderError, Watcher};
 pub use router::ModelHealth;
 
 use crate::domain::{Message, Secret, Usd};
@@ -132,6 +132,9 @@ impl Llm {
     /// offered to `deltas`; a full queue loses pieces, and an attempt that fails halfway is
     /// repeated from the start, so only the returned text counts.
     ///
+    /// After an attempt that may have been billed `again` is asked before the next one; without it
+    /// there is no bound but that of attempts.
+    ///
     /// Cancel-safe. Ends at once with [`LlmError::Cancelled`] when `stop` is cancelled.
     ///
     /// # Errors
@@ -140,9 +143,11 @@ impl Llm {
         &self,
         request: Request,
         deltas: Option<mpsc::Sender<String>>,
+        again: Option<Again>,
         stop: CancellationToken,
     ) -> Result<Completion, LlmError> {
-        self.router.complete(&request, deltas.as_ref(), &stop).await
+        let watched = router::Watched { deltas: deltas.as_ref(), again: again.as_ref() };
+        self.router.complete(&request, watched, &stop).await
     }
 
     /// Tokens that the request will cost as input, on the careful side: what a budget should
@@ -173,6 +178,11 @@ impl Llm {
     /// A sentence that says what is missing.
     pub fn ready(&self) -> Result<(), String> {
         self.router.ready()
+    }
+
+    /// What the key is called that requests to this model carry; none where there is no key.
+    pub fn key_name(&self, model: &str) -> Option<String> {
+        self.router.key_name(model)
     }
 
     /// Replaces a model's key; calls that begin later use it, and a model that rested because of

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::breaker::{BreakerOptions, BreakerState};
+use futures_util::future::BoxFuture;
+
 use crate::{
     domain::{Clock, Secret, SystemClock, Usd},
     runtime::RetryPolicy,
@@ -74,6 +76,8 @@ pub struct ModelOptions {
     pub base_url: String,
     /// Bearer key. A server on one's own machine may need none.
     pub api_key: Option<Secret<String>>,
+    /// What the key is called where secrets are listed.
+    pub key_name: String,
     /// The model's name as the provider knows it.
     pub model: String,
     /// Entries to try, in order, when this one fails.
@@ -102,6 +106,17 @@ pub struct Watcher(pub Arc<dyn Fn(BreakerChange) + Send + Sync>);
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Watcher")
+    }
+}
+
+/// Asked before another attempt when the one before may have been billed: whether another one may
+/// cost as much again.
+#[derive(Clone)]
+pub struct Again(pub Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>);
+
+impl fmt::Debug for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Again")
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     client::{Client, Outgoing},
     error::{ErrorClass, Failure, LlmError},
     openai,
-    options::{BreakerChange, ModelOptions, Options, Provider, Watcher},
+    options::{Again, BreakerChange, ModelOptions, Options, Provider, Watcher},
     price,
 };
 use crate::{
@@ -34,6 +34,23 @@ use crate::{
 /// Bytes of a token at the very most, in any text that people write: with fewer tokens than this
 /// allows, a conversation cannot fit.
 const ESTIMATE_FACTOR_MAX: u64 = 3;
+
+/// Who goes with a call: those who see its text arrive, and who says whether it may cost more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watched<'a> {
+    pub(super) deltas: Option<&'a mpsc::Sender<String>>,
+    pub(super) again: Option<&'a Again>,
+}
+
+impl Watched<'_> {
+    /// Whether there may be another attempt after this failure.
+    async fn covers_another(&self, failure: &Failure) -> bool {
+        match self.again {
+            Some(Again(ask)) if failure.may_cost => ask().await,
+            Some(_) | None => true,
+        }
+    }
+}
 
 /// One configured model.
 #[derive(Debug)]
@@ -104,43 +121,54 @@ impl Router {
     pub(super) async fn complete(
         &self,
         request: &Request,
-        deltas: Option<&mpsc::Sender<String>>,
+        watched: Watched<'_>,
         stop: &CancellationToken,
     ) -> Result<Completion, LlmError> {
         // Both branches are cancel-safe: dropping the second closes the connection.
         tokio::select! {
             biased;
             () = stop.cancelled() => Err(LlmError::Cancelled),
-            result = Box::pin(self.route(request, deltas)) => result,
+            result = Box::pin(self.route(request, watched)) => result,
         }
     }
 
     /// The first answer of the model or one of its fallbacks.
-    async fn route(
-        &self,
-        request: &Request,
-        deltas: Option<&mpsc::Sender<String>>,
-    ) -> Result<Completion, LlmError> {
+    async fn route(&self, request: &Request, watched: Watched<'_>) -> Result<Completion, LlmError> {
         let unknown = |model: &String| LlmError::UnknownModel { model: model.clone() };
         let first = self.entries.get(&request.model).ok_or_else(|| unknown(&request.model))?;
         let estimate = price::input_tokens(request);
         let mut failed: Option<(&Entry, &String, Failure)> = None;
+        let mut last: Option<Failure> = None;
         for name in std::iter::once(&request.model).chain(&first.options.fallbacks) {
             let entry = self.entries.get(name).ok_or_else(|| unknown(name))?;
             if failed.as_ref().is_some_and(|(by, _, why)| !helps(why, by, entry, estimate)) {
                 continue;
             }
-            match self.ask(name, entry, request, estimate, deltas).await {
+            // What the last attempt may have cost is settled before another one begins.
+            if let Some(lost) = last.take()
+                && !watched.covers_another(&lost).await
+            {
+                break;
+            }
+            match self.ask(name, entry, request, estimate, watched).await {
                 Ok(answer) => return Ok(answer.complete(name.clone(), estimate)),
-                Err(failure) => {
+                Err(Unanswered { failure, is_over }) => {
+                    last = Some(failure.clone());
                     if failed.as_ref().is_none_or(|(_, _, known)| says_more(&failure, known)) {
                         failed = Some((entry, name, failure));
+                    }
+                    if is_over {
+                        break;
                     }
                 }
             }
         }
         Err(match failed {
-            Some((_, model, failure)) => LlmError::Failed { model: model.clone(), failure },
+            Some((_, model, failure)) => {
+                // Whatever says most: what is still held was for the last one.
+                let may_cost = last.is_some_and(|last| last.may_cost);
+                LlmError::Failed { model: model.clone(), failure: Failure { may_cost, ..failure } }
+            }
             None => unknown(&request.model),
         })
     }
@@ -152,38 +180,45 @@ impl Router {
         entry: &Entry,
         request: &Request,
         estimate: u64,
-        deltas: Option<&mpsc::Sender<String>>,
-    ) -> Result<Answer, Failure> {
+        watched: Watched<'_>,
+    ) -> Result<Answer, Unanswered> {
         let (Some(url), Some(client)) = (&entry.url, &self.client) else {
-            return stand_in(request, deltas).await;
+            return Ok(stand_in(request, watched.deltas).await?);
         };
         if entry.options.context_tokens.is_some_and(|most| estimate / ESTIMATE_FACTOR_MAX > most) {
             let what = "the conversation is too long for the model";
-            return Err(Failure::new(ErrorClass::ContextOverflow, what));
+            return Err(Failure::new(ErrorClass::ContextOverflow, what).into());
         }
-        let out = entry.outgoing(url, request);
+        let mut out = entry.outgoing(url, request);
         let mut attempt = 1;
         loop {
-            let admission = lock(&entry.breaker).admit(time::Instant::now());
+            let (admission, generation) = {
+                let mut breaker = lock(&entry.breaker);
+                (breaker.admit(time::Instant::now()), breaker.generation())
+            };
+            // After the generation: the key is of this one or of a newer one, never of an older.
+            out.key = entry.key();
             let probe = match admission {
                 Admission::Refused { class, retry_after } => {
-                    return Err(Failure::resting(class, retry_after));
+                    return Err(Failure::resting(class, retry_after).into());
                 }
-                Admission::Probe => Some(Probe { breaker: &entry.breaker }),
+                Admission::Probe => Some(Probe { breaker: &entry.breaker, generation }),
                 Admission::Free => None,
             };
-            let result = client.attempt(&out, deltas).await;
+            let result = client.attempt(&out, watched.deltas).await;
             let is_probe = probe.is_some();
             let failure = match result {
                 Ok(answer) => {
-                    self.changed(name, lock(&entry.breaker).succeeded(is_probe));
+                    let change = entry.heard(generation, |breaker| breaker.succeeded(is_probe));
+                    self.changed(name, change);
                     return Ok(answer);
                 }
                 Err(failure) => failure,
             };
             let now = time::Instant::now();
             let (class, asked) = (failure.class, failure.retry_after);
-            let change = lock(&entry.breaker).failed(class, asked, is_probe, now);
+            let change =
+                entry.heard(generation, |breaker| breaker.failed(class, asked, is_probe, now));
             // What it found is known now: its place is not given back.
             drop(probe);
             self.changed(name, change);
@@ -201,8 +236,13 @@ impl Router {
                 "a model call failed: {}",
                 failure.what
             );
-            let Some(wait) = wait else { return Err(failure) };
+            let Some(wait) = wait else { return Err(failure.into()) };
             time::sleep(wait).await;
+            if !watched.covers_another(&failure).await {
+                // Its cost is settled, and nothing is held any more: no fallback either.
+                let failure = Failure { may_cost: false, ..failure };
+                return Err(Unanswered { failure, is_over: true });
+            }
             attempt += 1;
         }
     }
@@ -281,6 +321,12 @@ impl Router {
         Ok(())
     }
 
+    pub(super) fn key_name(&self, model: &str) -> Option<String> {
+        let entry = self.entries.get(model)?;
+        let is_sent = entry.url.is_some() && entry.key().is_some();
+        is_sent.then(|| entry.options.key_name.clone())
+    }
+
     pub(super) fn set_key(&self, model: &str, key: Option<Secret<String>>) -> bool {
         let Some(entry) = self.entries.get(model) else { return false };
         let before =
@@ -289,7 +335,7 @@ impl Router {
         let is_new = before.as_ref().map(Secret::expose) != now.as_ref().map(Secret::expose);
         drop(now);
         if is_new {
-            self.changed(model, lock(&entry.breaker).reset());
+            self.changed(model, lock(&entry.breaker).renew());
         }
         true
     }
@@ -307,10 +353,20 @@ impl Entry {
         Outgoing {
             provider: self.options.provider,
             url: url.clone(),
-            key: self.key.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            key: self.key(),
             // Text and JSON can always be written as JSON.
             body: Bytes::from(body.unwrap_or_default()),
         }
+    }
+
+    fn key(&self) -> Option<Secret<String>> {
+        self.key.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the end of a call changes; nothing when its key was replaced meanwhile.
+    fn heard(&self, generation: u64, hear: impl FnOnce(&mut Breaker) -> Change) -> Change {
+        let mut breaker = lock(&self.breaker);
+        if breaker.generation() == generation { hear(&mut breaker) } else { Change::None }
     }
 
     /// The public services insist on a key; a server of one's own may not.
@@ -320,14 +376,31 @@ impl Entry {
     }
 }
 
+/// Why a model gave no answer.
+struct Unanswered {
+    failure: Failure,
+    /// No other model may be asked: nothing more is covered.
+    is_over: bool,
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self { failure, is_over: false }
+    }
+}
+
 /// The one call that tries a model that rested. Dropped before it was heard of, it leaves its place.
 struct Probe<'b> {
     breaker: &'b Mutex<Breaker>,
+    generation: u64,
 }
 
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
-        lock(self.breaker).end_probe();
+        let mut breaker = lock(self.breaker);
+        if breaker.generation() == self.generation {
+            breaker.end_probe();
+        }
     }
 }
 

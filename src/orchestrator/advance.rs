@@ -13,7 +13,7 @@ use super::{
     bundles::{self, Snapshot},
     calls::{self, At, Decided},
     capabilities,
-    consent::Looked,
+    consent::{Looked, requester_gone},
     ending::{self, End, finish},
     error::CommandError,
     model::{self, Obstacle},
@@ -28,7 +28,7 @@ use crate::{
         RunState, ToolCall, ToolCallId, ToolOutcome, ToolStatus, WaitReason, event::MessageBody,
         limits,
     },
-    llm::{Completion, ErrorClass, LlmError, Request},
+    llm::{Completion, LlmError, Request},
     runtime::RetryPolicy,
     store::{BundleKind, RunCore, StepRow, StoreError, Tx},
     tools,
@@ -123,22 +123,6 @@ fn count_time(run: &mut RunCore, work: &mut Work) {
     work.counted = now;
 }
 
-/// Whether a failed model call may have cost something: a refusal costs nothing, an answer that
-/// was lost on its way may have been paid for.
-const fn may_be_billed(class: ErrorClass) -> bool {
-    match class {
-        ErrorClass::Timeout | ErrorClass::Network | ErrorClass::Format | ErrorClass::Cancelled => {
-            true
-        }
-        ErrorClass::Auth
-        | ErrorClass::RateLimit
-        | ErrorClass::Billing
-        | ErrorClass::ContextOverflow
-        | ErrorClass::Overloaded
-        | ErrorClass::BadRequest => false,
-    }
-}
-
 /// The transaction's state while it decides.
 struct Turn<'t> {
     tx: &'t mut Tx,
@@ -177,7 +161,7 @@ impl Turn<'_> {
                 Ok(None)
             }
             Outcome::Model(Err(error)) => {
-                if may_be_billed(error.class()) {
+                if error.may_cost() {
                     model::charge(self.tx, self.inner, &mut self.run).await?;
                 } else {
                     model::release(self.tx, self.inner, &mut self.run).await?;
@@ -195,6 +179,8 @@ impl Turn<'_> {
 
     async fn answered(&mut self, completion: Completion) -> Result<(), CommandError> {
         let Completion { text, calls, usage, model, .. } = completion;
+        // A fallback has another one.
+        self.uses_key_of(&model);
         let price = self.inner.llm.price(&model, usage.input, usage.output);
         let step = StepRow {
             run_id: self.run.id,
@@ -241,12 +227,21 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Records once, each time the run is taken up, that it uses a model's key.
+    fn uses_key_of(&mut self, model: &str) {
+        let Some(name) = self.inner.llm.key_name(model) else { return };
+        if self.work.keys.insert(name.clone()) {
+            let data = json!({ "name": name, "model": model });
+            self.tx.audit(Actor::system().entry(AuditKind::SecretUsed, &self.run, data));
+        }
+    }
+
     /// What a model writes into a call is stored, shown and carried out without registered secrets.
     fn without_secrets(&mut self, tool: &str, args: Value) -> Value {
         if !self.inner.redactor.finds_secret(&args.to_string()) {
             return args;
         }
-        let data = json!({ "where": "tool arguments", "tool": tool });
+        let data = json!({ "place": "tool arguments", "tool": tool });
         self.tx.audit(Actor::system().entry(AuditKind::SecretBlocked, &self.run, data));
         self.inner.redactor.redact_json(args)
     }
@@ -400,9 +395,8 @@ impl Turn<'_> {
             self.say(Author::Tool, parts).await?;
             self.work.calls.clear();
         }
-        if self.inner.tokens.directory().current(self.run.principal).is_none() {
-            let why = "who started the run may not act any more";
-            return self.end(End::failed("principal.gone", why)).await;
+        if let Some(end) = requester_gone(self.inner, &self.run, &self.agent) {
+            return self.end(end).await;
         }
         self.run.step += 1;
         self.apply_steers().await?;
@@ -416,6 +410,7 @@ impl Turn<'_> {
         match model::reserve(self.tx, self.inner, &mut self.run, &mut request).await? {
             Ok(()) => {
                 self.run.usage.llm_calls += 1;
+                self.uses_key_of(&request.model);
                 Ok(Next::CallModel(request))
             }
             Err(Obstacle::RunLimit(refused)) => self.refuse_budget(refused).await,

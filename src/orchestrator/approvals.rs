@@ -26,6 +26,7 @@ use crate::{
         audit::AuditRow,
         limits,
     },
+    runtime::failpoint::{Point, reach},
     store::{AuditFilter, Durability, RunCore, StoreError, Tx},
 };
 
@@ -57,13 +58,19 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Approval>, CommandError> {
         check_reason(decision.reason.as_deref())?;
-        let reason = self.inner.clean_text(decision.reason);
+        let mut masking = self.inner.masking();
+        let reason = masking.optional("reason", decision.reason);
         let decision = NewDecision { reason, ..decision };
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
             .command(&cx, idempotency, move |tx| {
-                Box::pin(async move { decide(tx, &inner, &permit, id, decision).await })
+                Box::pin(async move {
+                    let approval = decide(tx, &inner, &permit, id, decision).await?;
+                    let actor = Actor::from(permit.context());
+                    masking.record(tx, &actor, Some(approval.run_id));
+                    Ok(approval)
+                })
             })
             .await
     }
@@ -119,6 +126,7 @@ async fn decide(
         Decision::Approve => has_quorum(inner, &run, &approval).then_some(ApprovalInput::Approve),
     };
     approval.state = input.and_then(|i| approval.state.after(i)).unwrap_or(approval.state);
+    reach(Point::ApprovalDecideBefore).await.map_err(StoreError::from)?;
     tx.approvals().save(&approval).await?;
     let actor = Actor::from(permit.context());
     let data = json!({
@@ -146,6 +154,7 @@ async fn decide(
     }
     let epoch = run.epoch;
     tx.runs().save(&run, epoch).await?;
+    reach(Point::ApprovalDecideAfter).await.map_err(StoreError::from)?;
     Ok(approval)
 }
 

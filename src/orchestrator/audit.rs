@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Mutex, time::Duration};
 
 use serde_json::json;
 
-use super::{Inner, Orchestrator, error::CommandError, transition::Actor};
+use super::{Inner, Orchestrator, cluster::Duty, error::CommandError, transition::Actor};
 use crate::{
     auth::{
         Permit, ReadAudit,
@@ -278,6 +278,7 @@ impl Inner {
                 since = tokio::time::Instant::now();
             }
             let is_due = rows >= ROWS_MAX || (rows > 0 && since.elapsed() >= INTERVAL);
+            let is_due = is_due && self.membership.has(Duty::Checkpoints);
             if is_due || !lock(&self.signer.waiting).is_empty() {
                 // Told where it fails.
                 self.sign_trail(None).await.map(drop).unwrap_or_default();

@@ -7,7 +7,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use serde_json::json;
@@ -15,7 +18,8 @@ use serde_json::json;
 use super::{Inner, alerts::AlertKind};
 use crate::{
     domain::{BudgetLimit, BudgetScope, BudgetSubject, Day, PrincipalId, Usd},
-    store::{BudgetRow, BudgetUse, RunCore, StoreError, Tx},
+    runtime::tasks::lock,
+    store::{BudgetRow, BudgetUse, Durability, RunCore, Store, StoreError, Tx},
 };
 
 pub(super) mod admin;
@@ -57,27 +61,67 @@ impl BudgetConfig {
 /// The limits in force: what was set while the daemon ran stands before the configuration.
 #[derive(Debug)]
 pub(super) struct Budgets {
-    config: BudgetConfig,
+    config: RwLock<Arc<BudgetConfig>>,
     set: RwLock<Arc<BTreeMap<BudgetSubject, BudgetRow>>>,
+    /// Numbers the readings in the order of the commits before them.
+    readings: Arc<AtomicU64>,
+    /// The reading that is in force.
+    applied: Mutex<u64>,
 }
 
 impl Budgets {
     pub(super) fn new(config: BudgetConfig, set: Vec<BudgetRow>) -> Self {
         let set = set.into_iter().map(|row| (row.subject.clone(), row)).collect();
-        Self { config, set: RwLock::new(Arc::new(set)) }
+        let (readings, applied) = (Arc::default(), Mutex::default());
+        let (config, set) = (RwLock::new(Arc::new(config)), RwLock::new(Arc::new(set)));
+        Self { config, set, readings, applied }
+    }
+
+    fn config(&self) -> Arc<BudgetConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts what another configuration says in force; what it said before, where it differs.
+    fn configure(&self, new: BudgetConfig) -> Option<Arc<BudgetConfig>> {
+        let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        if **config == new {
+            return None;
+        }
+        Some(std::mem::replace(&mut *config, Arc::new(new)))
     }
 
     fn set(&self) -> Arc<BTreeMap<BudgetSubject, BudgetRow>> {
         Arc::clone(&self.set.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn replace(&self, set: Vec<BudgetRow>) {
+    /// What is set, with the number of this reading.
+    pub(super) async fn read(&self, store: &Store) -> Result<(u64, Vec<BudgetRow>), StoreError> {
+        let readings = Arc::clone(&self.readings);
+        // In the writer's queue, so that the numbers follow the order of the commits.
+        store
+            .write(Durability::Normal, move |tx| {
+                Box::pin(async move {
+                    let set = tx.budgets().all().await?;
+                    Ok::<_, StoreError>((readings.fetch_add(1, Ordering::Relaxed) + 1, set))
+                })
+            })
+            .await
+    }
+
+    /// Puts a reading in force, unless a newer one is: of two changes the later one counts, in
+    /// whatever order they come here.
+    pub(super) fn replace(&self, reading: u64, set: Vec<BudgetRow>) {
+        let mut applied = lock(&self.applied);
+        if reading <= *applied {
+            return;
+        }
+        *applied = reading;
         let set = set.into_iter().map(|row| (row.subject.clone(), row)).collect();
         *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
     }
 
     pub(super) fn limit(&self, subject: &BudgetSubject) -> BudgetLimit {
-        self.set().get(subject).map_or_else(|| self.config.of(subject), |row| row.limit)
+        self.set().get(subject).map_or_else(|| self.config().of(subject), |row| row.limit)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     capabilities::{self, Held},
     consent::{self, Consent, Given, Looked, Now, consent},
     ending::End,
-    policy::{Basis, bound_version, record},
+    policy::{Basis, bound_version, record, record_before},
     questions::{Question, gate},
     scoped,
     transition::Actor,
@@ -82,7 +82,7 @@ pub(super) async fn decide(
     call: &mut ToolCall,
 ) -> Result<Decided, StoreError> {
     let At { agent, looked } = at;
-    if let Some(end) = consent::requester_gone(inner, run) {
+    if let Some(end) = consent::requester_gone(inner, run, agent) {
         return Ok(Decided::End(end));
     }
     let invocation = match tools::parse(&call.tool, &call.args) {
@@ -93,19 +93,24 @@ pub(super) async fn decide(
             return deny(tx, run, call, reason, &basis).await;
         }
     };
+    let hosts = inner.hosts.effective(&agent.name);
+    let facts = invocation.facts();
     let role = match scoped::check(tx, inner, run, &call.tool).await? {
         Ok(role) => role,
         Err(denied) => {
+            let role = scoped::role(tx, inner, run).await?;
+            let question = asked(role, run, agent, &hosts, &facts);
+            record_before(tx, run, call, &inner.policy.current(), &question, denied.rule())?;
             let basis = Basis::before_policy(denied.rule());
             return deny(tx, run, call, denied.to_string(), &basis).await;
         }
     };
-    let hosts = inner.hosts.effective(&agent.name);
-    let facts = invocation.facts();
     // Between "the agent may use the tool", which policy says first, and every other rule.
     if agent.tools.contains(&facts.tool)
         && let Err(why) = capabilities::check(tx, inner, run, agent, held, &facts).await?
     {
+        let question = asked(role, run, agent, &hosts, &facts);
+        record_before(tx, run, call, &inner.policy.current(), &question, why.rule())?;
         return refuse(tx, run, held.as_ref(), call, &why).await;
     }
     let policy = inner.policy.current();
@@ -191,7 +196,8 @@ async fn start_or_ask(
 ) -> Result<Decided, StoreError> {
     let GatedCall { held, facts, grant, invocation, bound, mut question } = gated;
     let Question { egress, policy_version, basis, .. } = &question;
-    let now = Now { call, bound: &bound, egress, policy_version };
+    let (required_role, quorum) = (question.required_role, question.quorum);
+    let now = Now { call, bound: &bound, egress, policy_version, required_role, quorum };
     match consent(tx, inner, run, now).await? {
         Consent::Given(given) => {
             let what = (&facts, &grant, true);

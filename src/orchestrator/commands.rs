@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::{Inner, error::CommandError};
 use crate::{
@@ -41,7 +42,7 @@ impl Inner {
         F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
         T: Serialize + Send + Sync + 'static,
     {
-        let job = repeatable(cx.principal.id, idempotency, work);
+        let job = repeatable(cx.principal.id, self.keyed(idempotency), work);
         self.store.write(Durability::Full, job).await
     }
 
@@ -57,7 +58,7 @@ impl Inner {
         F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, CommandError>> + Send + 'static,
         T: Serialize + Send + Sync + 'static,
     {
-        self.store.change(repeatable(cx.principal.id, idempotency, work)).await
+        self.store.change(repeatable(cx.principal.id, self.keyed(idempotency), work)).await
     }
 }
 
@@ -89,6 +90,18 @@ where
             tx.idempotency().put(principal, &key, &answer, now).await?;
             Ok(Done::Fresh(value))
         })
+    }
+}
+
+impl Inner {
+    /// A client chooses its keys, and they are stored: one that holds a secret is known by its hash.
+    fn keyed(&self, given: Option<Idempotency>) -> Option<Idempotency> {
+        let given = given?;
+        if !self.redactor.finds_secret(&given.key) {
+            return Some(given);
+        }
+        let key = data_encoding::HEXLOWER.encode(&Sha256::digest(given.key.as_bytes()));
+        Some(Idempotency { key, ..given })
     }
 }
 

@@ -13,9 +13,9 @@ use serde_json::json;
 use super::{Inner, approvals::requesters, ending::End, transition::Actor};
 use crate::{
     domain::{
-        Approval, ApprovalId, ApprovalKind, ApprovalPattern, ApprovalState, AuditKind, Binding,
-        Bound, CallState, DecisionScope, EventBody, Grant, PatternId, Principal, PrincipalId, Role,
-        ToolCall, ToolCallId, ToolName, UnknownOutcome,
+        AgentDef, Approval, ApprovalId, ApprovalKind, ApprovalPattern, ApprovalState, AuditKind,
+        Binding, Bound, BoundDirectory, CallState, DecisionScope, EventBody, Grant, PatternId,
+        Principal, PrincipalId, Role, ToolCall, ToolCallId, ToolName, UnknownOutcome,
         approval::{ApprovalInput, DecisionRecord},
     },
     store::{RunCore, StoreError, Tx},
@@ -46,9 +46,18 @@ pub(super) struct Now<'a> {
     pub(super) bound: &'a Bound,
     pub(super) egress: &'a [String],
     pub(super) policy_version: &'a str,
+    /// The least role of those who say yes, as the rule that asks now wants it.
+    pub(super) required_role: Role,
+    /// How many of them it wants.
+    pub(super) quorum: u32,
 }
 
 impl Now<'_> {
+    /// Whether enough different people have said yes for the rule that asks now.
+    fn has_enough(&self, approvers: usize) -> bool {
+        u32::try_from(approvers).unwrap_or(u32::MAX) >= self.quorum
+    }
+
     /// The hash that an approval of it carries.
     pub(super) fn binding(&self) -> String {
         tools::binding_hash(&Binding {
@@ -77,14 +86,20 @@ pub(super) enum Consent {
     Missing(Option<String>),
 }
 
-/// Why the run cannot go on: who started it may no longer act. Asked before every call.
-pub(super) fn requester_gone(inner: &Inner, run: &RunCore) -> Option<End> {
-    if standing(inner, run.principal).is_some_and(|now| now.role >= Role::Member) {
+/// Why the run cannot go on: who started it may no longer have this agent work here. Asked before
+/// every call of a tool and of a model.
+pub(super) fn requester_gone(inner: &Inner, run: &RunCore, agent: &AgentDef) -> Option<End> {
+    let Some(now) = standing(inner, run.principal) else {
+        let text = "who started the run may no longer act here: the account is disabled or removed";
+        return Some(End::failed("run.requester_disabled", text));
+    };
+    let is_admitted = inner.gate.readmit(now.role).is_some();
+    if is_admitted && inner.authorizer.may_go_on(&now, agent, run.conversation_id) {
         return None;
     }
-    let text = "who started the run may no longer act here: the account is disabled, removed or \
-                may only read";
-    Some(End::failed("run.requester_disabled", text))
+    let text = "who started the run may no longer have this agent work: their role or their scopes \
+                have been narrowed";
+    Some(End::failed("run.requester_narrowed", text))
 }
 
 /// Who that is now; none when they may not act.
@@ -188,8 +203,11 @@ impl Voices<'_> {
             "it is not what was approved"
         } else if run.tainted && !approval.tainted {
             "the run has read untrusted content since it was approved"
+        } else if !now.has_enough(approval.approvers().len()) {
+            "the rule that asks now wants more people than have approved it"
         } else {
-            return self.doubt(&approval.approvers(), run, now, approval.required_role);
+            let required = approval.required_role.max(now.required_role);
+            return self.doubt(&approval.approvers(), run, now, required);
         };
         Some(text.to_owned())
     }
@@ -216,7 +234,7 @@ impl Voices<'_> {
 
     fn covers(&self, pattern: &ApprovalPattern, run: &RunCore, now: &Now<'_>) -> bool {
         let ApprovalPattern { bound, .. } = pattern;
-        let approvers = pattern.approved_by.iter().copied().collect();
+        let approvers: BTreeSet<PrincipalId> = pattern.approved_by.iter().copied().collect();
         // Only the parts of a pattern that are on its card may have been left open.
         let Ok(calls) = CallPattern::new(&pattern.tool, &pattern.args, &pattern.pattern) else {
             return false;
@@ -226,10 +244,19 @@ impl Voices<'_> {
             && bound.profile == now.bound.profile
             && bound.executable == now.bound.executable
             && (calls.leaves_open("cwd") || bound.cwd == now.bound.cwd)
+            && (calls.leaves_open("path") || directory(bound) == directory(now.bound))
             && (pattern.tainted || !run.tainted)
             && calls.matches(&now.call.tool, &now.call.args)
-            && self.doubt(&approvers, run, now, pattern.required_role).is_none()
+            && now.has_enough(approvers.len())
+            && self
+                .doubt(&approvers, run, now, pattern.required_role.max(now.required_role))
+                .is_none()
     }
+}
+
+/// Where a file tool writes. The file itself is changed by the pattern's own uses.
+fn directory(bound: &Bound) -> Option<&BoundDirectory> {
+    bound.target.as_ref().map(|target| &target.directory)
 }
 
 /// A question about what a crash hid binds what the call's own card bound, if it had one.

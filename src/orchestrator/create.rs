@@ -55,6 +55,17 @@ pub struct LimitsPatch {
 }
 
 impl LimitsPatch {
+    /// What another run was bounded by.
+    pub(super) const fn of(run: RunLimits) -> Self {
+        Self {
+            timeout_secs: Some(run.timeout_secs),
+            max_steps: Some(run.max_steps),
+            max_tool_calls: Some(run.max_tool_calls),
+            max_tokens: Some(run.max_tokens),
+            max_cost_usd: Some(run.max_cost_usd),
+        }
+    }
+
     pub(super) fn lower(&self, agent: RunLimits) -> RunLimits {
         fn least<T: Ord>(asked: Option<T>, most: T) -> T {
             match asked {
@@ -82,15 +93,21 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
         check(&new)?;
-        let clean = |text: &String| self.inner.redactor.redact(text).into_owned();
+        let mut masking = self.inner.masking();
+        let mut clean = |text: &str| masking.text("metadata", text);
         let metadata = new.metadata.iter().map(|(name, value)| (clean(name), clean(value)));
-        let (metadata, input) = (metadata.collect(), self.inner.clean(new.input));
-        let new = NewRun { input, metadata, ..new };
+        let metadata = metadata.collect();
+        let new = NewRun { input: masking.input(new.input), metadata, ..new };
         let inner = std::sync::Arc::clone(&self.inner);
         let cx = permit.context().clone();
         self.inner
             .command(&cx, idempotency, move |tx| {
-                Box::pin(async move { create(tx, &inner, permit, new).await })
+                Box::pin(async move {
+                    let actor = Actor::from(permit.context());
+                    let run = create(tx, &inner, permit, new).await?;
+                    masking.record(tx, &actor, Some(run.id));
+                    Ok(run)
+                })
             })
             .await
     }
@@ -169,6 +186,7 @@ async fn create(
         base_bundle_id: new.bundle_id.or(conversation.head_bundle_id),
         admitted,
         narrowed: left_by(permit.context()),
+        tainted: false,
     };
     let actor = Actor::from(permit.context());
     insert(tx, inner, &mut conversation, draft, &actor).await
@@ -231,6 +249,8 @@ pub(super) struct Draft<'a> {
     pub(super) admitted: Admitted,
     /// What those whose words it begins with leave to it.
     pub(super) narrowed: Narrowed,
+    /// Whether it begins with words of somebody else, or of a run that has read untrusted content.
+    pub(super) tainted: bool,
 }
 
 /// Inserts a run with its first message, event and audit row, and gives it its place in the
@@ -268,7 +288,7 @@ pub(super) async fn insert(
     tx.audit(actor.entry(AuditKind::RunState, &core, data));
     inner.alerts.queue(tx.queued());
     let run = Run { seq: core.seq, ..run };
-    tx.runs().insert(&core, &run).await?;
+    tx.runs().insert(&core, &run);
     // A row only where it says something: most tokens are no lower than who holds them.
     let now = inner.tokens.directory().current(draft.principal).map(|principal| principal.role);
     let role = draft.narrowed.role.filter(|role| now.is_none_or(|now| *role < now));
@@ -315,7 +335,7 @@ fn rows(
         worked_ms: 0,
         wake_at: Some(now.plus(options.wait_max)),
         confinement: None,
-        tainted: false,
+        tainted: draft.tainted,
         head_bundle_id: draft.base_bundle_id,
         created_at: now,
         started_at: None,
@@ -335,7 +355,7 @@ fn rows(
         epoch: 0,
         usage: core.usage,
         confinement: None,
-        tainted: false,
+        tainted: core.tainted,
         parent_run_id: None,
         retry_of: draft.retry_of,
         principal: core.principal,

@@ -186,16 +186,22 @@ impl Orchestrator {
     ) -> Result<Done<EgressRuleView>, CommandError> {
         self.inner.check_agent(new.agent.as_ref())?;
         check_reason_at("/note", new.note.as_deref())?;
-        let note = new.note.map(|note| self.inner.redactor.redact(&note).into_owned());
+        let mut masking = self.inner.masking();
+        let note = masking.optional("note", new.note);
         let new = NewEgressRule { note, ..new };
         let (inner, cx) = (Arc::clone(&self.inner), permit.context().clone());
         // On its own feet: who asked may go away between the commit and its taking effect.
         let work = async move {
             let work = inner.administer(&cx, idempotency, move |tx| {
-                Box::pin(async move { add(tx, permit.context(), new).await })
+                Box::pin(async move {
+                    let added = add(tx, permit.context(), new).await?;
+                    masking.record(tx, &Actor::from(permit.context()), None);
+                    Ok(added)
+                })
             });
             let done = work.await?;
             inner.put_hosts_in_force().await?;
+            inner.in_force_everywhere().await?;
             Ok(done)
         };
         self.inner.detached(work).await
@@ -217,7 +223,7 @@ impl Orchestrator {
             });
             work.await?;
             inner.put_hosts_in_force().await?;
-            Ok(())
+            inner.in_force_everywhere().await
         };
         self.inner.detached(work).await
     }

@@ -311,13 +311,7 @@ async fn follow_up(
     };
     let agent = &permit.action().agent;
     // What a person raised for the run that ends was raised for it alone.
-    let asked = LimitsPatch {
-        timeout_secs: Some(run.limits.timeout_secs),
-        max_steps: Some(run.limits.max_steps),
-        max_tool_calls: Some(run.limits.max_tool_calls),
-        max_tokens: Some(run.limits.max_tokens),
-        max_cost_usd: Some(run.limits.max_cost_usd),
-    };
+    let asked = LimitsPatch::of(run.limits);
     let draft = Draft {
         principal: steer.principal,
         surface: run.surface,
@@ -329,6 +323,7 @@ async fn follow_up(
         base_bundle_id: conversation.head_bundle_id,
         admitted,
         narrowed,
+        tainted: false,
     };
     match create::insert(tx, inner, &mut conversation, draft, actor).await {
         Ok(started) => Ok(Some(started.id)),

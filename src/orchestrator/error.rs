@@ -18,6 +18,9 @@ pub enum StartError {
     /// No policy can be put in force: without one nothing runs.
     #[error(transparent)]
     Policy(#[from] PolicyFault),
+    /// What is in force everywhere cannot be put in force at this replica.
+    #[error("this replica cannot put in force what is in force at the others")]
+    Behind(#[from] CommandError),
 }
 
 /// A refused command. Nothing was changed.

@@ -83,6 +83,11 @@ impl Feed {
         }
     }
 
+    /// Runs that somebody listens to.
+    pub(super) fn listened(&self) -> Vec<RunId> {
+        lock(&self.slots).keys().copied().collect()
+    }
+
     /// Whether anybody listens to a run.
     pub(super) fn has_listeners(&self, run_id: RunId) -> bool {
         lock(&self.slots).contains_key(&run_id)

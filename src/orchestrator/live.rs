@@ -23,25 +23,40 @@ use crate::{
 pub(super) struct Wish {
     pub(super) is_cancelled: bool,
     pub(super) interrupt: Option<InterruptMode>,
-    /// The daemon is locked down.
-    pub(super) is_locked: bool,
+    /// Nothing may be worked on here.
+    pub(super) halted: Option<Halted>,
     /// What the run was given was taken away.
     pub(super) is_revoked: bool,
     /// What this call was given was taken away.
     pub(super) revoked_call: Option<ToolCallId>,
 }
 
+/// Why nothing may be worked on here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Halted {
+    /// The daemon is locked down.
+    Locked,
+    /// This replica's lease is over: the run is not ours any more.
+    Fenced,
+}
+
 impl Wish {
+    /// Whether the run is not ours any more.
+    pub(super) const fn is_fenced(self) -> bool {
+        matches!(self.halted, Some(Halted::Fenced))
+    }
+
     /// Whether a model call in flight should be dropped.
     pub(super) const fn stops_model(self) -> bool {
-        self.is_cancelled || self.interrupt.is_some() || self.is_locked || self.is_revoked
+        let is_ended = self.halted.is_some() || self.is_revoked;
+        self.is_cancelled || self.interrupt.is_some() || is_ended
     }
 
     /// Whether this running tool should be killed.
     pub(super) fn stops_tool(self, call: ToolCallId) -> bool {
         let is_hard = matches!(self.interrupt, Some(InterruptMode::Hard));
         let is_revoked = self.is_revoked || self.revoked_call == Some(call);
-        self.is_cancelled || is_hard || self.is_locked || is_revoked
+        self.is_cancelled || is_hard || self.halted.is_some() || is_revoked
     }
 }
 
@@ -72,7 +87,8 @@ impl Live {
         Arc::new(move |events: &[Committed]| live.committed(events))
     }
 
-    fn committed(&self, events: &[Committed]) {
+    /// Tells listeners and tasks of events that are durable, written here or by another replica.
+    pub(super) fn committed(&self, events: &[Committed]) {
         self.feed.publish(events);
         for Committed { event, .. } in events {
             match &event.body {
@@ -119,7 +135,7 @@ impl Live {
     }
 
     /// Says that runs may be ready which nobody named.
-    fn look(&self) {
+    pub(super) fn look(&self) {
         self.shall_look.store(true, Ordering::Release);
         self.wake.notify_one();
     }
@@ -163,8 +179,23 @@ impl Live {
     /// Tells every task that the daemon is locked down.
     pub(super) fn lock_all(&self) {
         for active in lock(&self.active).values() {
-            active.wishes.send_modify(|wish| wish.is_locked = true);
+            active.wishes.send_modify(|wish| {
+                wish.halted.get_or_insert(Halted::Locked);
+            });
         }
+    }
+
+    /// Tells every task that its run is not ours any more.
+    pub(super) fn fence_all(&self) {
+        for active in lock(&self.active).values() {
+            active.wishes.send_modify(|wish| wish.halted = Some(Halted::Fenced));
+        }
+    }
+
+    /// Keeps the runs that have no task here.
+    pub(super) fn retain_elsewhere(&self, runs: &mut Vec<RunId>) {
+        let active = lock(&self.active);
+        runs.retain(|run| !active.contains_key(run));
     }
 
     /// Waits until no run has a task here. Cancel-safe.

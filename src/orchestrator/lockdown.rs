@@ -20,6 +20,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Inner, Orchestrator,
     error::{CommandError, check_reason},
+    masking::Masking,
     transition::Actor,
     views::Check,
 };
@@ -42,6 +43,8 @@ pub(super) struct Lockdown {
     state: Mutex<State>,
     /// As the state says; looked at before every start of anything.
     is_on: AtomicBool,
+    /// Locked down, or without a lease: the tools' gate is shut.
+    is_shut: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -51,11 +54,20 @@ struct State {
     closing: usize,
     /// How often it was locked down since the start.
     count: u64,
+    /// It could not be stored: no other replica knows of it.
+    is_only_here: bool,
+    /// This replica's lease is over.
+    is_fenced: bool,
 }
 
 impl Lockdown {
     pub(super) fn new(tools: Tools) -> Self {
-        Self { tools, state: Mutex::default(), is_on: AtomicBool::new(false) }
+        Self {
+            tools,
+            state: Mutex::default(),
+            is_on: AtomicBool::new(false),
+            is_shut: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -79,7 +91,23 @@ impl Lockdown {
         state.closing += 1;
         state.count += 1;
         self.is_on.store(true, Ordering::SeqCst);
+        self.is_shut.store(true, Ordering::SeqCst);
         self.tools.halt()
+    }
+
+    /// Shuts the tools' gate because this replica's lease is over; what is being stopped.
+    pub(super) fn fence(&self) -> Halting {
+        let mut state = lock(&self.state);
+        state.is_fenced = true;
+        self.is_shut.store(true, Ordering::SeqCst);
+        self.tools.halt()
+    }
+
+    /// This replica has a lease again.
+    pub(super) fn unfence(&self) {
+        let mut state = lock(&self.state);
+        state.is_fenced = false;
+        self.obey(&state);
     }
 
     /// One lockdown was carried out.
@@ -101,6 +129,16 @@ impl Lockdown {
         let mut state = lock(&self.state);
         if state.count == count {
             state.record = None;
+            state.is_only_here = false;
+            self.obey(&state);
+        }
+    }
+
+    /// It was lifted elsewhere, unless one is being carried out here, or is known here alone.
+    fn follow_lift(&self, count: u64) {
+        let mut state = lock(&self.state);
+        if state.count == count && state.closing == 0 && !state.is_only_here {
+            state.record = None;
             self.obey(&state);
         }
     }
@@ -108,8 +146,9 @@ impl Lockdown {
     /// Under the lock, so that two changes do not pass each other.
     fn obey(&self, state: &State) {
         let is_on = state.record.is_some() || state.closing > 0;
-        let was_on = self.is_on.swap(is_on, Ordering::SeqCst);
-        match (was_on, is_on) {
+        self.is_on.store(is_on, Ordering::SeqCst);
+        let is_shut = is_on || state.is_fenced;
+        match (self.is_shut.swap(is_shut, Ordering::SeqCst), is_shut) {
             (true, false) => self.tools.resume(),
             // Nothing can be under way where it was not on before: this is the start.
             (false, true) => drop(self.tools.halt()),
@@ -160,6 +199,37 @@ impl Inner {
         Ok(())
     }
 
+    /// What another replica has done: locks down as if it had been done here, and comes back when
+    /// nothing is left, or lifts it.
+    pub(super) async fn follow_lockdown(&self) -> Result<(), StoreError> {
+        let count = self.lockdown.count();
+        let Some(record) = self.store.read().await?.lockdown().get().await? else {
+            if self.lockdown.record().is_some() {
+                self.lockdown.follow_lift(count);
+                self.live.wake.notify_one();
+            }
+            return Ok(());
+        };
+        if self.lockdown.is_on() {
+            return Ok(());
+        }
+        tracing::warn!(since = %record.since, "another replica locked down: nothing starts");
+        let halting = self.lockdown.close();
+        let closing = Closing(self);
+        self.lockdown.put(record);
+        self.live.lock_all();
+        let stopping = async {
+            tokio::join!(halting.done(), self.tools.is_idle(), self.live.all_left());
+        };
+        let is_done = tokio::time::timeout(STOP_WAIT, stopping).await.is_ok();
+        drop(closing);
+        if is_done {
+            return Ok(());
+        }
+        // Whoever locked down waits for us, or for the end of our lease.
+        Err(StoreError::Unavailable { doing: "stop everything that runs here", source: None })
+    }
+
     /// For readiness: anybody may ask, so it says neither who nor why.
     pub(super) fn check_lockdown(&self) -> Option<Check> {
         let detail = "locked down: nothing starts until an overlord lifts it \
@@ -191,11 +261,12 @@ impl Orchestrator {
         reason: Option<String>,
     ) -> Result<LockdownView, CommandError> {
         check_reason(reason.as_deref())?;
-        let reason = reason.map(|reason| self.inner.redactor.redact(&reason).into_owned());
+        let mut masking = self.inner.masking();
+        let reason = masking.optional("reason", reason);
         let inner = Arc::clone(&self.inner);
         let (reply, answer) = oneshot::channel();
         self.inner.tasks.spawn(TaskKind::Helper, |_| async move {
-            let done = lock_down(&inner, permit.context().clone(), reason).await;
+            let done = lock_down(&inner, permit.context().clone(), reason, masking).await;
             // Nobody waits any more: it is done all the same.
             drop(reply.send(done));
         });
@@ -212,32 +283,39 @@ impl Orchestrator {
         &self,
         permit: Permit<LiftLockdown>,
     ) -> Result<LockdownView, CommandError> {
-        let count = self.inner.lockdown.count();
         let (cx, inner) = (permit.context().clone(), Arc::clone(&self.inner));
-        self.inner
-            .store
-            .change(move |tx| {
-                Box::pin(async move {
-                    if !inner.lockdown.may_lift(count) {
-                        let detail = "it is being locked down just now; look at it, then try again";
-                        return Err(CommandError::conflict("lockdown.busy", detail));
-                    }
-                    let before = tx.lockdown().get().await?;
-                    tx.lockdown().remove().await?;
-                    if before.is_some() {
-                        let data = json!({ "what": "lifted", "before": before, "after": null });
-                        tx.audit(entry(&Actor::from(&cx), data));
-                    }
-                    Ok(())
-                })
-            })
-            .await?;
-        self.inner.lockdown.lift(count);
-        self.inner.live.wake.notify_one();
-        tracing::warn!(by = %permit.context().principal.id, "the lockdown was lifted");
-        let record = self.inner.lockdown.record();
-        Ok(LockdownView { locked: self.inner.lockdown.is_on(), lockdown: record, stopped: None })
+        // On its own feet: who asked may go away between the commit and its taking effect.
+        self.inner.detached(async move { lift(&inner, cx).await }).await
     }
+}
+
+async fn lift(inner: &Arc<Inner>, cx: CallContext) -> Result<LockdownView, CommandError> {
+    let count = inner.lockdown.count();
+    let (shared, by) = (Arc::clone(inner), cx.principal.id);
+    inner
+        .store
+        .change(move |tx| {
+            Box::pin(async move {
+                if !shared.lockdown.may_lift(count) {
+                    let detail = "it is being locked down just now; look at it, then try again";
+                    return Err(CommandError::conflict("lockdown.busy", detail));
+                }
+                let before = tx.lockdown().get().await?;
+                tx.lockdown().remove().await?;
+                if before.is_some() {
+                    let data = json!({ "what": "lifted", "before": before, "after": null });
+                    tx.audit(entry(&Actor::from(&cx), data));
+                }
+                Ok(())
+            })
+        })
+        .await?;
+    inner.lockdown.lift(count);
+    inner.live.wake.notify_one();
+    inner.in_force_everywhere().await?;
+    tracing::warn!(%by, "the lockdown was lifted");
+    let record = inner.lockdown.record();
+    Ok(LockdownView { locked: inner.lockdown.is_on(), lockdown: record, stopped: None })
 }
 
 /// Counts a lockdown as carried out when it ends, however it ends.
@@ -253,6 +331,7 @@ async fn lock_down(
     inner: &Arc<Inner>,
     cx: CallContext,
     reason: Option<String>,
+    masking: Masking,
 ) -> Result<LockdownView, CommandError> {
     let began = Instant::now();
     tracing::warn!(by = %cx.principal.id, "locking down");
@@ -266,18 +345,28 @@ async fn lock_down(
         .store
         .change({
             let (shared, reason) = (Arc::clone(inner), reason.clone());
-            move |tx| Box::pin(async move { put(tx, &shared, &actor, reason).await })
+            move |tx| {
+                Box::pin(async move {
+                    let stopped = put(tx, &shared, &actor, reason).await?;
+                    masking.record(tx, &actor, None);
+                    Ok::<_, CommandError>(stopped)
+                })
+            }
         })
         .await;
     let stopping = async {
         tokio::join!(halting.done(), inner.tools.is_idle(), inner.live.all_left());
     };
     let is_done = tokio::time::timeout(STOP_WAIT, stopping).await.is_ok();
+    // Who has not followed by then has lost its lease, and its tools with it.
+    let is_everywhere = stored.is_ok() && inner.in_force_everywhere().await.is_ok();
+    let is_done = is_done && (is_everywhere || stored.is_err());
     let took = began.elapsed();
     if stored.is_err() {
         // It holds without the row, as long as this process lives.
         let (since, by) = (inner.clock.now(), cx.principal.id.to_string());
         inner.lockdown.put(LockdownRecord { since, by, reason });
+        lock(&inner.lockdown.state).is_only_here = true;
     }
     drop(closing);
     let capabilities = stored.map_err(|error| {

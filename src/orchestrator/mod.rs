@@ -16,6 +16,7 @@ mod budgets;
 mod bundles;
 mod calls;
 mod capabilities;
+mod cluster;
 mod commands;
 mod consent;
 mod create;
@@ -29,6 +30,7 @@ mod hosts;
 mod identities;
 mod live;
 mod lockdown;
+mod masking;
 mod model;
 mod narrowed;
 mod patterns;
@@ -60,6 +62,7 @@ pub use budgets::{
     admin::{BudgetView, NewBudget},
 };
 pub use capabilities::CapabilityView;
+pub use cluster::{Duty, Membership, ReplicaView};
 pub use commands::{Done, Idempotency};
 pub use create::{LimitsPatch, NewRun};
 pub use egress::{
@@ -93,7 +96,7 @@ use crate::{
     auth::{
         Authorizer, Gate, HostPolicies, Policies, TokenTable, capability::Authority, policy::Policy,
     },
-    domain::{Clock, UserInput, limits},
+    domain::{Clock, limits},
     llm::Llm,
     runtime::{Redactor, TaskKind, Tasks},
     store::Store,
@@ -172,6 +175,8 @@ pub struct Parts {
     pub secrets: SecretOptions,
     /// How backups are made.
     pub backups: BackupOptions,
+    /// Its place among the replicas.
+    pub membership: Membership,
     /// Where its tasks run.
     pub tasks: Tasks,
 }
@@ -206,19 +211,9 @@ struct Inner {
     signer: audit::Signer,
     secrets: SecretOptions,
     backups: BackupOptions,
+    secret_marks: secrets::SecretMarks,
+    membership: Membership,
     options: Options,
-}
-
-impl Inner {
-    /// What people write is stored, and shown to models, without registered secrets.
-    fn clean(&self, input: UserInput) -> UserInput {
-        input.map(|text| self.redactor.redact(text).into_owned())
-    }
-
-    /// The same for a reason or a note.
-    fn clean_text(&self, text: Option<String>) -> Option<String> {
-        text.map(|text| self.redactor.redact(&text).into_owned())
-    }
 }
 
 impl Orchestrator {
@@ -231,7 +226,8 @@ impl Orchestrator {
         let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
         let Parts { policies, policy_file, redactor, clock, live, audit, secrets, tasks, .. } =
             parts;
-        let Parts { alerts, gate, budgets, backups, .. } = parts;
+        let Parts { alerts, gate, budgets, membership, backups, .. } = parts;
+        membership.guard(tools.clone())?;
         let set = store.read().await?.budgets().all().await?;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
         let inner = Arc::new(Inner {
@@ -258,15 +254,22 @@ impl Orchestrator {
             live,
             tasks: tasks.clone(),
             signer: audit::Signer::new(audit),
+            secret_marks: secrets::SecretMarks::new(secrets.opened.clone()),
             secrets,
             backups,
+            membership,
             options,
         });
         inner.take_up_policy(policy_file).await?;
         inner.refresh_hosts().await?;
         inner.load_lockdown().await?;
         inner.refresh_access().await?;
+        let entered = inner.enter().await?;
         recovery::recover(&inner).await?;
+        if inner.membership.is_shared() {
+            let watching = Arc::clone(&inner);
+            tasks.spawn(TaskKind::Cluster, |stop| cluster::keep(watching, entered, stop));
+        }
         let kept = Arc::clone(&inner);
         tasks.spawn(TaskKind::Helper, |stop| identities::keep(kept, stop));
         let supervised = Arc::clone(&inner);

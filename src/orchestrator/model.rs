@@ -118,6 +118,27 @@ pub(super) async fn reserve(
     Ok(Ok(()))
 }
 
+/// An attempt was lost that may have been billed: charges what was held for it, and holds as much for
+/// another one. `false`: another one does not fit, and nothing is held.
+pub(super) async fn hold_again(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    request: &Request,
+) -> Result<bool, StoreError> {
+    charge(tx, inner, run).await?;
+    let mut same = request.clone();
+    if reserve(tx, inner, run, &mut same).await?.is_err() {
+        return Ok(false);
+    }
+    // The request goes out as it is: there is no room for a shorter answer.
+    if same.max_output_tokens < request.max_output_tokens {
+        release(tx, inner, run).await?;
+        return Ok(false);
+    }
+    Ok(true)
+}
+
 /// The request's upper bound, after its answer was cut to what is left.
 fn fit(
     llm: &Llm,

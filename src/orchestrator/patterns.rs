@@ -10,7 +10,7 @@ use super::{
     Orchestrator, Page, Paged, commands::is_visible, error::CommandError, transition::Actor,
 };
 use crate::{
-    auth::{CallContext, Decide, Permit, Read},
+    auth::{CallContext, Decide, Permit, Scope},
     domain::{
         Approval, ApprovalId, ApprovalKind, ApprovalPattern, AuditEntry, AuditKind, Decision,
         DecisionScope, PatternBounds, PatternId, limits,
@@ -126,12 +126,24 @@ pub(super) async fn establish(
     Ok(())
 }
 
+/// Whether somebody is narrowed to conversations.
+fn conversation_matters(scope: &Scope) -> bool {
+    scope.scopes().conversations.is_some()
+}
+
+/// Whether a pattern exists for somebody: its card is one of their agents and conversations.
+fn includes(scope: &Scope, pattern: &ApprovalPattern, run: Option<&RunCore>) -> bool {
+    let is_there = |run: &RunCore| scope.scopes().allows_conversation(Some(run.conversation_id));
+    scope.scopes().allows_agent(&pattern.agent)
+        && (!conversation_matters(scope) || run.is_some_and(is_there))
+}
+
 impl Orchestrator {
     /// How many of the agent's calls of the last [`PREVIEW_DAYS`](limits::PREVIEW_DAYS) a pattern
     /// made from this card would have matched by their arguments.
     pub async fn preview_pattern(
         &self,
-        permit: &Permit<Read>,
+        permit: &Permit<Decide>,
         id: ApprovalId,
         bounds: &PatternBounds,
     ) -> Result<PatternPreview, CommandError> {
@@ -147,10 +159,17 @@ impl Orchestrator {
         let back = Duration::from_secs(limits::PREVIEW_DAYS * 24 * 3600);
         let since = self.inner.clock.now().minus(back);
         let most = limits::PREVIEW_CALLS_MAX;
-        let found = reader.calls().args_since(&run.agent, &approval.tool, since, most).await?;
+        let mut found = reader.calls().args_since(&run.agent, &approval.tool, since, most).await?;
+        let is_complete = found.len() < usize::try_from(most).unwrap_or(usize::MAX);
+        // What does not exist for the one who asks is not counted either.
+        let scope = permit.scope();
+        found.retain(|past| scope.includes_run(past.principal, &run.agent, past.conversation));
         let calls = u64::try_from(found.len()).unwrap_or(u64::MAX);
-        let matching: Vec<Value> =
-            found.into_iter().filter(|args| pattern.matches(&approval.tool, args)).collect();
+        let matching: Vec<Value> = found
+            .into_iter()
+            .map(|past| past.args)
+            .filter(|args| pattern.matches(&approval.tool, args))
+            .collect();
         let matched = u64::try_from(matching.len()).unwrap_or(u64::MAX);
         let mut seen = BTreeSet::new();
         let examples = matching.into_iter().filter(|args| seen.insert(args.to_string()));
@@ -158,7 +177,7 @@ impl Orchestrator {
             days: limits::PREVIEW_DAYS,
             calls,
             matched,
-            is_complete: calls < u64::from(most),
+            is_complete,
             examples: examples.take(EXAMPLES_MAX).collect(),
         })
     }
@@ -172,8 +191,23 @@ impl Orchestrator {
     ) -> Result<Paged<ApprovalPattern>, StoreError> {
         let scope = permit.scope();
         let now = self.inner.clock.now();
-        let mut found = self.inner.store.read().await?.patterns().list(all, now, &page).await?;
-        found.items.retain(|pattern| scope.scopes().allows_agent(&pattern.agent));
+        let mut reader = self.inner.store.read().await?;
+        let mut found = reader.patterns().list(all, now, &page).await?;
+        let mut items = Vec::with_capacity(found.items.len());
+        for pattern in std::mem::take(&mut found.items) {
+            let card = match conversation_matters(&scope) {
+                true => reader.approvals().get(pattern.approval_id).await?,
+                false => None,
+            };
+            let run = match card {
+                Some(card) => reader.runs().core(card.run_id).await?,
+                None => None,
+            };
+            if includes(&scope, &pattern, run.as_ref()) {
+                items.push(pattern);
+            }
+        }
+        found.items = items;
         Ok(found)
     }
 
@@ -188,7 +222,12 @@ impl Orchestrator {
             Box::pin(async move {
                 let not_found = || CommandError::NotFound { what: "the pattern" };
                 let before = tx.patterns().get(id).await?.ok_or_else(not_found)?;
-                if !permit.scope().scopes().allows_agent(&before.agent) {
+                let card = tx.approvals().get(before.approval_id).await?;
+                let run = match card {
+                    Some(card) => tx.runs().core(card.run_id).await?,
+                    None => None,
+                };
+                if !includes(&permit.scope(), &before, run.as_ref()) {
                     return Err(not_found());
                 }
                 let now = tx.now();

@@ -19,7 +19,7 @@ use serde_json::json;
 pub use explain::{PastApproval, PastCall, PastDecision, PolicyAnswer, PolicyQuestion};
 pub(super) use force::InForce;
 pub use force::PolicyFault;
-pub(super) use record::{Basis, bound_version, record};
+pub(super) use record::{Basis, bound_version, record, record_before};
 pub use replay::{Difference, Judged, ReplayAsked, ReplayCounts, ReplayPage};
 
 use super::{
@@ -230,7 +230,8 @@ impl Orchestrator {
         new: NewPolicy,
         idempotency: Option<Idempotency>,
     ) -> Result<Done<PolicyChange>, CommandError> {
-        let note = new.note.map(|note| self.inner.redactor.redact(&note).into_owned());
+        let mut masking = self.inner.masking();
+        let note = masking.optional("note", new.note);
         let new = NewPolicy { note, ..new };
         let inner = Arc::clone(&self.inner);
         // On its own feet: who asked may go away between the commit and its taking effect.
@@ -239,11 +240,17 @@ impl Orchestrator {
             let cx = permit.context().clone();
             let done = inner
                 .administer(&cx, idempotency, move |tx| {
-                    Box::pin(async move { change(tx, &Actor::from(permit.context()), new).await })
+                    Box::pin(async move {
+                        let actor = Actor::from(permit.context());
+                        let changed = change(tx, &actor, new).await?;
+                        masking.record(tx, &actor, None);
+                        Ok(changed)
+                    })
                 })
                 .await?;
             if let Done::Fresh(PolicyChange { activation: Some(activation), .. }) = &done {
                 inner.policy.put_in_force(activation, policy);
+                inner.in_force_everywhere().await?;
             }
             Ok(done)
         };

@@ -89,7 +89,14 @@ fn card(tx: &Tx, run: &RunCore, agent: &AgentDef, call: &ToolCall, question: Que
     let Question {
         kind, reasons, egress, bound, policy_version, required_role, quorum, cwd, ..
     } = question;
-    let now = Now { call, bound: &bound, egress: &egress, policy_version: &policy_version };
+    let now = Now {
+        call,
+        bound: &bound,
+        egress: &egress,
+        policy_version: &policy_version,
+        required_role,
+        quorum,
+    };
     let binding = now.binding();
     let cwd = Path::new(&agent.workspace).join(cwd);
     Approval {

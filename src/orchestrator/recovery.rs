@@ -1,7 +1,7 @@
-//! After a start: what the last daemon left behind goes back to the queue, or to a person.
+//! What a daemon that is gone left behind goes back to the queue, or to a person.
 //!
-//! Every tool process of the older daemon is dead by now (the sandbox holds a lock that proves
-//! it), so an intent without a result is all that can be left.
+//! Every tool process of that daemon is dead by now: its own directory's lock proves it, or its lease
+//! was over, before whose end its tools die. So an intent without a result is all that can be left.
 
 use std::sync::Arc;
 
@@ -21,12 +21,35 @@ use crate::{
     store::{Durability, RunCore, StoreError, Tx},
 };
 
-/// Recovers every run that was claimed by a daemon that is gone.
+/// Recovers every run whose owner is gone. Two replicas may do so at once: each run is looked at
+/// again in its own transaction.
 pub(super) async fn recover(inner: &Arc<Inner>) -> Result<(), StoreError> {
-    let left = inner.store.read().await?.runs().claimed().await?;
-    if left.is_empty() {
+    let mut reader = inner.store.read().await?;
+    // First, so that it counts only those whose runs are seen below.
+    let ended = reader.replicas().unrecovered().await?;
+    let left = reader.runs().abandoned().await?;
+    drop(reader);
+    if !left.is_empty() {
+        recover_all(inner, left).await?;
+    }
+    let ended: Vec<u64> = ended.into_iter().map(|replica| replica.boot_epoch).collect();
+    if ended.is_empty() {
         return Ok(());
     }
+    inner
+        .store
+        .write(Durability::Normal, move |tx| {
+            Box::pin(async move {
+                for epoch in ended {
+                    tx.replicas().recovered(epoch).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+}
+
+async fn recover_all(inner: &Arc<Inner>, left: Vec<RunId>) -> Result<(), StoreError> {
     let started = tokio::time::Instant::now();
     let count = left.len();
     // All of them wait for the same few commits; a damaged one does not stop the others.
@@ -34,7 +57,7 @@ pub(super) async fn recover(inner: &Arc<Inner>) -> Result<(), StoreError> {
     for result in all.await {
         match result {
             Ok(()) => {}
-            // Nobody looks at these runs again before the next start: better none than half.
+            // They stay with who is gone, and are looked at again.
             Err(CommandError::Unavailable { source, .. }) => return Err(source),
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -43,7 +66,11 @@ pub(super) async fn recover(inner: &Arc<Inner>) -> Result<(), StoreError> {
         }
     }
     let millis = started.elapsed().as_millis();
-    tracing::info!(runs = count, duration_ms = millis, "recovered the runs of the last daemon");
+    tracing::info!(
+        runs = count,
+        duration_ms = millis,
+        "recovered the runs of a daemon that is gone"
+    );
     Ok(())
 }
 
@@ -55,6 +82,12 @@ async fn recover_one(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> 
             Box::pin(async move {
                 let Some(mut run) = tx.runs().core(id).await? else { return Ok(()) };
                 if !matches!(run.state, RunState::Running | RunState::Cancelling) {
+                    return Ok(());
+                }
+                // Another replica may have recovered it, and somebody else work on it.
+                if let Some(owner) = run.owner
+                    && tx.replicas().is_live(owner).await?
+                {
                     return Ok(());
                 }
                 let believed = run.epoch;

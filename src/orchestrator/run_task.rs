@@ -1,7 +1,7 @@
 //! One run in progress: commit, carry out the effect, commit, and so on. Local variables only;
 //! everything can be rebuilt from the store.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
@@ -24,7 +24,7 @@ use crate::{
         Effect, RunId, RunState, ToolCallId, ToolOutcome, ToolStatus,
         event::{EphemeralBody, OutputStream},
     },
-    llm::{Completion, LlmError, Request},
+    llm::{Again, Completion, LlmError, Request},
     runtime::{Stop, StopStage},
     store::{Durability, StoreError},
     tools::{CallContext, Invoked},
@@ -100,7 +100,9 @@ async fn abandon(inner: &Arc<Inner>, id: RunId) -> Result<Option<RunId>, Command
         .await
 }
 
-struct RunTask {
+/// A run's task: holds nothing that the store does not.
+#[derive(Debug)]
+pub(super) struct RunTask {
     inner: Arc<Inner>,
     id: RunId,
     lockdowns: u64,
@@ -119,8 +121,8 @@ impl RunTask {
                 Next::Look(look) => Outcome::Looked(self.look(look).await),
                 Next::RunCall(call) => Outcome::Tool(call.index, self.run_call(&work, call).await),
             };
-            if self.stop.stage() == StopStage::Hard {
-                // What was cut off is not a result: the next daemon finds the intent.
+            if self.stop.stage() == StopStage::Hard || self.wishes.borrow().is_fenced() {
+                // What was cut off is not a result: whoever recovers the run finds the intent.
                 return Ok(None);
             }
             (work, next) = self.commit(work, outcome).await?;
@@ -128,7 +130,7 @@ impl RunTask {
     }
 
     /// Builds the run's memory from the store. `epoch`: the claim that this task already holds.
-    async fn load(&self, epoch: Option<u64>) -> Result<Option<Work>, StoreError> {
+    pub(super) async fn load(&self, epoch: Option<u64>) -> Result<Option<Work>, StoreError> {
         let mut reader = self.inner.store.read().await?;
         let Some((core, run)) = reader.runs().with_core(self.id).await? else { return Ok(None) };
         let is_ours = match epoch {
@@ -170,13 +172,18 @@ impl RunTask {
             lockdowns: self.lockdowns,
             history: history.into_iter().map(Arc::new).collect(),
             calls,
+            keys: BTreeSet::new(),
             counted: tokio::time::Instant::now(),
         }))
     }
 
     /// Commits an outcome and gets the next effect. While the store cannot commit, the outcome is
     /// kept here and tried again: it has happened and must not be lost.
-    async fn commit(&self, work: Work, outcome: Outcome) -> Result<(Work, Next), CommandError> {
+    pub(super) async fn commit(
+        &self,
+        work: Work,
+        outcome: Outcome,
+    ) -> Result<(Work, Next), CommandError> {
         let durability = durability(&work, &outcome);
         let epoch = work.epoch;
         let mut work = Some(work);
@@ -204,9 +211,10 @@ impl RunTask {
                 })
                 .await;
             match result {
-                Err(CommandError::Unavailable { source, .. })
-                    if !matches!(source, StoreError::Fenced) =>
-                {
+                Err(CommandError::Unavailable { source: StoreError::Fenced, .. }) => {
+                    return Err(StoreError::Stale { what: self.id.to_string() }.into());
+                }
+                Err(CommandError::Unavailable { source, .. }) => {
                     self.wait_for_store(&source).await?;
                 }
                 other => return other,
@@ -219,9 +227,14 @@ impl RunTask {
             error = error as &dyn std::error::Error,
             "the store cannot commit; trying again"
         );
-        // Both branches are cancel-safe.
+        let mut wishes = self.wishes.clone();
+        // Every branch is cancel-safe.
         tokio::select! {
             () = tokio::time::sleep(COMMIT_RETRY) => Ok(()),
+            // The store may never say so: it is what does not answer.
+            Ok(_) = wishes.wait_for(|wish| wish.is_fenced()) => {
+                Err(StoreError::Stale { what: self.id.to_string() })
+            }
             () = self.stop.wait_hard() => Err(StoreError::Unavailable {
                 doing: "commit before the daemon stopped",
                 source: None,
@@ -234,12 +247,41 @@ impl RunTask {
         let (deltas, pieces) = mpsc::channel(LIVE_PIECES_MAX);
         let inner = Arc::clone(&self.inner);
         let deltas = inner.live.feed.has_listeners(self.id).then_some(deltas);
-        let answer = inner.llm.complete(request, deltas, token.clone());
+        let again = self.another_hold(work, request.clone());
+        let answer = inner.llm.complete(request, deltas, Some(again), token.clone());
         let forwarded = forward_deltas(&inner, self.id, work.seq, pieces);
         let stopper =
             Stopper { token: &token, time_left: work.time_left, stops: Wish::stops_model };
         let (answer, ()) = tokio::join!(stopper.watch(answer, &mut self.wishes), forwarded);
         answer
+    }
+
+    /// Charges what was held for an attempt that was lost, and holds as much for another one, before
+    /// that one begins.
+    fn another_hold(&self, work: &Work, request: Request) -> Again {
+        let (inner, id, epoch) = (Arc::clone(&self.inner), self.id, work.epoch);
+        Again(Arc::new(move || {
+            let (inner, request) = (Arc::clone(&inner), request.clone());
+            Box::pin(async move {
+                let shared = Arc::clone(&inner);
+                let held: Result<bool, StoreError> = inner
+                    .store
+                    .write(Durability::Normal, move |tx| {
+                        Box::pin(async move {
+                            let Some(mut run) = tx.runs().core(id).await? else { return Ok(false) };
+                            let Some(epoch) = epoch.filter(|epoch| *epoch == run.epoch) else {
+                                return Ok(false);
+                            };
+                            let fits = model::hold_again(tx, &shared, &mut run, &request).await?;
+                            tx.runs().save(&run, epoch).await?;
+                            Ok(fits)
+                        })
+                    })
+                    .await;
+                // What cannot be held is not spent.
+                held.unwrap_or(false)
+            })
+        }))
     }
 
     async fn look(&self, look: Look) -> Looked {
@@ -348,4 +390,14 @@ fn durability(work: &Work, outcome: &Outcome) -> Durability {
         }
     };
     if is_unsafe { Durability::Full } else { Durability::Normal }
+}
+
+#[cfg(test)]
+impl RunTask {
+    /// For tests that carry out a run's effects themselves.
+    pub(super) fn by_hand(inner: &Arc<Inner>, id: RunId) -> Self {
+        let wishes = watch::channel(Wish::default()).1;
+        let lockdowns = inner.lockdown.count();
+        Self { inner: Arc::clone(inner), id, lockdowns, wishes, stop: Stop::default() }
+    }
 }

@@ -14,6 +14,20 @@ pub(super) fn left_by(cx: &CallContext) -> Narrowed {
     Narrowed { tools: cx.principal.scopes.tools.clone(), role: Some(cx.principal.role) }
 }
 
+/// What a run has left now to whoever repeats its words: what those have left whom it heard, and its
+/// author as they are now. Who may not act any more leaves the least.
+pub(super) async fn left_to(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &RunCore,
+) -> Result<Narrowed, StoreError> {
+    let author = match inner.tokens.directory().current(run.principal) {
+        Some(now) => Narrowed { tools: now.scopes.tools, role: Some(now.role) },
+        None => Narrowed { tools: None, role: Some(Role::Viewer) },
+    };
+    Ok(author.and(&tx.run_scopes().of(run.id).await?))
+}
+
 /// Somebody speaks to a run: from now on it has no tool that they do not have, and no higher role.
 /// Otherwise a narrow token could have a run do what it may not.
 pub(super) async fn hears(tx: &mut Tx, run: RunId, cx: &CallContext) -> Result<(), StoreError> {

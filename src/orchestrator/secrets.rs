@@ -3,6 +3,8 @@
 //! Invariants: a value comes in and never goes out; it is known to the redactor before anything
 //! else is done with it; every change is in the audit trail, by name.
 
+use std::sync::{Arc, Mutex};
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -18,8 +20,8 @@ use crate::{
         Timestamp,
         limits::{SECRET_BYTES_MAX, SECRETS_MAX},
     },
-    runtime::{redact::SECRET_BYTES_MIN, reload::Reloader},
-    store::{StoreError, Tx},
+    runtime::{redact::SECRET_BYTES_MIN, reload::Reloader, tasks::lock},
+    store::{Store, StoreError, Tx},
 };
 
 /// What seals secrets, and what puts changed ones in force.
@@ -29,6 +31,39 @@ pub struct SecretOptions {
     pub sealing: Vec<Key>,
     /// Reads configuration and secrets again.
     pub reloader: Reloader,
+    /// The stored secrets that were opened at start.
+    pub opened: Vec<SecretMark>,
+}
+
+/// A stored secret as it was when it was opened: its name, since when it has its value, and the key
+/// that sealed it.
+pub type SecretMark = (SecretName, Timestamp, String);
+
+/// How the stored secrets are that are in force.
+#[derive(Debug, Default)]
+pub(super) struct SecretMarks(Mutex<Vec<SecretMark>>);
+
+impl SecretMarks {
+    pub(super) const fn new(marks: Vec<SecretMark>) -> Self {
+        Self(Mutex::new(marks))
+    }
+
+    pub(super) fn are(&self, marks: &[SecretMark]) -> bool {
+        lock(&self.0).as_slice() == marks
+    }
+
+    pub(super) fn set(&self, marks: Vec<SecretMark>) {
+        *lock(&self.0) = marks;
+    }
+}
+
+/// The stored secrets as they are now.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn marks(store: &Store) -> Result<Vec<SecretMark>, StoreError> {
+    let sealed = store.read().await?.secrets().sealed().await?;
+    Ok(sealed.into_iter().map(|s| (s.name, s.changed_at, s.key_id)).collect())
 }
 
 /// A secret, for those who run the daemon.
@@ -94,8 +129,10 @@ impl Orchestrator {
         }
         let key = self.inner.sealing_key()?.clone();
         let actor = Actor::from(permit.context());
-        self.inner
-            .change_secrets(move |tx| {
+        let inner = Arc::clone(&self.inner);
+        // On its own feet: who asked may go away between the commit and its taking effect.
+        let work = async move {
+            let done = inner.change_secrets(move |tx| {
                 Box::pin(async move {
                     let all = tx.secrets().sealed().await?;
                     let before = all.iter().find(|s| s.name == name);
@@ -125,9 +162,12 @@ impl Orchestrator {
                     );
                     Ok(())
                 })
-            })
-            .await?;
-        self.reload_secrets().await
+            });
+            done.await?;
+            inner.reload_secrets().await?;
+            inner.in_force_everywhere().await
+        };
+        self.inner.detached(work).await
     }
 
     /// Removes a stored secret. What used it goes without when this returns.
@@ -140,11 +180,12 @@ impl Orchestrator {
         name: SecretName,
     ) -> Result<(), CommandError> {
         let actor = Actor::from(permit.context());
-        self.inner
-            .change_secrets(move |tx| {
+        let inner = Arc::clone(&self.inner);
+        let work = async move {
+            let done = inner.change_secrets(move |tx| {
                 Box::pin(async move {
                     if !tx.secrets().remove(&name).await? {
-                        return Err(CommandError::NotFound { what: "the secret" });
+                        return Ok(false);
                     }
                     note(
                         tx,
@@ -153,11 +194,16 @@ impl Orchestrator {
                             "what": "removed", "name": name, "before": true, "after": null,
                         }),
                     );
-                    Ok(())
+                    Ok(true)
                 })
-            })
-            .await?;
-        self.reload_secrets().await
+            });
+            let was_there = done.await?;
+            // Also when it was gone before: whoever asks again wants it out of force.
+            inner.reload_secrets().await?;
+            inner.in_force_everywhere().await?;
+            if was_there { Ok(()) } else { Err(CommandError::NotFound { what: "the secret" }) }
+        };
+        self.inner.detached(work).await
     }
 
     /// Seals every stored secret anew, under the key in force; how many.
@@ -177,17 +223,16 @@ impl Orchestrator {
             .await
     }
 
-    /// Reads the configuration and every secret again and puts them in force.
+    /// Reads the configuration and every secret again and puts them in force; the settings that have
+    /// changed and need a restart.
     ///
     /// # Errors
     /// What is wrong with them; then nothing changes.
-    pub async fn reload(&self, _permit: Permit<ChangeSecrets>) -> Result<(), CommandError> {
-        self.reload_secrets().await
-    }
-
-    async fn reload_secrets(&self) -> Result<(), CommandError> {
-        let done = self.inner.secrets.reloader.reload().await;
-        done.map_err(|why| CommandError::conflict("reload.refused", why))
+    pub async fn reload(
+        &self,
+        _permit: Permit<ChangeSecrets>,
+    ) -> Result<Vec<String>, CommandError> {
+        self.inner.reload().await
     }
 }
 
@@ -229,13 +274,22 @@ async fn reseal(
 ///
 /// # Errors
 /// When one cannot be opened with any key that is known.
-pub async fn reseal_old(store: &crate::store::Store, keys: Vec<Key>) -> Result<usize, StoreError> {
+pub async fn reseal_old(store: &Store, keys: Vec<Key>) -> Result<usize, StoreError> {
     store
         .change(move |tx| Box::pin(async move { reseal(tx, &keys, Actor::system(), true).await }))
         .await
 }
 
 impl Inner {
+    async fn reload(&self) -> Result<Vec<String>, CommandError> {
+        let done = self.secrets.reloader.reload().await;
+        done.map_err(|why| CommandError::conflict("reload.refused", why))
+    }
+
+    async fn reload_secrets(&self) -> Result<(), CommandError> {
+        self.reload().await.map(drop)
+    }
+
     fn sealing_key(&self) -> Result<&Key, CommandError> {
         let none = StoreError::Unavailable { doing: "seal a secret", source: None };
         self.secrets.sealing.first().ok_or_else(|| none.into())

@@ -7,6 +7,7 @@ use tracing::Instrument;
 
 use super::{
     Inner, approvals, budgets,
+    cluster::Duty,
     ending::{End, finish},
     error::CommandError,
     live::Entered,
@@ -46,11 +47,11 @@ pub(super) async fn supervise(inner: Arc<Inner>, stop: Stop) {
             // While others wait for a place, a new run waits for its principal's turn too; locked
             // down, what is ready is looked for again once that is lifted.
             looks_again =
-                looks_again || inner.lockdown.is_on() || try_start(&inner, run_id) == Start::Full;
+                looks_again || !may_start(&inner) || try_start(&inner, run_id) == Start::Full;
         }
         looks_again |= inner.live.take_look();
         while looks_again
-            && !inner.lockdown.is_on()
+            && may_start(&inner)
             && inner.live.active_count() < inner.options.active_max
         {
             match claim(&inner, &mut turn).await {
@@ -78,6 +79,11 @@ pub(super) async fn supervise(inner: Arc<Inner>, stop: Stop) {
             () = stop.wait_soft() => return,
         }
     }
+}
+
+/// Neither locked down nor without a lease.
+fn may_start(inner: &Inner) -> bool {
+    !inner.lockdown.is_on() && inner.membership.is_member()
 }
 
 fn report(doing: &str, error: &(dyn std::error::Error + 'static)) {
@@ -236,15 +242,19 @@ async fn wake_up(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
 }
 
 /// Removes what is old, a few rows at a time, so that no run waits behind it: idempotency keys,
-/// decisions of policy, capabilities.
+/// decisions of policy, capabilities, definitions.
 async fn forget_old(inner: &Arc<Inner>) -> Result<(), StoreError> {
     // Once a minute is often enough; the tick counts seconds.
-    if inner.clock.now().as_micros() / 1_000_000 % 60 != 0 {
+    if inner.clock.now().as_micros() / 1_000_000 % 60 != 0
+        || !inner.membership.has(Duty::Forgetting)
+    {
         return Ok(());
     }
+    forget_replicas(inner).await?;
     forget_keys(inner).await?;
     forget_decisions(inner).await?;
-    forget_capabilities(inner).await
+    forget_capabilities(inner).await?;
+    forget_definitions(inner).await
 }
 
 /// The moment that lies this long back.
@@ -278,6 +288,24 @@ async fn forget_capabilities(inner: &Arc<Inner>) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Definitions that no decision and no capability names any more. Young ones stay: a row that names one
+/// may be on its way.
+async fn forget_definitions(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let cutoff = before(inner, limits::CAPABILITIES_KEPT);
+    let forget = inner.store.write(Durability::Normal, move |tx| {
+        Box::pin(async move { tx.definitions().forget_unused(cutoff, PAGE).await })
+    });
+    forget.await.map(drop)
+}
+
+async fn forget_replicas(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let end = before(inner, limits::REPLICAS_KEPT);
+    let forget = inner.store.write(Durability::Normal, move |tx| {
+        Box::pin(async move { tx.replicas().forget_before(end).await })
+    });
+    forget.await.map(drop)
 }
 
 async fn forget_keys(inner: &Arc<Inner>) -> Result<(), StoreError> {

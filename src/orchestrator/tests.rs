@@ -21,6 +21,8 @@ use crate::{
     store::{Durability, RunCore, StoreError},
 };
 
+mod histories;
+mod leaving;
 mod quorum;
 
 struct Nowhere;
@@ -74,6 +76,19 @@ pub(crate) async fn idle() -> Fixture {
 }
 
 async fn start(options: Options) -> Fixture {
+    start_with(options, true).await.0
+}
+
+/// Where requests for a reload arrive as well.
+async fn with_reloads() -> (Fixture, crate::runtime::reload::Reloads) {
+    start_with(Options { active_max: 0, ..Options::default() }, true).await
+}
+
+async fn start_with(
+    options: Options,
+    requester_may_approve: bool,
+) -> (Fixture, crate::runtime::reload::Reloads) {
+    let (reloader, reloads) = crate::runtime::reload::reloads();
     let dir = tempfile::tempdir().unwrap();
     let tasks = Tasks::new(Stop::default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -88,10 +103,12 @@ async fn start(options: Options) -> Fixture {
         on_commit: live.hook(),
     };
     let models = [("m".to_owned(), ModelOptions::default())].into();
-    let rules = authorize::Options { requester_may_approve: true };
+    let rules = authorize::Options { requester_may_approve };
     let agents = authorize::Agents::from([agent(&[Role::Member])]);
+    let store = Store::open(store, &tasks).await.unwrap();
     let parts = Parts {
-        store: Store::open(store, &tasks).await.unwrap(),
+        membership: Membership::start(store.clone(), &tasks).await.unwrap(),
+        store,
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,
         authorizer: Authorizer::new(rules, agents, Arc::new(Nowhere)),
@@ -115,7 +132,8 @@ async fn start(options: Options) -> Fixture {
         },
         secrets: SecretOptions {
             sealing: vec![keys().key(crate::auth::Purpose::Sealing)],
-            reloader: crate::runtime::reload::reloads().0,
+            reloader,
+            opened: Vec::new(),
         },
         backups: BackupOptions {
             recipients: vec![backups::tests::identity().recipient()],
@@ -130,7 +148,7 @@ async fn start(options: Options) -> Fixture {
         tasks: tasks.clone(),
     };
     let orchestrator = Orchestrator::start(parts, options).await.unwrap();
-    Fixture { orchestrator, tasks, redactor, _dir: dir }
+    (Fixture { orchestrator, tasks, redactor, _dir: dir }, reloads)
 }
 
 fn keys() -> crate::auth::Keys {

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::{
     Inner, Orchestrator,
     commands::{Done, Idempotency, visible_run},
-    create::{self, BUSY_INTERRUPT, Draft, visible_conversation, whole},
+    create::{self, BUSY_INTERRUPT, Draft, LimitsPatch, visible_conversation, whole},
     ending::{self, End, finish},
     error::{CommandError, check_input, check_reason},
-    scoped::{hears, left_by},
+    scoped::{hears, left_by, left_to},
     transition::{Actor, change},
 };
 use crate::{
@@ -80,7 +80,8 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<SteerAccepted>, CommandError> {
         check_input(&input)?;
-        let input = self.inner.clean(input);
+        let mut masking = self.inner.masking();
+        let input = masking.input(input);
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
@@ -89,6 +90,7 @@ impl Orchestrator {
                     let mut run = visible_run(tx, permit.scope(), id).await?;
                     let said = Said { input, if_ended, admitted: inner.admit(permit.context())? };
                     let steer_id = accept_steer(tx, &mut run, permit.context(), said).await?;
+                    masking.record(tx, &Actor::from(permit.context()), Some(id));
                     Ok(SteerAccepted { steer_id })
                 })
             })
@@ -106,7 +108,8 @@ impl Orchestrator {
         if let Some(input) = &input {
             check_input(input)?;
         }
-        let input = input.map(|input| self.inner.clean(input));
+        let mut masking = self.inner.masking();
+        let input = input.map(|input| masking.input(input));
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
@@ -114,6 +117,7 @@ impl Orchestrator {
                 Box::pin(async move {
                     let mut run = visible_run(tx, permit.scope(), id).await?;
                     resume(tx, &inner, &mut run, input, permit.context()).await?;
+                    masking.record(tx, &Actor::from(permit.context()), Some(id));
                     whole(tx, id).await
                 })
             })
@@ -129,7 +133,8 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
         check_reason(reason.as_deref())?;
-        let reason = self.inner.clean_text(reason);
+        let mut masking = self.inner.masking();
+        let reason = masking.optional("reason", reason);
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
@@ -137,6 +142,7 @@ impl Orchestrator {
                 Box::pin(async move {
                     let mut run = visible_run(tx, permit.scope(), id).await?;
                     cancel(tx, &inner, &mut run, reason, permit.context()).await?;
+                    masking.record(tx, &Actor::from(permit.context()), Some(id));
                     whole(tx, id).await
                 })
             })
@@ -169,12 +175,17 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Run>, CommandError> {
         check_input(&input)?;
-        let input = self.inner.clean(input);
+        let mut masking = self.inner.masking();
+        let input = masking.input(input);
         let cx = permit.context().clone();
         let inner = Arc::clone(&self.inner);
         self.inner
             .command(&cx, idempotency, move |tx| {
-                Box::pin(async move { fork(tx, &inner, &permit, id, bundle, input).await })
+                Box::pin(async move {
+                    let run = fork(tx, &inner, &permit, id, bundle, input).await?;
+                    masking.record(tx, &Actor::from(permit.context()), Some(run.id));
+                    Ok(run)
+                })
             })
             .await
     }
@@ -322,10 +333,12 @@ async fn resume(
             ));
         }
         WaitReason::Input => {
+            let admitted = inner.admit(cx)?;
             hears(tx, run.id, cx).await?;
             // Somebody else's words: not what who started the run has asked for.
             run.tainted |= cx.principal.id != run.principal;
             answer(tx, run, input, &inner.redactor).await?;
+            admitted.store();
         }
         WaitReason::Interrupted
         | WaitReason::Operator
@@ -469,13 +482,15 @@ async fn retry(
         principal: permit.context().principal.id,
         surface: permit.context().surface,
         agent: &agent,
-        limits: run.limits,
+        // What a person raised for the first run was raised for it alone.
+        limits: LimitsPatch::of(run.limits).lower(agent.limits),
         input: first.input,
         metadata: first.metadata,
         retry_of: Some(id),
         base_bundle_id: conversation.head_bundle_id,
         admitted: inner.admit(permit.context())?,
-        narrowed: left_by(permit.context()),
+        narrowed: left_by(permit.context()).and(&left_to(tx, inner, &run).await?),
+        tainted: run.tainted || run.principal != permit.context().principal.id,
     };
     create::insert(tx, inner, &mut conversation, draft, &actor).await
 }
@@ -525,6 +540,7 @@ async fn fork(
         base_bundle_id: Some(wanted),
         admitted,
         narrowed: left_by(permit.context()),
+        tainted: false,
     };
     create::insert(tx, inner, &mut conversation, draft, &actor).await
 }

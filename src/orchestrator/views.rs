@@ -57,13 +57,15 @@ pub struct Readiness {
     pub egress: Check,
     /// The daemon is locked down; none while it is not.
     pub lockdown: Option<Check>,
+    /// This replica may not work; none while it may.
+    pub replica: Option<Check>,
 }
 
 impl Readiness {
     /// Whether everything works.
     pub const fn is_ready(&self) -> bool {
         let works = self.store.ok && self.llm.ok && self.sandbox.ok && self.egress.ok;
-        works && self.lockdown.is_none()
+        works && self.lockdown.is_none() && self.replica.is_none()
     }
 }
 
@@ -227,6 +229,8 @@ impl Orchestrator {
         title: Option<String>,
         idempotency: Option<Idempotency>,
     ) -> Result<Done<ConversationView>, CommandError> {
+        let mut masking = self.inner.masking();
+        let title = masking.optional("title", title);
         let cx = permit.context().clone();
         let principal = cx.principal.id;
         self.inner
@@ -236,6 +240,7 @@ impl Orchestrator {
                     let conversation =
                         Conversation { title, ..Conversation::new(id, principal, tx.now()) };
                     tx.conversations().put(&conversation).await?;
+                    masking.record(tx, &Actor::from(permit.context()), None);
                     Ok(ConversationView::from(conversation))
                 })
             })
@@ -342,7 +347,8 @@ impl Orchestrator {
         let detail = status.reason.unwrap_or_else(|| status.level.as_str().to_owned());
         let sandbox = Check { ok: status.usable, detail };
         let egress = check_network(self.inner.tools.network_status());
-        Readiness { store, llm, sandbox, egress, lockdown: self.inner.check_lockdown() }
+        let replica = self.inner.membership.check();
+        Readiness { store, llm, sandbox, egress, lockdown: self.inner.check_lockdown(), replica }
     }
 
     async fn check_store(&self) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! What a run's task holds between two commits, and what passes between it and them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::capabilities::Held;
 use crate::{
@@ -32,6 +32,8 @@ pub(super) struct Work {
     pub(super) is_heir_to_taint: bool,
     pub(super) history: Vec<Arc<Message>>,
     pub(super) calls: Vec<ToolCall>,
+    /// Names of the model keys of which the trail says that this run uses them, since it was claimed.
+    pub(super) keys: BTreeSet<String>,
     /// Since when its time is not yet counted.
     pub(super) counted: tokio::time::Instant,
 }

@@ -5,8 +5,8 @@ use tokio::sync::{mpsc, oneshot};
 /// Requests that wait; each is answered by one reading, so more make no sense.
 const WAITING_MAX: usize = 16;
 
-/// Answers with what went wrong.
-pub type Answer = oneshot::Sender<Result<(), String>>;
+/// Answers with what has changed and needs a restart, or with what went wrong.
+pub type Answer = oneshot::Sender<Result<Vec<String>, String>>;
 
 /// Asks for a reload. Clones share it.
 #[derive(Clone, Debug)]
@@ -28,11 +28,12 @@ impl Reloader {
         self.0.try_send(None).ok();
     }
 
-    /// Asks and waits until the new values are in force.
+    /// Asks and waits until the new values are in force; what has changed and is not in force
+    /// before a restart.
     ///
     /// # Errors
     /// What is wrong with them; then nothing changed.
-    pub async fn reload(&self) -> Result<(), String> {
+    pub async fn reload(&self) -> Result<Vec<String>, String> {
         let (answer, done) = oneshot::channel();
         let ended = || "the daemon is stopping".to_owned();
         self.0.send(Some(answer)).await.map_err(|_nobody| ended())?;

@@ -22,6 +22,8 @@ pub enum TaskKind {
     Supervisor,
     /// A listener: its end stops the daemon.
     Listener,
+    /// What keeps a replica's lease and looks at the others: its end stops the daemon.
+    Cluster,
     /// One run in progress.
     Run,
     /// One connection or request.
@@ -40,6 +42,7 @@ impl TaskKind {
             Self::Feed => "feed",
             Self::Supervisor => "supervisor",
             Self::Listener => "listener",
+            Self::Cluster => "cluster",
             Self::Run => "run",
             Self::Connection => "connection",
             Self::Helper => "helper",
@@ -51,14 +54,14 @@ impl TaskKind {
     const fn is_work(self) -> bool {
         match self {
             Self::Supervisor | Self::Listener | Self::Run | Self::Connection => true,
-            Self::Writer | Self::Feed | Self::Helper | Self::Egress => false,
+            Self::Writer | Self::Feed | Self::Cluster | Self::Helper | Self::Egress => false,
         }
     }
 
     /// Whether the daemon cannot go on without it.
     const fn is_vital(self) -> bool {
         match self {
-            Self::Writer | Self::Feed | Self::Supervisor | Self::Listener => true,
+            Self::Writer | Self::Feed | Self::Cluster | Self::Supervisor | Self::Listener => true,
             Self::Run | Self::Connection | Self::Helper | Self::Egress => false,
         }
     }

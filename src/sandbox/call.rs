@@ -33,7 +33,10 @@ use super::{
     watch::{Subject, Watch, Watched},
     wire::{self, AtStep, Failure, GO, Message, Report},
 };
-use crate::domain::{ToolLimits, event::OutputStream};
+use crate::{
+    domain::{ToolLimits, event::OutputStream},
+    runtime::failpoint::{Point, reach},
+};
 
 /// How long a killed sandbox may take to be gone before the call is given up.
 const DEATH_WAIT: Duration = Duration::from_secs(10);
@@ -83,6 +86,7 @@ pub(super) async fn run(
     let streams = [theirs.as_fd(), input.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
     let descriptors: Vec<_> =
         streams.into_iter().chain(program.as_ref().map(AsFd::as_fd)).collect();
+    reach(Point::SandboxCallBefore).await.map_err(|_injected| SandboxError::Gone)?;
     kept.ask(&request, &descriptors).await?;
     drop(descriptors);
     drop((request, input, program));
@@ -116,6 +120,8 @@ pub(super) async fn run(
         let gone = tokio::time::timeout(DEATH_WAIT, kept.pid_1.dead()).await;
         gone.map_err(|_elapsed| SandboxError::Lost)?;
     }
+    // The program has ended, and nobody knows yet.
+    reach(Point::SandboxCallAfter).await.map_err(|_injected| SandboxError::Lost)?;
     let (output, is_truncated) = call.capture.finish();
     let watched = call.watched.take();
     let mut limits_reached = watched.as_ref().map(Watched::reached).unwrap_or_default();

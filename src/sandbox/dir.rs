@@ -27,7 +27,10 @@ use super::{
     target,
     workspace::AsTools,
 };
-use crate::domain::BoundTarget;
+use crate::{
+    domain::BoundTarget,
+    runtime::failpoint::{Point, pass},
+};
 
 /// Times that a resolution is tried again after a concurrent rename (`EAGAIN`, openat2(2)).
 const TRIES: u32 = 128;
@@ -287,6 +290,7 @@ impl WritableDir {
             Err(Errno::NOENT) => FILE_MODE,
             Err(error) => return Err(failed(path, error)),
         };
+        pass(Point::FileWriteBefore).map_err(io::Error::from).of(path)?;
         let (temporary, mut file) = new_file(parent.as_fd(), path)?;
         let written = fchmod(&file, Mode::from_raw_mode(mode))
             .map_err(io::Error::from)
@@ -297,7 +301,8 @@ impl WritableDir {
             // Best effort: a temporary file is untidy, not wrong.
             unlinkat(parent, &temporary, AtFlags::empty()).ok();
         }
-        written.of(path)
+        written.of(path)?;
+        pass(Point::FileWriteAfter).map_err(io::Error::from).of(path)
     }
 
     /// Makes a file that must not exist yet; makes missing directories.
@@ -331,7 +336,7 @@ impl WritableDir {
                     return Err(larger());
                 }
                 if stat.st_nlink == 1 {
-                    return file.write_all(content).and_then(|()| file.sync_all()).of(path);
+                    return write(&mut file, path, content);
                 }
             }
             Err(Errno::NOENT) => return create_in(&parent, name, path, content),
@@ -414,7 +419,13 @@ fn create_in(parent: &OwnedFd, name: &OsStr, path: &Path, content: &[u8]) -> Res
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(parent, name, flags, Mode::from_raw_mode(FILE_MODE)).of(path)?;
     let mut file = File::from(file);
-    file.write_all(content).and_then(|()| file.sync_all()).of(path)
+    write(&mut file, path, content)
+}
+
+fn write(file: &mut File, path: &Path, content: &[u8]) -> Result<(), DirError> {
+    pass(Point::FileWriteBefore).map_err(io::Error::from).of(path)?;
+    file.write_all(content).and_then(|()| file.sync_all()).of(path)?;
+    pass(Point::FileWriteAfter).map_err(io::Error::from).of(path)
 }
 
 /// The open file, if it is a regular one.

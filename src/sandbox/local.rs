@@ -37,7 +37,10 @@ use super::{
     sys,
     wire::{AtStep, Failure},
 };
-use crate::domain::{CommandRule, Confinement, Grant, event::OutputStream};
+use crate::{
+    domain::{CommandRule, Confinement, Grant, event::OutputStream},
+    runtime::failpoint::{Point, reach},
+};
 
 /// What is always said of this backend.
 const WARNING: &str = "NOTHING IS CONFINED: tools run as plain processes with every file and \
@@ -106,10 +109,12 @@ pub(super) async fn run(
         fchdir(&cwd)?;
         limits.apply().map_err(|failure| io::Error::from_raw_os_error(failure.errno))
     });
-    let started = Instant::now();
-    let child = command.spawn().map_err(|error| SandboxError::NotExecuted {
+    let failed = |error: io::Error| SandboxError::NotExecuted {
         failure: Failure::from_io(program.as_str(), &error),
-    })?;
+    };
+    reach(Point::SandboxCallBefore).await.map_err(|fault| failed(fault.into()))?;
+    let started = Instant::now();
+    let child = command.spawn().map_err(failed)?;
     drop(command);
     let mut running = Running {
         group: Group(Some(child)),
@@ -118,6 +123,7 @@ pub(super) async fn run(
         capture: Capture::new(job.grant.limits.output_bytes, job.output),
     };
     let forced = running.follow(started + job.wall, stop).await?;
+    reach(Point::SandboxCallAfter).await.map_err(|_injected| SandboxError::Lost)?;
     let Running { group, capture, .. } = running;
     let end = forced.map_or_else(|| group.end(), Ok)?;
     let (output, truncated) = capture.finish();

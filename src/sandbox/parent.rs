@@ -28,7 +28,11 @@ use super::{
     wire::{self, AtStep, Failure, Packed, Report},
     zygote,
 };
-use crate::runtime::{TaskKind, Tasks, tasks::lock};
+use crate::runtime::{
+    TaskKind, Tasks,
+    failpoint::{Point, pass},
+    tasks::lock,
+};
 
 /// How long a call waits for a helper that is being started again.
 const HELPER_WAIT: Duration = Duration::from_secs(3);
@@ -206,6 +210,7 @@ async fn wait_for(process: &Child) -> Result<(), Failure> {
 /// is one that a file can be made in.
 pub(super) fn spawn_control(program: &Path, attempts: &[u8]) -> Result<Child, Failure> {
     let input = wire::memory_file("attempts", attempts)?;
+    pass(Point::HelperSpawnBefore).map_err(std::io::Error::from).at("start the control")?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts a process")]
     std::process::Command::new(program)
         .arg(zygote::CONTROL_MARKER)
@@ -220,6 +225,7 @@ pub(super) fn spawn_control(program: &Path, attempts: &[u8]) -> Result<Child, Fa
 
 fn spawn(program: &Path, lock: &Lock, dead_man: &DeadMan) -> Result<(Child, Link), Failure> {
     let (ours, theirs) = wire::pair().at("socketpair")?;
+    pass(Point::HelperSpawnBefore).map_err(std::io::Error::from).at("start the helper")?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts a process")]
     let process = std::process::Command::new(program)
         .arg(zygote::MARKER)
@@ -230,6 +236,7 @@ fn spawn(program: &Path, lock: &Lock, dead_man: &DeadMan) -> Result<(Child, Link
         .stderr(Stdio::null())
         .spawn()
         .at(format!("start {}", program.display()))?;
+    pass(Point::HelperSpawnAfter).map_err(std::io::Error::from).at("start the helper")?;
     let hello = [lock.file().as_fd(), dead_man.timer().as_fd()];
     wire::send(&ours, zygote::HELLO, &hello, SendFlags::empty()).at("greet the helper")?;
     if let Err(error) = lock.record(process.id()) {

@@ -32,7 +32,10 @@ use super::{
     protected, sys,
     wire::{self, AtStep, Failure, Message, Packed, Report},
 };
-use crate::domain::{CommandRule, Grant, PathRule};
+use crate::{
+    domain::{CommandRule, Grant, PathRule},
+    runtime::failpoint::{Injected, Point, reach},
+};
 
 /// How long a sandbox may take to be built.
 const BUILD_WAIT: Duration = Duration::from_secs(10);
@@ -219,6 +222,7 @@ impl Kept {
         let request = wire::pack(&Open { plan: plan.clone(), identities: identities(plan)? })?;
         let mut descriptors = vec![theirs.as_fd()];
         descriptors.extend(trees.iter().map(AsFd::as_fd));
+        reach(Point::SandboxBuildBefore).await.map_err(injected)?;
         if let Err(errno) = helper.ask(&request, &descriptors).await {
             tracing::warn!(error = %errno, "a sandbox could not be asked of the helper");
             return Err(SandboxError::Unavailable { reason: helper.failure() });
@@ -227,7 +231,11 @@ impl Kept {
         let socket = sys::watch(socket).at("watch the sandbox")?;
         let ready = ready(&socket, plan.has_namespaces);
         match timeout_at(Instant::now() + BUILD_WAIT, ready).await {
-            Ok(built) => Ok((built?, socket.into_inner())),
+            Ok(built) => {
+                let built = built?;
+                reach(Point::SandboxBuildAfter).await.map_err(injected)?;
+                Ok((built, socket.into_inner()))
+            }
             Err(_) => Err(SandboxError::Unavailable {
                 reason: format!("a sandbox was not ready after {BUILD_WAIT:?}"),
             }),
@@ -252,6 +260,10 @@ impl Kept {
             }
         }
     }
+}
+
+fn injected(fault: Injected) -> SandboxError {
+    SandboxError::Unavailable { reason: fault.to_string() }
 }
 
 /// What comes with a sandbox's word that it takes calls.

@@ -68,10 +68,11 @@ impl Chain {
             id,
             at,
             kind: entry.kind.as_str().to_owned(),
-            actor: entry.actor,
+            actor: redactor.redact(&entry.actor).into_owned(),
             surface: entry.surface.as_str().to_owned(),
             run_id: entry.run_id,
-            request_id: entry.request_id,
+            // A client chooses it.
+            request_id: entry.request_id.map(|id| redactor.redact(&id).into_owned()),
             data: value,
             prev_hash: self.hash.clone(),
             hash: String::new(),

@@ -38,6 +38,17 @@ pub enum Database {
     Postgres(Postgres),
 }
 
+/// The oldest program that can go on beside this one, by the newest migration that it knows. A
+/// migration that takes something away which older programs use raises it: every replica must know
+/// the one before it first (expand, then contract; docs/SCALING.md).
+const WORKS_BESIDE: u64 = 4;
+
+/// The newest migration that this program knows.
+pub(super) fn newest_migration() -> u64 {
+    let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
+    newest.and_then(|version| u64::try_from(version).ok()).unwrap_or(0)
+}
+
 /// How much a commit promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
@@ -177,6 +188,14 @@ fn migrating(
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
             opening("migrate the database", source)
         }
+        MigrateError::VersionMissing(newer) => OpenError::Version {
+            place: place.to_owned(),
+            detail: format!(
+                "it was brought to schema {newer} by a newer version of this program, which knows \
+                 schema {} at most: start the newer version",
+                newest_migration()
+            ),
+        },
         other => OpenError::Version { place: place.to_owned(), detail: other.to_string() },
     }
 }

@@ -31,8 +31,19 @@ impl Bulk {
         self,
         conn: &mut Conn,
         rows: &[R],
-        mut bind: impl FnMut(Query, &R) -> Result<Query, StoreError> + Send,
+        bind: impl FnMut(Query, &R) -> Result<Query, StoreError> + Send,
     ) -> Result<(), StoreError> {
+        self.count(conn, rows, bind).await.map(drop)
+    }
+
+    /// The same; how many it changed.
+    pub(super) async fn count<R: Sync>(
+        self,
+        conn: &mut Conn,
+        rows: &[R],
+        mut bind: impl FnMut(Query, &R) -> Result<Query, StoreError> + Send,
+    ) -> Result<u64, StoreError> {
+        let mut changed = 0;
         let width = if conn.is_shared() { BULK_OF_ARRAYS } else { BULK };
         for chunk in rows.chunks(width) {
             let mut values = built(String::new());
@@ -46,9 +57,9 @@ impl Bulk {
                 values.with_text(format!("{}VALUES {places}{}", self.before, self.after))
             };
             let done = query.execute(conn).await;
-            done.map_err(StoreError::unavailable("write rows to the store"))?;
+            changed += done.map_err(StoreError::unavailable("write rows to the store"))?;
         }
-        Ok(())
+        Ok(changed)
     }
 }
 

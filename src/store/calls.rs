@@ -5,8 +5,19 @@ use super::{
     db::{Conn, Row, query},
     error::StoreError,
 };
-use crate::domain::{RunId, Timestamp, ToolCall, ToolCallId};
+use crate::domain::{ConversationId, PrincipalId, RunId, Timestamp, ToolCall, ToolCallId};
 use serde_json::Value;
+
+/// The arguments of a past call, and whose they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastArgs {
+    /// The arguments.
+    pub args: Value,
+    /// Who started its run.
+    pub principal: PrincipalId,
+    /// The conversation of its run.
+    pub conversation: ConversationId,
+}
 
 /// Access to tool calls.
 #[derive(Debug)]
@@ -100,13 +111,13 @@ impl Calls<'_> {
         tool: &str,
         since: Timestamp,
         limit: u32,
-    ) -> Result<Vec<Value>, StoreError> {
+    ) -> Result<Vec<PastArgs>, StoreError> {
         self.write_new().await?;
         // An id begins with its time: the ids of later runs are a range of the index.
         let millis = u64::try_from(since.as_micros() / 1_000).unwrap_or(0);
         let first = format!("{}{:08x}-{:04x}", RunId::PREFIX, millis >> 16, millis & 0xffff);
         let rows = query(
-            "SELECT c.args FROM tool_calls c JOIN runs r ON r.id = c.run_id \
+            "SELECT c.args, r.principal, r.conversation_id FROM tool_calls c JOIN runs r ON r.id = c.run_id \
              WHERE c.run_id >= $1 AND c.tool = $2 AND r.agent = $3 \
              ORDER BY c.run_id DESC LIMIT $4",
         )
@@ -117,7 +128,11 @@ impl Calls<'_> {
         .fetch_all(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("read the arguments of tool calls"))?;
-        rows.iter().map(|row| Cols::new(row).json()).collect()
+        let past = |row: &Row| {
+            let mut c = Cols::new(row);
+            Ok(PastArgs { args: c.json()?, principal: c.parsed()?, conversation: c.parsed()? })
+        };
+        rows.iter().map(past).collect()
     }
 
     /// One call.

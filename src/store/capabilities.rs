@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use super::{
     cols::Cols,
     db::{Conn, Row, query},
+    definitions::with_shared,
     error::StoreError,
     page::{Page, Paged},
 };
@@ -47,7 +48,7 @@ macro_rules! select {
              CAST(CASE WHEN r.state IS NULL \
              OR r.state IN ('succeeded', 'failed', 'cancelled', 'expired') \
              OR (c.call_id IS NOT NULL AND COALESCE(t.state, 'done') <> 'started') \
-             THEN 1 ELSE 0 END AS BIGINT) ",
+             THEN 1 ELSE 0 END AS BIGINT), d.body ",
             $from
         )
     };
@@ -58,7 +59,8 @@ impl Capabilities<'_> {
     pub async fn get(&mut self, id: CapabilityId) -> Result<Option<CapabilityRecord>, StoreError> {
         const SQL: &str = select!(
             "FROM capabilities c LEFT JOIN runs r ON r.id = c.run_id \
-             LEFT JOIN tool_calls t ON t.id = c.call_id WHERE c.id = $1"
+             LEFT JOIN tool_calls t ON t.id = c.call_id \
+             LEFT JOIN definitions d ON d.hash = c.definition WHERE c.id = $1"
         );
         let row = query(SQL)
             .bind(id.to_string())
@@ -73,6 +75,7 @@ impl Capabilities<'_> {
         const SQL: &str = select!(
             "FROM capabilities c LEFT JOIN runs r ON r.id = c.run_id \
              LEFT JOIN tool_calls t ON t.id = c.call_id \
+             LEFT JOIN definitions d ON d.hash = c.definition \
              WHERE c.run_id = $1 AND c.parent_id IS NULL ORDER BY c.id DESC LIMIT 1"
         );
         let row = query(SQL)
@@ -93,12 +96,14 @@ impl Capabilities<'_> {
         const SQL: &str = select!(
             "FROM capabilities c LEFT JOIN runs r ON r.id = c.run_id \
              LEFT JOIN tool_calls t ON t.id = c.call_id \
+             LEFT JOIN definitions d ON d.hash = c.definition \
              WHERE c.id < $1 AND ($2 IS NULL OR c.run_id = $2) AND ($3 IS NULL OR c.agent = $3) \
              AND $4 IS NULL ORDER BY c.id DESC LIMIT $5"
         );
         const SQL_OF_RUN: &str = select!(
             "FROM capabilities c LEFT JOIN runs r ON r.id = c.run_id \
              LEFT JOIN tool_calls t ON t.id = c.call_id \
+             LEFT JOIN definitions d ON d.hash = c.definition \
              WHERE c.run_id = $2 AND c.id < $1 AND ($3 IS NULL OR c.agent = $3) \
              AND $4 IS NULL ORDER BY c.id DESC LIMIT $5"
         );
@@ -106,6 +111,7 @@ impl Capabilities<'_> {
         const SQL_LIVE: &str = select!(
             "FROM runs r CROSS JOIN capabilities c ON c.run_id = r.id \
              LEFT JOIN tool_calls t ON t.id = c.call_id \
+             LEFT JOIN definitions d ON d.hash = c.definition \
              WHERE r.state IN ('queued', 'running', 'awaiting_approval', 'paused', 'cancelling') \
              AND c.revoked_at IS NULL AND c.expires_at > $4 \
              AND (c.call_id IS NULL OR t.state = 'started') AND c.id < $1 \
@@ -224,7 +230,7 @@ impl Capabilities<'_> {
 
 fn record(row: &Row) -> Result<CapabilityRecord, StoreError> {
     let mut c = Cols::new(row);
-    Ok(CapabilityRecord {
+    let mut record = CapabilityRecord {
         id: c.parsed()?,
         parent: c.parsed_opt()?,
         run: c.parsed()?,
@@ -235,7 +241,12 @@ fn record(row: &Row) -> Result<CapabilityRecord, StoreError> {
         expires_at: c.time()?,
         revoked: revocation(&mut c)?,
         is_over: c.flag()?,
-    })
+    };
+    let shared: Option<String> = c.raw()?;
+    if let Some(shared) = shared {
+        record.token = with_shared(&record.token, &shared);
+    }
+    Ok(record)
 }
 
 fn revocation(c: &mut Cols<'_>) -> Result<Option<Revocation>, StoreError> {

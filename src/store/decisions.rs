@@ -31,8 +31,9 @@ impl Decisions<'_> {
         limit: u32,
     ) -> Result<Vec<PolicyDecision>, StoreError> {
         let rows = query(
-            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
-             FROM decisions WHERE call_id = $1 ORDER BY n DESC LIMIT $2",
+            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question, \
+             body FROM decisions LEFT JOIN definitions ON hash = definition \
+             WHERE call_id = $1 ORDER BY n DESC LIMIT $2",
         )
         .bind(call.to_string())
         .bind(i64::from(limit))
@@ -49,8 +50,8 @@ impl Decisions<'_> {
         limit: u32,
     ) -> Result<Vec<PolicyDecision>, StoreError> {
         let rows = query(
-            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
-             FROM decisions WHERE (call_id, n) > ($1, $2) ORDER BY call_id, n LIMIT $3",
+            "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question, \
+             body FROM decisions LEFT JOIN definitions ON hash = definition WHERE (call_id, n) > ($1, $2) ORDER BY call_id, n LIMIT $3",
         )
         .bind(key.call_id.to_string())
         .bind(cols::int(key.n))
@@ -108,5 +109,6 @@ fn decision(row: &Row) -> Result<PolicyDecision, StoreError> {
         rule: c.text()?,
         layer: c.text()?,
         question: c.text()?,
+        definition: c.raw::<Option<String>>()?.unwrap_or_default(),
     })
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::runtime::failpoint::Injected;
+
 /// A failed read or write.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -38,6 +40,12 @@ pub enum StoreError {
         #[source]
         source: Option<sqlx::Error>,
     },
+}
+
+impl From<Injected> for StoreError {
+    fn from(_: Injected) -> Self {
+        Self::Unavailable { doing: "write to the store", source: None }
+    }
 }
 
 impl StoreError {

@@ -2,7 +2,7 @@
 
 use super::{
     cols::{self, Cols},
-    db::{Conn, query},
+    db::{Conn, built, query},
     error::StoreError,
 };
 use crate::domain::{Event, RunId};
@@ -14,6 +14,24 @@ pub struct Events<'c> {
 }
 
 impl Events<'_> {
+    /// The numbers of the last events of these runs; a few at a time. One that has none is left out.
+    pub async fn ends(&mut self, runs: &[RunId]) -> Result<Vec<(RunId, u64)>, StoreError> {
+        let places: Vec<String> = (1..=runs.len()).map(|n| format!("${n}")).collect();
+        // The run's own row has the number: no event needs to be looked at.
+        let text = format!("SELECT id, seq FROM runs WHERE id IN ({})", places.join(", "));
+        let query = runs.iter().fold(built(text), |query, run| query.bind(run.to_string()));
+        let rows = query
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(StoreError::unavailable("look for new events"))?;
+        rows.iter()
+            .map(|row| {
+                let mut c = Cols::new(row);
+                Ok((c.parsed()?, c.number()?))
+            })
+            .collect()
+    }
+
     /// Events of a run after number `after`, in order.
     pub async fn of_run(
         &mut self,

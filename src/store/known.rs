@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::runs::RunCore;
+use super::runs::{RunCore, Unwritten};
 use crate::domain::{ConversationId, RunId};
 
 /// Runs in progress and numbers of last messages that are known at most.
@@ -23,6 +23,8 @@ struct LastSeq {
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// What this group has changed and not written yet.
+    pub(super) unwritten: Unwritten,
     runs: HashMap<RunId, RunCore>,
     last_seqs: HashMap<ConversationId, LastSeq>,
     /// What the current job has touched, as it was before.
@@ -32,7 +34,7 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn run(&self, id: RunId) -> Option<RunCore> {
-        self.runs.get(&id).cloned()
+        self.unwritten.core(id).or_else(|| self.runs.get(&id)).cloned()
     }
 
     /// A run as it was just read.
@@ -78,10 +80,12 @@ impl Known {
     pub(super) fn begin_job(&mut self) {
         self.touched_runs.clear();
         self.touched_seqs.clear();
+        self.unwritten.begin_job();
     }
 
     /// The job failed. Its locks went with it where others write too.
     pub(super) fn abandon_job(&mut self, is_shared: bool) {
+        self.unwritten.abandon_job();
         for id in self.touched_runs.drain(..) {
             self.runs.remove(&id);
         }
@@ -99,6 +103,7 @@ impl Known {
     /// The group is committed. Threads are forgotten all at once when they are many: what is
     /// forgotten is read again.
     pub(super) fn committed(&mut self, is_shared: bool) {
+        self.unwritten = Unwritten::default();
         if is_shared {
             self.runs.clear();
         }

@@ -49,7 +49,7 @@ impl Leases<'_> {
         .bind(cols::int(boot_epoch))
         .bind(now.plus(limits::REPLICA_TTL).as_micros())
         .bind(now.as_micros())
-        .fetch_optional(&mut *self.conn)
+        .fetch_optional(self.conn)
         .await
         .map_err(StoreError::unavailable("take a duty"))?;
         row.map(|row| Cols::new(&row).number()).transpose()
@@ -59,7 +59,7 @@ impl Leases<'_> {
     pub async fn release(&mut self, boot_epoch: u64) -> Result<(), StoreError> {
         query("UPDATE leases SET expires_at = 0 WHERE boot_epoch = $1")
             .bind(cols::int(boot_epoch))
-            .execute(&mut *self.conn)
+            .execute(self.conn)
             .await
             .map(drop)
             .map_err(StoreError::unavailable("give up duties"))
@@ -69,7 +69,7 @@ impl Leases<'_> {
     pub async fn get(&mut self, name: &'static str) -> Result<Option<Lease>, StoreError> {
         let row = query("SELECT boot_epoch, epoch, expires_at FROM leases WHERE name = $1")
             .bind(name)
-            .fetch_optional(&mut *self.conn)
+            .fetch_optional(self.conn)
             .await
             .map_err(StoreError::unavailable("look for a duty"))?;
         row.map(|row| {

@@ -9,6 +9,7 @@ pub mod archive;
 pub mod audit;
 mod backend;
 mod backups;
+mod beside;
 mod budget_use;
 mod budgets;
 mod bulk;
@@ -20,6 +21,7 @@ mod cols;
 mod conversations;
 mod db;
 mod decisions;
+mod definitions;
 pub mod dump;
 mod egress_rules;
 mod error;
@@ -30,6 +32,7 @@ mod known;
 mod leases;
 mod links;
 mod lockdown;
+mod members;
 pub mod outside;
 mod page;
 mod pairings;
@@ -48,27 +51,22 @@ mod usage;
 mod waiting;
 mod writer;
 
-use std::{
-    fs::File,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fs::File, path::PathBuf, sync::Arc};
 
 pub use approvals::Approvals;
 pub use audit::{Audit, AuditFilter};
 pub use backend::{AddressError, CHANNEL, Database, Durability, Postgres, database_file, hold};
 pub use backups::Backups;
+pub use beside::{Beside, Wakeups};
 pub use budget_use::{BudgetUse, BudgetUses};
 pub use budgets::{BudgetRow, Budgets};
 pub use bundles::{Bundle, BundleKind, Bundles, HistoryRef};
-pub use calls::Calls;
+pub use calls::{Calls, PastArgs};
 pub use capabilities::{Capabilities, CapabilityFilter};
 pub use checkpoints::Checkpoints;
 pub use conversations::{Conversation, Conversations};
 pub use decisions::{DecisionKey, Decisions};
+pub use definitions::Definitions;
 pub use egress_rules::EgressRules;
 pub use error::{OpenError, StoreError};
 pub use events::Events;
@@ -95,10 +93,14 @@ pub use writer::{CommitHook, JobFuture};
 
 use crate::{
     domain::{AuditEntry, Clock, IdSource},
-    runtime::{Redactor, Tasks},
+    runtime::{
+        Redactor, Tasks,
+        failpoint::{Point, reach},
+    },
 };
 use backend::Pool;
 use db::Conn;
+use members::Member;
 use tx::Group;
 use waiting::Waiting;
 use writer::Writer;
@@ -131,7 +133,10 @@ impl std::fmt::Debug for Options {
 pub struct Store {
     writer: Writer,
     readers: Pool,
-    boot_epoch: Arc<AtomicU64>,
+    member: Member,
+    /// For what a replica says and asks beside its writer.
+    beside: Pool,
+    clock: Arc<dyn Clock>,
     is_shared: bool,
     /// Held until the process ends: nobody else may open the database for writing.
     _lock: Arc<File>,
@@ -156,7 +161,10 @@ impl Store {
             other => OpenError::Damaged { place: place.clone(), detail: other.to_string() },
         };
         let conn = &mut backend.writer;
-        let boot_epoch = replicas::register(conn, clock.now()).await.map_err(&reading)?;
+        reach(Point::StoreOpenBefore).await.map_err(StoreError::from).map_err(&reading)?;
+        let member = members::register(conn, &*clock, &ids, &data_dir);
+        let member = member.await.map_err(&reading)?;
+        reach(Point::StoreOpenAfter).await.map_err(StoreError::from).map_err(&reading)?;
         let (queued, waiting) = if conn.is_shared() {
             // The first group of writes reads the length of the queue.
             (0, Waiting::shared())
@@ -164,13 +172,23 @@ impl Store {
             runs::queued(conn).await.map_err(&reading)?
         };
         let chain = audit::Chain::load(conn).await.map_err(&reading)?;
-        let boot_epoch = Arc::new(AtomicU64::new(boot_epoch));
-        let group = Group::new(Arc::clone(&boot_epoch), backend.server);
-        let tx = Tx::new(backend.writer, clock, ids, redactor, chain, (queued, waiting), group);
+        let group = Group::new(Arc::clone(&member.boot_epoch), backend.server);
+        let beside = beside::pool(&database, &backend.readers);
+        let tx = Tx::new(
+            backend.writer,
+            Arc::clone(&clock),
+            ids,
+            redactor,
+            chain,
+            (queued, waiting),
+            group,
+        );
         Ok(Self {
             writer: Writer::start(tx, on_commit, tasks),
             readers: backend.readers,
-            boot_epoch,
+            member,
+            beside,
+            clock,
             is_shared: matches!(database, Database::Postgres(_)),
             _lock: Arc::new(backend.lock),
         })
@@ -179,11 +197,6 @@ impl Store {
     /// Whether other replicas may work on the same store.
     pub const fn is_shared(&self) -> bool {
         self.is_shared
-    }
-
-    /// How often a daemon has opened this store: the owner of a claim.
-    pub fn boot_epoch(&self) -> u64 {
-        self.boot_epoch.load(Ordering::Acquire)
     }
 
     /// Runs `job` in a transaction and waits until it is durable. A job that returns an error

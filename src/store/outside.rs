@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use crate::domain::audit::Checkpoint;
+use crate::{
+    domain::audit::Checkpoint,
+    runtime::failpoint::{Point, pass},
+};
 
 /// What stands outside.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +52,7 @@ pub fn read(file: &Path) -> io::Result<Found> {
 /// # Errors
 /// When it cannot be written; then none of them counts as written.
 pub fn append(file: &Path, checkpoints: &[Checkpoint]) -> io::Result<()> {
+    pass(Point::CheckpointAppendBefore)?;
     let mut text = String::new();
     for checkpoint in checkpoints {
         text.push_str(&serde_json::to_string(checkpoint).map_err(io::Error::other)?);
@@ -59,7 +63,8 @@ pub fn append(file: &Path, checkpoints: &[Checkpoint]) -> io::Result<()> {
     let length = whole_lines(&mut file)?;
     file.set_len(length)?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(pass(Point::CheckpointAppendAfter)?)
 }
 
 /// The length of the file without the half line that a crash may have left at its end.

@@ -8,7 +8,6 @@ use super::{
     cols::{self, Cols},
     db::{Conn, Row, query},
     error::StoreError,
-    waiting,
 };
 use crate::domain::{RunId, Timestamp, limits};
 
@@ -94,7 +93,7 @@ impl Replicas<'_> {
         .bind(cols::int(new.schema))
         .bind(now.as_micros())
         .bind(now.plus(limits::REPLICA_TTL).as_micros())
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
         .map(drop)
         .map_err(StoreError::unavailable("join the replicas"))
@@ -116,9 +115,9 @@ impl Replicas<'_> {
         .bind(beat.address.clone())
         .bind(i64::from(beat.is_draining))
         .bind(cols::int(boot_epoch))
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
-        .map(|done| done == 1)
+        .map(|rows| rows == 1)
         .map_err(StoreError::unavailable("say that this replica lives"))
     }
 
@@ -147,7 +146,7 @@ impl Replicas<'_> {
             query = query.bind(limit);
         }
         let rows = query
-            .fetch_all(&mut *self.conn)
+            .fetch_all(self.conn)
             .await
             .map_err(StoreError::unavailable("read the replicas"))?;
         rows.iter().map(replica).collect()
@@ -157,7 +156,7 @@ impl Replicas<'_> {
     pub async fn is_live(&mut self, boot_epoch: u64) -> Result<bool, StoreError> {
         query("SELECT boot_epoch FROM replicas WHERE boot_epoch = $1 AND ended_at IS NULL")
             .bind(cols::int(boot_epoch))
-            .fetch_optional(&mut *self.conn)
+            .fetch_optional(self.conn)
             .await
             .map(|row| row.is_some())
             .map_err(StoreError::unavailable("look for a replica"))
@@ -176,30 +175,21 @@ impl Replicas<'_> {
         )
         .bind(now.as_micros())
         .bind(cols::int(boot_epoch))
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
-        .map(|done| done == 1)
+        .map(|rows| rows == 1)
         .map_err(StoreError::unavailable("take over a replica"))
     }
 
-    /// Ends a replica that leaves by itself. Where it `is_empty` it leaves no run behind.
-    pub async fn leave(
-        &mut self,
-        boot_epoch: u64,
-        is_empty: bool,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        query(
-            "UPDATE replicas SET ended_at = $1, recovered = $2 \
-             WHERE boot_epoch = $3 AND ended_at IS NULL",
-        )
-        .bind(now.as_micros())
-        .bind(i64::from(is_empty))
-        .bind(cols::int(boot_epoch))
-        .execute(&mut *self.conn)
-        .await
-        .map(drop)
-        .map_err(StoreError::unavailable("leave the replicas"))
+    /// Ends a replica that leaves by itself, or of which nothing is left.
+    pub async fn leave(&mut self, boot_epoch: u64, now: Timestamp) -> Result<(), StoreError> {
+        query("UPDATE replicas SET ended_at = $1 WHERE boot_epoch = $2 AND ended_at IS NULL")
+            .bind(now.as_micros())
+            .bind(cols::int(boot_epoch))
+            .execute(self.conn)
+            .await
+            .map(drop)
+            .map_err(StoreError::unavailable("leave the replicas"))
     }
 
     /// Ends every other replica: for a database that one daemon owns alone.
@@ -210,7 +200,7 @@ impl Replicas<'_> {
         )
         .bind(now.as_micros())
         .bind(cols::int(own))
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
         .map(drop)
         .map_err(StoreError::unavailable("end the replicas of before"))
@@ -224,7 +214,7 @@ impl Replicas<'_> {
         ] {
             query(sql)
                 .bind(cols::int(boot_epoch))
-                .execute(&mut *self.conn)
+                .execute(self.conn)
                 .await
                 .map_err(StoreError::unavailable("note that a replica was recovered"))?;
         }
@@ -235,16 +225,15 @@ impl Replicas<'_> {
     pub async fn forget_before(&mut self, end: Timestamp) -> Result<u64, StoreError> {
         query("DELETE FROM replicas WHERE recovered = 1 AND ended_at < $1")
             .bind(end.as_micros())
-            .execute(&mut *self.conn)
+            .execute(self.conn)
             .await
-            .map(|done| done)
             .map_err(StoreError::unavailable("forget replicas"))
     }
 
     /// How many administrative changes there were.
     pub async fn generation(&mut self) -> Result<u64, StoreError> {
         let row = query("SELECT value FROM counters WHERE name = 'generation'")
-            .fetch_one(&mut *self.conn)
+            .fetch_one(self.conn)
             .await
             .map_err(StoreError::unavailable("read the generation"))?;
         Cols::new(&row).number()
@@ -259,9 +248,9 @@ impl Replicas<'_> {
         query("UPDATE replicas SET seen_generation = $1 WHERE boot_epoch = $2 AND ended_at IS NULL")
             .bind(cols::int(generation))
             .bind(cols::int(boot_epoch))
-            .execute(&mut *self.conn)
+            .execute(self.conn)
             .await
-            .map(|done| done == 1)
+            .map(|rows| rows == 1)
             .map_err(StoreError::unavailable("enter the replicas"))
     }
 
@@ -273,7 +262,7 @@ impl Replicas<'_> {
         )
         .bind(cols::int(generation))
         .bind(cols::int(boot_epoch))
-        .execute(&mut *self.conn)
+        .execute(self.conn)
         .await
         .map(drop)
         .map_err(StoreError::unavailable("note what is in force"))
@@ -291,35 +280,44 @@ impl Replicas<'_> {
         )
         .bind(now.as_micros())
         .bind(cols::int(generation))
-        .fetch_all(&mut *self.conn)
+        .fetch_all(self.conn)
         .await
         .map_err(StoreError::unavailable("look who is behind"))?;
         rows.iter().map(|row| Cols::new(row).number()).collect()
     }
 
-    /// Says that the owner of a run shall look at it.
-    pub async fn nudge(&mut self, run: RunId, owner: u64) -> Result<(), StoreError> {
+    /// Says that the owner of a run shall look at its events from number `seq` on.
+    pub async fn nudge(&mut self, run: RunId, owner: u64, seq: u64) -> Result<(), StoreError> {
         query(
-            "INSERT INTO nudges (run_id, boot_epoch) VALUES ($1, $2) \
-             ON CONFLICT (run_id) DO UPDATE SET boot_epoch = excluded.boot_epoch",
+            "INSERT INTO nudges (run_id, boot_epoch, seq) VALUES ($1, $2, $3) \
+             ON CONFLICT (run_id) DO UPDATE SET boot_epoch = excluded.boot_epoch, \
+             seq = CASE WHEN nudges.boot_epoch = excluded.boot_epoch THEN nudges.seq \
+             ELSE excluded.seq END",
         )
         .bind(run.to_string())
         .bind(cols::int(owner))
-        .execute(&mut *self.conn)
+        .bind(cols::int(seq))
+        .execute(self.conn)
         .await
         .map(drop)
         .map_err(StoreError::unavailable("nudge a replica"))
     }
 
-    /// Takes the runs that a replica shall look at. What is taken and not looked at is lost only
-    /// with the replica, whose runs are then recovered as they stand.
-    pub async fn take_nudges(&mut self, owner: u64) -> Result<Vec<RunId>, StoreError> {
-        let rows = query("DELETE FROM nudges WHERE boot_epoch = $1 RETURNING run_id")
+    /// Takes the runs that a replica shall look at, each with the number of the first event to look
+    /// at. What is taken and not looked at is lost only with the replica, whose runs are then
+    /// recovered as they stand.
+    pub async fn take_nudges(&mut self, owner: u64) -> Result<Vec<(RunId, u64)>, StoreError> {
+        let rows = query("DELETE FROM nudges WHERE boot_epoch = $1 RETURNING run_id, seq")
             .bind(cols::int(owner))
-            .fetch_all(&mut *self.conn)
+            .fetch_all(self.conn)
             .await
             .map_err(StoreError::unavailable("take what others wrote"))?;
-        rows.iter().map(|row| Cols::new(row).parsed()).collect()
+        rows.iter()
+            .map(|row| {
+                let mut c = Cols::new(row);
+                Ok((c.parsed()?, c.number()?))
+            })
+            .collect()
     }
 }
 
@@ -339,26 +337,4 @@ fn replica(row: &Row) -> Result<Replica, StoreError> {
         ended_at: c.time_opt()?,
         is_recovered: c.flag()?,
     })
-}
-
-/// Counts this start, and notes that it lives. Its number is the owner of what it claims.
-pub(super) async fn register(conn: &mut Conn, now: Timestamp) -> Result<u64, StoreError> {
-    let failed = || StoreError::unavailable("count this start");
-    let number =
-        query("UPDATE counters SET value = value + 1 WHERE name = 'boot_epoch' RETURNING value")
-            .one_number(conn)
-            .await
-            .map_err(failed())?;
-    let number = u64::try_from(number).unwrap_or(0);
-    let about = NewReplica {
-        name: String::new(),
-        address: String::new(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        schema: 0,
-    };
-    Replicas { conn }.join(number, &about, now).await?;
-    if conn.is_shared() {
-        waiting::recount(conn).await.map_err(failed())?;
-    }
-    Ok(number)
 }

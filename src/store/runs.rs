@@ -1,8 +1,10 @@
 //! Runs. Every write is predicated on the epoch that the caller believes in.
 
+mod unwritten;
+
 use super::{
     budget_use::BudgetUse,
-    cols::{self, Cols},
+    cols::Cols,
     db::{Conn, Lock, Row, query},
     error::StoreError,
     known::Known,
@@ -13,6 +15,8 @@ use crate::domain::{
     BundleId, Confinement, ConversationId, Day, InterruptMode, PrincipalId, Run, RunError, RunId,
     RunLimits, RunState, Surface, Timestamp, Usage, Usd, UserInput, WaitReason,
 };
+
+pub(super) use unwritten::Unwritten;
 
 /// The part of a run that its transitions read and write; the heavy, fixed columns stay out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,72 +116,10 @@ macro_rules! all_columns {
 
 impl Runs<'_> {
     /// Inserts a new run with the fixed columns of `run`.
-    pub async fn insert(&mut self, core: &RunCore, run: &Run) -> Result<(), StoreError> {
-        const SQL: &str = concat!(
-            "INSERT INTO runs (",
-            all_columns!(),
-            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
-             $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, \
-             $34, $35, $36, $37, $38, $39, $40, $41)"
-        );
-        self.changes(core.id);
-        query(SQL)
-            .bind(core.id.to_string())
-            .bind(core.conversation_id.to_string())
-            .bind(core.agent.clone())
-            .bind(core.agent_version.clone())
-            .bind(core.principal.to_string())
-            .bind(core.surface.as_str())
-            .bind(core.state.as_str())
-            .bind(core.wait_reason.map(WaitReason::as_str))
-            .bind(cols::int(core.epoch))
-            .bind(core.owner.map(cols::int))
-            .bind(cols::int(core.seq))
-            .bind(i64::from(core.step))
-            .bind(i64::from(core.ready))
-            .bind(i64::from(core.recoveries))
-            .bind(i64::from(core.backoffs))
-            .bind(core.interrupt.map(interrupt_name))
-            .bind(i64::from(core.steers_waiting))
-            .bind(cols::int(core.usage.input_tokens))
-            .bind(cols::int(core.usage.output_tokens))
-            .bind(core.usage.cost_usd.as_nanos())
-            .bind(i64::from(core.usage.llm_calls))
-            .bind(i64::from(core.usage.tool_calls))
-            .bind(cols::int(core.held_tokens))
-            .bind(core.held_cost.as_nanos())
-            .bind(cols::json(&core.limits)?)
-            .bind(cols::int(core.worked_ms))
-            .bind(core.wake_at.map(Timestamp::as_micros))
-            .bind(core.confinement.map(Confinement::as_str))
-            .bind(i64::from(core.tainted))
-            .bind(core.head_bundle_id.map(|id| id.to_string()))
-            .bind(core.created_at.as_micros())
-            .bind(core.started_at.map(Timestamp::as_micros))
-            .bind(core.ended_at.map(Timestamp::as_micros))
-            .bind(i64::from(core.held_day.number()))
-            .bind(cols::json(&run.input)?)
-            .bind(run.output.clone())
-            .bind(run.error.as_ref().map(cols::json).transpose()?)
-            .bind(cols::json(&run.metadata)?)
-            .bind(run.parent_run_id.map(|id| id.to_string()))
-            .bind(run.retry_of.map(|id| id.to_string()))
-            .bind(run.base_bundle_id.map(|id| id.to_string()))
-            .execute(&mut *self.conn)
-            .await
-            .map_err(StoreError::unavailable("insert a run"))?;
-        self.saw(core);
-        Ok(())
-    }
-
-    fn changes(&mut self, id: RunId) {
+    pub fn insert(&mut self, core: &RunCore, run: &Run) {
         if let Some(known) = self.known.as_deref_mut() {
-            known.changes_run(id);
-        }
-    }
-
-    fn saw(&mut self, core: &RunCore) {
-        if let Some(known) = self.known.as_deref_mut() {
+            known.unwritten.insert(core, run);
+            known.changes_run(core.id);
             known.saw_run(core);
         }
     }
@@ -187,57 +129,30 @@ impl Runs<'_> {
     /// # Errors
     /// [`StoreError::Stale`] when another owner has taken it: stop, and kill what runs for it.
     pub async fn save(&mut self, core: &RunCore, believed: u64) -> Result<(), StoreError> {
-        self.changes(core.id);
-        let end = core.ending.as_ref();
-        let done = query(
-            "UPDATE runs SET state = $1, wait_reason = $2, epoch = $3, owner = $4, seq = $5, \
-             step = $6, ready = $7, recoveries = $8, backoffs = $9, interrupt = $10, \
-             steers_waiting = $11, input_tokens = $12, output_tokens = $13, cost_nanos = $14, \
-             llm_calls = $15, tool_calls = $16, held_tokens = $17, held_nanos = $18, \
-             worked_ms = $19, wake_at = $20, confinement = $21, tainted = $22, \
-             head_bundle_id = $23, started_at = $24, limits = $25, ended_at = $26, \
-             output = COALESCE($27, output), error = COALESCE($28, error), \
-             held_day = $31 WHERE id = $29 AND epoch = $30",
-        )
-        .bind(core.state.as_str())
-        .bind(core.wait_reason.map(WaitReason::as_str))
-        .bind(cols::int(core.epoch))
-        .bind(core.owner.map(cols::int))
-        .bind(cols::int(core.seq))
-        .bind(i64::from(core.step))
-        .bind(i64::from(core.ready))
-        .bind(i64::from(core.recoveries))
-        .bind(i64::from(core.backoffs))
-        .bind(core.interrupt.map(interrupt_name))
-        .bind(i64::from(core.steers_waiting))
-        .bind(cols::int(core.usage.input_tokens))
-        .bind(cols::int(core.usage.output_tokens))
-        .bind(core.usage.cost_usd.as_nanos())
-        .bind(i64::from(core.usage.llm_calls))
-        .bind(i64::from(core.usage.tool_calls))
-        .bind(cols::int(core.held_tokens))
-        .bind(core.held_cost.as_nanos())
-        .bind(cols::int(core.worked_ms))
-        .bind(core.wake_at.map(Timestamp::as_micros))
-        .bind(core.confinement.map(Confinement::as_str))
-        .bind(i64::from(core.tainted))
-        .bind(core.head_bundle_id.map(|id| id.to_string()))
-        .bind(core.started_at.map(Timestamp::as_micros))
-        .bind(cols::json(&core.limits)?)
-        .bind(core.ended_at.map(Timestamp::as_micros))
-        .bind(end.and_then(|e| e.output.clone()))
-        .bind(end.and_then(|e| e.error.as_ref()).map(cols::json).transpose()?)
-        .bind(core.id.to_string())
-        .bind(cols::int(believed))
-        .bind(i64::from(core.held_day.number()))
-        .execute(&mut *self.conn)
-        .await
-        .map_err(StoreError::unavailable("save a run"))?;
-        if done == 1 {
-            self.saw(core);
-            Ok(())
-        } else {
-            Err(StoreError::Stale { what: core.id.to_string() })
+        let stale = || StoreError::Stale { what: core.id.to_string() };
+        let now = self.core(core.id).await?.ok_or_else(stale)?;
+        if now.epoch != believed {
+            return Err(stale());
+        }
+        if let Some(known) = self.known.as_deref_mut() {
+            known.unwritten.save(core, believed);
+            known.changes_run(core.id);
+            known.saw_run(core);
+        }
+        Ok(())
+    }
+
+    /// Before rows are read by another way than by their id: those of this group stand too.
+    async fn write_all(&mut self) -> Result<(), StoreError> {
+        match self.known.as_deref_mut() {
+            Some(known) => known.unwritten.write(self.conn).await,
+            None => Ok(()),
+        }
+    }
+
+    fn saw(&mut self, core: &RunCore) {
+        if let Some(known) = self.known.as_deref_mut() {
+            known.saw_run(core);
         }
     }
 
@@ -277,6 +192,7 @@ impl Runs<'_> {
 
     /// A whole run, and the part of it that its transitions need.
     pub async fn with_core(&mut self, id: RunId) -> Result<Option<(RunCore, Run)>, StoreError> {
+        self.write_all().await?;
         const SQL: &str = concat!("SELECT ", all_columns!(), " FROM runs WHERE id = $1");
         let row = query(SQL)
             .bind(id.to_string())
@@ -293,6 +209,7 @@ impl Runs<'_> {
         filter: &RunFilter,
         page: &Page,
     ) -> Result<Paged<Run>, StoreError> {
+        self.write_all().await?;
         // One text per leading filter, so that each page walks an index from its cursor.
         const SQL: &str = concat!(
             "SELECT ",
@@ -353,6 +270,7 @@ impl Runs<'_> {
         after: Option<PrincipalId>,
         limit: u32,
     ) -> Result<Vec<PrincipalId>, StoreError> {
+        self.write_all().await?;
         let rows = query(CLAIMANTS)
             .bind(after.map_or_else(String::new, |p| p.to_string()))
             .bind(i64::from(limit))
@@ -368,6 +286,7 @@ impl Runs<'_> {
         principal: PrincipalId,
         limit: u32,
     ) -> Result<Vec<RunId>, StoreError> {
+        self.write_all().await?;
         let rows = query(CLAIMABLE)
             .bind(principal.to_string())
             .bind(i64::from(limit))
@@ -383,6 +302,7 @@ impl Runs<'_> {
         after: Option<RunId>,
         limit: u32,
     ) -> Result<Vec<RunId>, StoreError> {
+        self.write_all().await?;
         let rows = query(
             "SELECT id FROM runs WHERE state = 'paused' AND id > $1 AND wait_reason = 'budget' \
              ORDER BY id LIMIT $2",
@@ -402,6 +322,7 @@ impl Runs<'_> {
         day: Day,
         but: RunId,
     ) -> Result<BudgetUse, StoreError> {
+        self.write_all().await?;
         let row = query(
             "SELECT CAST(COALESCE(SUM(CASE WHEN started_at >= $2 THEN cost_nanos ELSE 0 END), 0) \
              AS BIGINT), CAST(COALESCE(SUM(CASE WHEN started_at >= $2 \
@@ -427,10 +348,12 @@ impl Runs<'_> {
         })
     }
 
-    /// Runs that a daemon was working on: after a start, those that it left behind.
-    pub async fn claimed(&mut self) -> Result<Vec<RunId>, StoreError> {
+    /// Runs that a daemon was working on which is gone.
+    pub async fn abandoned(&mut self) -> Result<Vec<RunId>, StoreError> {
         self.ids(
-            "SELECT id FROM runs WHERE state IN ('running', 'cancelling') ORDER BY id LIMIT $1",
+            "SELECT id FROM runs WHERE state IN ('running', 'cancelling') AND (owner IS NULL \
+             OR owner NOT IN (SELECT boot_epoch FROM replicas \
+             WHERE recovered = 0 AND ended_at IS NULL)) ORDER BY id LIMIT $1",
             i64::MAX,
         )
         .await
@@ -438,6 +361,7 @@ impl Runs<'_> {
 
     /// Runs whose timer is due.
     pub async fn due(&mut self, now: Timestamp, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        self.write_all().await?;
         let rows = query(
             "SELECT id FROM runs WHERE wake_at IS NOT NULL AND wake_at <= $1 \
              ORDER BY wake_at LIMIT $2",
@@ -455,6 +379,7 @@ impl Runs<'_> {
         &mut self,
         conversation: ConversationId,
     ) -> Result<Option<RunId>, StoreError> {
+        self.write_all().await?;
         let row = query(
             "SELECT id FROM runs WHERE conversation_id = $1 AND state = 'queued' AND ready = 0 \
              ORDER BY id LIMIT 1",
@@ -467,6 +392,7 @@ impl Runs<'_> {
     }
 
     async fn ids(&mut self, sql: &'static str, limit: i64) -> Result<Vec<RunId>, StoreError> {
+        self.write_all().await?;
         let rows = query(sql)
             .bind(limit)
             .fetch_all(&mut *self.conn)

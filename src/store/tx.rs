@@ -23,6 +23,7 @@ use super::{
     conversations::{Conversation, Conversations},
     db::Conn,
     decisions::Decisions,
+    definitions::Definitions,
     egress_rules::EgressRules,
     error::StoreError,
     idempotency::IdempotencyKeys,
@@ -49,7 +50,7 @@ use crate::{
     domain::{
         AuditEntry, Author, BudgetSubject, CapabilityId, CapabilityRecord, Clock, ConversationId,
         Day, Event, EventBody, IdSource, Message, MessageId, Part, PolicyDecision, PrincipalId,
-        RunId, Timestamp, ToolCall,
+        RunId, RunState, Timestamp, ToolCall,
     },
     runtime::Redactor,
 };
@@ -113,6 +114,8 @@ struct Pending {
     decisions: Vec<PolicyDecision>,
     capabilities: Vec<CapabilityRecord>,
     audit: Vec<(Timestamp, AuditEntry)>,
+    /// Runs that another replica works on: it shall look at the event with this number.
+    nudges: Vec<(RunId, u64, u64)>,
     committed: Vec<Committed>,
 }
 
@@ -127,6 +130,7 @@ struct Mark {
     decisions: usize,
     capabilities: usize,
     audit: usize,
+    nudges: usize,
     queued: i64,
     waiting: usize,
     uses: usize,
@@ -265,6 +269,11 @@ impl Tx {
         Decisions { conn: &mut self.conn }
     }
 
+    /// Long parts that rows have in common.
+    pub const fn definitions(&mut self) -> Definitions<'_> {
+        Definitions { conn: &mut self.conn }
+    }
+
     /// What runs and their calls may do; rows of this group are not there yet.
     pub const fn capabilities(&mut self) -> Capabilities<'_> {
         Capabilities { conn: &mut self.conn, revoked: Some(&mut self.revoked) }
@@ -313,6 +322,10 @@ impl Tx {
             at: self.now,
             epoch: run.epoch,
         };
+        let is_claimed = matches!(run.state, RunState::Running | RunState::Cancelling);
+        if let Some(owner) = run.owner.filter(|owner| is_claimed && *owner != self.own_epoch()) {
+            self.pending.nudges.push((run.id, owner, run.seq));
+        }
         self.pending.events.push((Arc::new(event), json));
         Ok(())
     }
@@ -469,6 +482,7 @@ impl Tx {
             decisions: self.pending.decisions.len(),
             capabilities: self.pending.capabilities.len(),
             audit: self.pending.audit.len(),
+            nudges: self.pending.nudges.len(),
             queued: self.queued.added,
             waiting: self.waiting.mark(),
             uses: self.uses.mark(),
@@ -503,6 +517,7 @@ impl Tx {
         self.pending.decisions.truncate(self.mark.decisions);
         self.pending.capabilities.truncate(self.mark.capabilities);
         self.pending.audit.truncate(self.mark.audit);
+        self.pending.nudges.truncate(self.mark.nudges);
         self.queued.added = self.mark.queued;
         self.waiting.undo(self.mark.waiting);
         let is_shared = self.conn.is_shared();

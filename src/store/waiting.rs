@@ -81,6 +81,7 @@ impl Waiting {
             Ok(query.bind(principal.to_string()).bind(*n))
         })
         .await
+        .map(drop)
     }
 
     pub(super) fn joined(&mut self, principal: PrincipalId) {

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     domain::limits,
-    runtime::{Stop, TaskKind, Tasks},
+    runtime::{
+        Stop, TaskKind, Tasks,
+        failpoint::{Point, reach},
+    },
 };
 
 /// What a job does, borrowing the transaction.
@@ -200,6 +203,7 @@ async fn work_off(
 ) -> Result<Vec<Committed>, StoreError> {
     let promise = jobs.iter().map(|j| j.durability).max().unwrap_or(Durability::Full);
     let runs_alone = jobs.iter().any(|j| j.runs_alone);
+    reach(Point::StoreBeginBefore).await?;
     tx.begin(promise, runs_alone).await?;
     let is_one = jobs.len() == 1;
     for job in jobs {
@@ -217,6 +221,7 @@ async fn work_off(
         }
         tx.abandon_job().await?;
     }
+    reach(Point::StoreCommitBefore).await?;
     tx.commit().await
 }
 

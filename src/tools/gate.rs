@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::tasks::lock;
@@ -26,6 +26,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     is_shut: bool,
+    /// Nobody is let in from then on; never where there is none.
+    until: Option<Instant>,
     under_way: usize,
     /// Stops every call that is under way; a new one for those that come after.
     stop: CancellationToken,
@@ -43,7 +45,7 @@ impl Gate {
     /// Lets a call in; none while the gate is shut.
     pub(super) fn enter(&self) -> Option<Entered> {
         let mut state = lock(&self.inner.state);
-        if state.is_shut {
+        if state.is_shut || state.until.is_some_and(|until| Instant::now() >= until) {
             return None;
         }
         state.under_way += 1;
@@ -56,6 +58,11 @@ impl Gate {
         state.is_shut = true;
         std::mem::take(&mut state.stop).cancel();
         state.under_way
+    }
+
+    /// Lets calls in until then at most, unless it is told so again.
+    pub(super) fn let_in_until(&self, until: Instant) {
+        lock(&self.inner.state).until = Some(until);
     }
 
     /// Lets calls in again.
@@ -85,6 +92,8 @@ impl Drop for Entered {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -100,5 +109,17 @@ mod tests {
         waiting.await;
         gate.open();
         assert!(!gate.enter().unwrap().stop.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_let_in_once_the_time_is_over() {
+        let gate = Gate::default();
+        gate.let_in_until(Instant::now() + Duration::from_secs(10));
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(gate.enter().is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(gate.enter().is_none());
+        gate.let_in_until(Instant::now() + Duration::from_secs(10));
+        assert!(gate.enter().is_some());
     }
 }

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::Tools;
 use crate::{
-    domain::{AgentName, HostPolicy},
+    domain::{AgentName, HostPolicy, limits},
     egress::{Destination, Explanation, Reason},
-    sandbox::Session,
+    sandbox::{SandboxError, Session},
 };
 
 /// The code of a host whose addresses are refused.
@@ -29,6 +30,17 @@ impl Tools {
     /// Places for kept sandboxes that are free.
     pub fn sessions_free(&self) -> usize {
         self.sandbox.sessions_free()
+    }
+
+    /// Lets tools work for as long as a lease that was `confirmed` then holds: no call begins after
+    /// ten seconds, and every process dies after twelve, even when this daemon stands still.
+    ///
+    /// # Errors
+    /// When the kernel gives no timer for that.
+    pub fn let_live(&self, confirmed: Instant) -> Result<(), SandboxError> {
+        self.gate.let_in_until(confirmed + limits::REPLICA_FENCE);
+        let left = (confirmed + limits::REPLICA_TOOLS).saturating_duration_since(Instant::now());
+        self.sandbox.let_live(left)
     }
 
     /// From now on no call begins, those under way are told to stop, every connection is cut.

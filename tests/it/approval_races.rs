@@ -191,10 +191,36 @@ async fn a_directory_swapped_after_the_answer_is_never_worked_in() {
         fs::read_to_string(at(name).join("ran.log")).unwrap_or_default()
     };
     let good = good.as_u64().unwrap();
+    // In peace the same call runs, in the one that was shown.
+    if fs::metadata(at("d")).map(|found| std::os::unix::fs::MetadataExt::ino(&found)).unwrap()
+        != good
+    {
+        renameat_with(CWD, &at("d"), CWD, &at("e"), RenameFlags::EXCHANGE).unwrap();
+    }
+    let id = daemon.submit("builder", "script:race in peace").await;
+    answer_all(&daemon, &id, |card| card["bound"]["cwd"]["ino"] == good).await;
+    assert!(wrote(good).contains("ran"), "nothing runs at all");
     let other = ["d", "e"]
         .map(|name| std::os::unix::fs::MetadataExt::ino(&fs::metadata(at(name)).unwrap()));
     let other = other.into_iter().find(|ino| *ino != good).unwrap();
     assert_eq!(wrote(other), "", "a mismatched execution");
+    // The control: where nobody is asked, it works wherever the name leads.
+    let at = |name: &str| daemon.workspace("hasty").join(name);
+    for name in ["d", "e"] {
+        fs::create_dir(at(name)).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let attack = Swapper::start(at("d"), at("e"));
+    let both = || ["d", "e"].iter().all(|name| at(name).join("ran.log").exists());
+    for round in 0..60 {
+        let id = daemon.submit("hasty", &format!("script:race h{round}")).await;
+        daemon.wait_for(&id, &["succeeded"]).await;
+        if both() {
+            break;
+        }
+    }
+    drop(attack);
+    assert!(both(), "no attack at all");
 }
 
 #[tokio::test]

@@ -302,3 +302,32 @@ async fn usage_is_added_up_by_agent_principal_and_model_and_members_see_their_ow
     let told = daemon.cli(&["usage", "--by", "model"]).await;
     assert!(told.code == Some(0) && told.out.contains("total"), "{told:?}");
 }
+
+#[tokio::test]
+async fn an_attempt_that_was_lost_counts_and_another_one_must_fit_as_well() {
+    let fake = provider();
+    // The provider has answered, and will bill it; we never see the end.
+    fake.script("lost", [Turn::text("well").after([Fault::CutStream(1)])]);
+    let mut daemon = Daemon::prepare_with(&fake.openai_url(), THRIFTY);
+    daemon.run().await;
+    let org = BudgetSubject::ORG;
+    let id = submit(&daemon, ALICE, &thrifty("script:say x")).await;
+    daemon.wait_for(&id, &["succeeded"]).await;
+    let one = used(&daemon, &org).await.used_tokens;
+    let id = submit(&daemon, ALICE, &thrifty("script:lost 1")).await;
+    daemon.wait_for(&id, &["succeeded"]).await;
+    assert_eq!(fake.seen_of("lost").len(), 2);
+    let both = used(&daemon, &org).await;
+    assert!(both.used_tokens >= 2 * one + 100, "{one}, then {both:?}: all that was held counts");
+    assert_eq!(both.held_tokens, 0);
+    // Room for one attempt and not for two.
+    let limit = both.used_tokens + 200;
+    let set = ["budget", "set", "org", "--tokens-per-day", &limit.to_string()];
+    assert_eq!(daemon.cli(&set).await.code, Some(0));
+    let id = submit(&daemon, ALICE, &thrifty("script:lost 2")).await;
+    daemon.wait_for(&id, &["paused"]).await;
+    assert_eq!(fake.seen_of("lost").len(), 3, "it was not tried again");
+    let now = used(&daemon, &org).await;
+    assert!(now.used_tokens > both.used_tokens && now.used_tokens <= limit, "{now:?} of {limit}");
+    assert_eq!(now.held_tokens, 0);
+}

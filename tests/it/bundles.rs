@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     scenes::{approval_of, event, kinds, provider, sh, until_asked, verb},
+    secrets::set,
     support::{
         daemon::{ADMIN, ALICE, Daemon},
         fake_llm::Turn,
@@ -22,6 +23,12 @@ async fn bundles(daemon: &Daemon, run: &str) -> Vec<Value> {
 
 async fn say(daemon: &Daemon, body: Value) -> Value {
     daemon.post("/api/v1/runs?wait=30", &body).await.expect(200)
+}
+
+/// What the trail says about secrets that were kept from leaving.
+async fn blocked(daemon: &Daemon) -> Vec<Value> {
+    let rows = daemon.cli(&["audit", "query", "--kind", "secret_blocked", "--json"]).await.json();
+    rows.as_array().cloned().unwrap_or_default()
 }
 
 async fn head(daemon: &Daemon, conversation: &Value) -> Value {
@@ -198,6 +205,13 @@ async fn a_secret_of_the_daemon_is_kept_nowhere() {
     assert!(!read.to_string().contains(SECRET));
     let audit = daemon.cli(&["audit", "export"]).await;
     assert_eq!(audit.code, Some(0));
+    // And the trail says of each that something was masked, and where.
+    assert!(audit.out.contains("secret_blocked"));
+    let blocked = blocked(&daemon).await;
+    let of = |id: &Value, place: &str| {
+        blocked.iter().filter(|row| row["run_id"] == *id && row["data"]["place"] == place).count()
+    };
+    assert_eq!((of(&typed["id"], "input"), of(&read["id"], "input")), (1, 0), "{blocked:?}");
     for id in [&typed["id"], &read["id"]] {
         let events = format!("{:?}", daemon.events(id.as_str().unwrap()).await);
         let bundles = format!("{:?}", bundles(&daemon, id.as_str().unwrap()).await);
@@ -244,4 +258,91 @@ async fn a_deleted_conversation_is_gone_and_a_busy_one_stays() {
     let body = json!({"agent": "open", "input": "x", "conversation_id": made["id"]});
     assert_eq!(daemon.post("/api/v1/runs", &body).await.status.as_u16(), 404);
     verb(&daemon, &busy, "cancel", &json!({})).await;
+}
+
+#[tokio::test]
+async fn a_secret_that_a_person_types_is_masked_and_told_by_whatever_way_it_comes() {
+    let fake = provider();
+    fake.script("asks", [Turn::call("ask_user", &json!({"question": "which?"})), Turn::text("so")]);
+    let daemon = Daemon::start(&fake.openai_url()).await;
+    let typed = format!("it is {SECRET}");
+    let mut wanted: Vec<(String, &str)> = Vec::new();
+    let body = json!({"agent": "open", "input": "script:asks", "metadata": {"note": typed}});
+    let asked = say(&daemon, body).await;
+    let id = asked["id"].as_str().unwrap().to_owned();
+    wanted.push((id.clone(), "metadata"));
+    assert_eq!(asked["state"], "paused", "{asked}");
+    assert_eq!(verb(&daemon, &id, "resume", &json!({"input": typed})).await.0, 202);
+    wanted.push((id.clone(), "input"));
+    daemon.wait_for(&id, &["succeeded"]).await;
+    let path = format!("/api/v1/runs/{id}/fork");
+    let key = "a-key-of-a-fork";
+    let url = format!("{}{path}", daemon.base());
+    // The same request twice is one command, and one row.
+    let mut forked = Value::Null;
+    for _ in 0..2 {
+        let request = daemon.http().post(&url).bearer_auth(ADMIN).header("idempotency-key", key);
+        let request = request.json(&json!({"input": format!("script:stuck {SECRET}")}));
+        forked = Daemon::answer(request).await.unwrap().expect(202);
+    }
+    let id = forked["id"].as_str().unwrap().to_owned();
+    wanted.push((id.clone(), "input"));
+    until_asked(&fake, "stuck", 1).await;
+    assert_eq!(verb(&daemon, &id, "steer", &json!({"input": typed})).await.0, 202);
+    wanted.push((id.clone(), "input"));
+    assert_eq!(verb(&daemon, &id, "cancel", &json!({"reason": typed})).await.0, 202);
+    wanted.push((id.clone(), "reason"));
+    let careful = daemon.submit("careful", "script:exec masked").await;
+    let approval = approval_of(&daemon, &careful).await;
+    daemon.decide(&approval, &json!({"decision": "deny", "reason": typed})).await.expect(200);
+    wanted.push((careful, "reason"));
+    let blocked = blocked(&daemon).await;
+    let place = |row: &Value| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (text(&row["run_id"]), text(&row["data"]["place"]))
+    };
+    let found: Vec<_> = blocked.iter().map(place).collect();
+    let found: Vec<_> = found.iter().map(|(run, place)| (run.clone(), place.as_str())).collect();
+    assert_eq!(found, wanted);
+    assert!(blocked.iter().all(|row| row["actor"].as_str().unwrap().starts_with("prn_")));
+}
+
+#[tokio::test]
+async fn a_conversation_that_holds_what_became_a_secret_is_not_kept_again() {
+    const LATER: &str = "said-before-it-was-a-secret-0123";
+    let fake = provider();
+    let daemon = Daemon::start(&fake.openai_url()).await;
+    let said = say(&daemon, json!({"agent": "open", "input": format!("script:say {LATER}")})).await;
+    assert_eq!(said["state"], "succeeded", "{said}");
+    let thread = &said["conversation_id"];
+    let base = head(&daemon, thread).await;
+    assert_eq!(set(&daemon, "LATER", LATER).code, Some(0));
+    let go_on = json!({"agent": "open", "input": "script:say on", "conversation_id": thread});
+    let refused = say(&daemon, go_on).await;
+    assert_eq!(
+        (&refused["state"], &refused["error"]["code"]),
+        (&json!("failed"), &json!("bundle.secret"))
+    );
+    let told = refused["error"]["message"].as_str().unwrap();
+    assert!(told.contains("start a new conversation"), "{told}");
+    let id = refused["id"].as_str().unwrap();
+    assert_eq!(bundles(&daemon, id).await, Vec::<Value>::new());
+    assert_eq!(head(&daemon, thread).await, base, "nothing new was kept");
+    let event = event(&daemon, id, "secret.blocked").await;
+    assert_eq!(event["data"]["place"], "session bundle", "{event}");
+    // A run that would wait for a person ends, too: it could only wait with a bundle.
+    let ask = json!({"agent": "careful", "input": "script:exec on", "conversation_id": thread});
+    let waits = say(&daemon, ask).await;
+    assert_eq!(waits["state"], "cancelled", "{waits}");
+    assert_eq!(daemon.pending("").await, Vec::<Value>::new());
+    let runs: Vec<Value> = blocked(&daemon)
+        .await
+        .into_iter()
+        .filter(|row| row["data"]["place"] == "session bundle")
+        .map(|row| row["run_id"].clone())
+        .collect();
+    assert_eq!(runs, [refused["id"].clone(), waits["id"].clone()]);
+    // Another conversation is not concerned.
+    let other = say(&daemon, json!({"agent": "open", "input": "script:say other"})).await;
+    assert_eq!(other["state"], "succeeded", "{other}");
 }

@@ -250,12 +250,12 @@ async fn leak(daemon: &Daemon, fake: &FakeLlm, seen: &mut Seen, n: usize, value:
         "agent": "open", "input": format!("script:{script} {value}"),
         "metadata": {"note": value},
     });
-    let mut socket = Ws::open(daemon, ADMIN).await;
-    let run = seen.call(daemon, Method::POST, "/api/v1/runs", ADMIN, Some(&body)).await;
+    let mut socket = Ws::open(daemon, daemon.admin()).await;
+    let run = seen.call(daemon, Method::POST, "/api/v1/runs", daemon.admin(), Some(&body)).await;
     let id = run["id"].as_str().unwrap().to_owned();
     let heard = socket.ask(json!({"type": "subscribe", "run_id": id})).await;
     seen.add("ws subscribe", heard.to_string());
-    let mut events = Sse::open(daemon, ADMIN, &id, 0).await;
+    let mut events = Sse::open(daemon, daemon.admin(), &id, 0).await;
     daemon.wait_for(&id, &["succeeded", "failed"]).await;
     while let Ok(Some(event)) =
         tokio::time::timeout(Duration::from_millis(300), events.next()).await
@@ -275,7 +275,8 @@ async fn leak(daemon: &Daemon, fake: &FakeLlm, seen: &mut Seen, n: usize, value:
         seen.add("ws problem", socket.ask(wrong).await.to_string());
     }
     for path in ["", "/events?limit=500", "/bundles"] {
-        seen.call(daemon, Method::GET, &format!("/api/v1/runs/{id}{path}"), ADMIN, None).await;
+        seen.call(daemon, Method::GET, &format!("/api/v1/runs/{id}{path}"), daemon.admin(), None)
+            .await;
     }
     errors(daemon, seen, n, value).await;
     people(daemon, fake, seen, n, value).await;
@@ -301,7 +302,7 @@ async fn errors(daemon: &Daemon, seen: &mut Seen, n: usize, value: &str) {
         (Method::GET, format!("/{quoted}"), Value::Null),
     ] {
         let body = Some(&body).filter(|b| !b.is_null());
-        seen.call(daemon, method, &path, ADMIN, body).await;
+        seen.call(daemon, method, &path, daemon.admin(), body).await;
     }
     // More of them would lock the address out.
     if n < 4 {
@@ -326,33 +327,82 @@ async fn people(daemon: &Daemon, fake: &FakeLlm, seen: &mut Seen, n: usize, valu
         [Turn::call("exec", &json!({"argv": ["/bin/echo", value]})), Turn::text("done")],
     );
     let start = |script: &str| json!({"agent": "careful", "input": format!("script:{script}")});
-    let run = seen.call(daemon, Method::POST, "/api/v1/runs", ADMIN, Some(&start(&runs))).await;
+    let run =
+        seen.call(daemon, Method::POST, "/api/v1/runs", daemon.admin(), Some(&start(&runs))).await;
     let id = run["id"].as_str().unwrap_or_else(|| panic!("{run}")).to_owned();
     let approval = approval_of(daemon, &id).await;
     seen.add("approval", approval.to_string());
     let path = format!("/api/v1/approvals/{}/decision", approval["id"].as_str().unwrap());
     let no = json!({"decision": "deny", "reason": format!("because {value}")});
-    seen.call(daemon, Method::POST, &path, ADMIN, Some(&no)).await;
+    seen.call(daemon, Method::POST, &path, daemon.admin(), Some(&no)).await;
     daemon.wait_for(&id, &["succeeded"]).await;
-    let run = seen.call(daemon, Method::POST, "/api/v1/runs", ADMIN, Some(&start(&asks))).await;
+    let run =
+        seen.call(daemon, Method::POST, "/api/v1/runs", daemon.admin(), Some(&start(&asks))).await;
     let id = run["id"].as_str().unwrap().to_owned();
     daemon.wait_for(&id, &["waiting_input", "paused", "waiting"]).await;
     let steer = json!({"input": format!("also {value}")});
-    seen.call(daemon, Method::POST, &format!("/api/v1/runs/{id}/steer"), ADMIN, Some(&steer)).await;
+    seen.call(
+        daemon,
+        Method::POST,
+        &format!("/api/v1/runs/{id}/steer"),
+        daemon.admin(),
+        Some(&steer),
+    )
+    .await;
     let cancel = json!({"reason": format!("no more {value}")});
-    seen.call(daemon, Method::POST, &format!("/api/v1/runs/{id}/cancel"), ADMIN, Some(&cancel))
-        .await;
+    seen.call(
+        daemon,
+        Method::POST,
+        &format!("/api/v1/runs/{id}/cancel"),
+        daemon.admin(),
+        Some(&cancel),
+    )
+    .await;
     daemon.wait_for(&id, &["cancelled"]).await;
+    patterns(daemon, fake, seen, n, value).await;
     seen.cli(daemon, &["egress", "add", "a.example.com", "--note", value]).await;
     seen.cli(daemon, &["egress", "remove", "a.example.com"]).await;
     seen.cli(daemon, &["run", "show", &id]).await;
+}
+
+/// A yes to calls like one that names the value: tried on the past, given, used and shown.
+async fn patterns(daemon: &Daemon, fake: &FakeLlm, seen: &mut Seen, n: usize, value: &str) {
+    let script = format!("like{n}");
+    let call = |word: &str| Turn::call("exec", &json!({"argv": ["/bin/echo", value, word]}));
+    fake.script(&script, [call("first"), call("second"), Turn::text("done")]);
+    let body = json!({"agent": "careful", "input": format!("script:{script}")});
+    let run = seen.call(daemon, Method::POST, "/api/v1/runs", daemon.admin(), Some(&body)).await;
+    let id = run["id"].as_str().unwrap_or_else(|| panic!("{run}")).to_owned();
+    let card = approval_of(daemon, &id).await;
+    let path = format!("/api/v1/approvals/{}", card["id"].as_str().unwrap());
+    let prefix = &card["args"]["argv"].as_array().unwrap()[..2];
+    let pattern = json!({"argv_prefix": prefix, "ttl_secs": 60, "uses": 2});
+    let preview = format!("{path}/pattern-preview");
+    seen.call(daemon, Method::POST, &preview, daemon.admin(), Some(&pattern)).await;
+    let yes = json!({
+        "decision": "approve", "scope": "pattern", "pattern": pattern,
+        "reason": format!("it is only {value}"),
+    });
+    let decision = format!("{path}/decision");
+    let decided = seen.call(daemon, Method::POST, &decision, daemon.admin(), Some(&yes)).await;
+    assert_eq!(decided["state"], "approved", "{decided}");
+    daemon.wait_for(&id, &["succeeded"]).await;
+    let patterns = "/api/v1/approval-patterns";
+    let listed = seen.call(daemon, Method::GET, patterns, daemon.admin(), None).await;
+    assert_eq!(listed["items"][0]["uses_left"], 1, "one call has used it: {listed}");
+    seen.cli(daemon, &["approval", "patterns"]).await;
+    let revoke = ["approval", "revoke-pattern", listed["items"][0]["id"].as_str().unwrap()];
+    seen.cli(daemon, &revoke).await;
 }
 
 #[tokio::test]
 async fn no_canary_leaves_its_place_over_any_surface_in_any_encoding() {
     let fake = FakeLlm::start();
     let (mut daemon, allowed) = daemon(&fake).await;
-    let canaries = canaries();
+    let mut canaries = canaries();
+    // Nobody but the one who asks for it has seen this one.
+    let made = daemon.cli(&["token", "create", "bob", "--json"]).await.json();
+    canaries.insert("token that an administrator made", kept(&made["token"]));
     let mut seen = Seen::default();
     let values: Vec<&str> = canaries.values().copied().chain([CONTROL]).collect();
     for (n, value) in values.iter().enumerate() {
@@ -424,4 +474,44 @@ async fn no_canary_leaves_its_place_over_any_surface_in_any_encoding() {
             control.iter().any(|f| f.contains(&format!("as {encoding} in")) && f.contains(place));
         assert!(is_found, "the search is blind: {encoding} in {place}\n{control:#?}");
     }
+}
+
+/// A value that is known only while the test runs.
+fn kept(value: &Value) -> &'static str {
+    value.as_str().expect("a text").to_owned().leak()
+}
+
+#[tokio::test]
+async fn the_token_of_the_first_start_stands_in_its_file_and_was_shown_once() {
+    let fake = FakeLlm::start();
+    let mut daemon = Daemon::prepare(&fake.openai_url());
+    let file = daemon.dir().join("test.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let without = config.split_at(config.find("[llm]").unwrap()).1.to_owned();
+    fs::write(&file, without).unwrap();
+    daemon.set_env("AGENT_RUNTIME_LOG_LEVEL", "trace");
+    daemon.run().await;
+    let place = daemon.data_dir().join("bootstrap-token");
+    let token = kept(&json!(fs::read_to_string(&place).unwrap().trim()));
+    daemon.ask_as(token);
+    let mut seen = Seen::default();
+    for (n, value) in [token, CONTROL].into_iter().enumerate() {
+        leak(&daemon, &fake, &mut seen, n, value).await;
+    }
+    for args in [&["secret", "list"][..], &["config", "show"], &["audit", "export"], &["doctor"]] {
+        seen.cli(&daemon, args).await;
+    }
+    assert_eq!(daemon.stop().await, Some(0));
+    // Once, at the start that made it.
+    let log = daemon.log();
+    assert_eq!(log.matches(token).count(), 1);
+    seen.add("the log", log.replacen(token, "", 1));
+    let planted = (0..2).map(|n| daemon.workspace("open").join(format!("leak{n}.txt")));
+    let log = daemon.dir().join("daemon.log");
+    let except: Vec<PathBuf> = [place, log].into_iter().chain(planted).collect();
+    files(daemon.dir(), &except, &mut seen.0);
+    let found = search(&seen.0, &BTreeMap::from([("bootstrap token", token)]));
+    assert!(found.is_empty(), "{} places: {:#?}", found.len(), &found[..found.len().min(40)]);
+    let control = search(&seen.0, &BTreeMap::from([("control", CONTROL)]));
+    assert!(control.iter().any(|f| f.contains("agent-runtime.db")), "the search is blind");
 }

@@ -364,3 +364,33 @@ async fn what_is_wrong_with_a_request_about_capabilities_is_said() {
     assert_eq!(none.code, Some(1), "{none:?}");
     assert!(none.err.contains("no such capability"), "{none:?}");
 }
+
+#[tokio::test]
+async fn revoking_what_a_run_was_given_before_takes_away_what_it_holds_now() {
+    let fake = provider();
+    fake.script(
+        "twice",
+        [
+            Turn::call("ask_user", &json!({"question": "Go on?"})),
+            Turn::call("exec", &endless("cap-marker-superseded")),
+            Turn::text("never"),
+        ],
+    );
+    let daemon = Daemon::start(&fake.openai_url()).await;
+    let id = daemon.submit("open", "script:twice").await;
+    daemon.wait_for(&id, &["paused"]).await;
+    let older = given(&daemon, &id, &[]).await.pop().expect("the first one");
+    daemon.post(&format!("/api/v1/runs/{id}/resume"), &json!({"input": "yes"})).await.expect(202);
+    until_alive("cap-marker-superseded", true).await;
+    let newer = the_runs_own(&daemon, &id).await;
+    assert_ne!(older["id"], newer["id"]);
+    revoke(&daemon, &older, "not this run").await;
+    until_alive("cap-marker-superseded", false).await;
+    let run = daemon.wait_for(&id, &["failed"]).await;
+    assert_eq!(run["error"]["code"], "capability.revoked", "{run}");
+    let states = given(&daemon, &id, &[]).await;
+    let own: Vec<&Value> = states.iter().filter(|c| c["parent"].is_null()).collect();
+    assert!(own.iter().all(|c| c["state"] == "revoked"), "{own:#?}");
+    let row = rows(&daemon, "capability_revoked", &id).await.pop().expect("a row");
+    assert!(row["data"]["revoked"].to_string().contains(newer["id"].as_str().unwrap()), "{row}");
+}

@@ -255,6 +255,19 @@ async fn a_tool_out_of_scope_is_refused_in_the_run_whoever_speaks_to_it() {
     let run = text(&run.expect(202), "id");
     daemon.wait_for(&run, &["succeeded"]).await;
     assert_eq!(denied(&run).await, ["scope.tool"], "by the token that started it");
+    // Asked why, the daemon says that it was refused before policy was asked, and what that says.
+    let events = daemon.events(&run).await;
+    let call = events.iter().find(|e| e["type"] == "tool.denied").unwrap();
+    let call = text(&call["data"], "call_id");
+    let why = daemon.cli(&["policy", "explain", &call, "--json"]).await.json();
+    let decision = &why["call"]["decisions"][0];
+    assert_eq!(
+        (&decision["verdict"], &decision["rule"], &decision["layer"]),
+        (&json!("deny"), &json!("scope.tool"), &json!("before_policy")),
+        "{why:#}"
+    );
+    let replayed = daemon.cli(&["policy", "replay", "--days", "1", "--json"]).await;
+    assert!(!replayed.out.contains(&call), "another policy changes nothing about it: {replayed:?}");
     // A narrow token cannot have somebody else's run do what it may not.
     let other = daemon.submit("open", "script:waits").await;
     daemon.wait_for(&other, &["paused"]).await;
@@ -285,7 +298,7 @@ async fn the_work_of_somebody_disabled_ends_before_it_asks_a_model_again() {
     let answer = json!({ "input": "go on" });
     daemon.post(&format!("/api/v1/runs/{run}/resume"), &answer).await.expect(202);
     let ended = daemon.wait_for(&run, &["failed", "succeeded"]).await;
-    assert_eq!(ended["error"]["code"], "principal.gone", "{ended:#}");
+    assert_eq!(ended["error"]["code"], "run.requester_disabled", "{ended:#}");
     assert_eq!(fake.seen_of("asks").len(), 1, "the model was not asked again");
 }
 

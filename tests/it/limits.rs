@@ -259,16 +259,21 @@ async fn the_gate_stands_in_front_of_every_way_to_make_an_agent_work() {
     daemon.post(&format!("/api/v1/runs/{paused}/interrupt"), &json!({})).await.expect(202);
     daemon.wait_for(&paused, &["paused"]).await;
 
+    let asking = daemon.submit("open", "script:ask").await;
+    daemon.wait_for(&asking, &["paused"]).await;
+
     let input = json!({"input": "script:say no"});
     let new = json!({"agent": "open", "input": "script:say no"});
-    let ways: [(&str, String, &Value); 5] = [
+    let ways: [(&str, String, &Value); 6] = [
         ("run.create", "/api/v1/runs".to_owned(), &new),
         ("run.steer", format!("/api/v1/runs/{running}/steer"), &input),
         ("run.resume", format!("/api/v1/runs/{paused}/resume"), &input),
+        // An answer makes the agent work as well.
+        ("run.resume", format!("/api/v1/runs/{asking}/resume"), &input),
         ("run.retry", format!("/api/v1/runs/{failed}/retry"), &json!({})),
         ("run.fork", format!("/api/v1/runs/{done}/fork"), &input),
     ];
-    assert_eq!(ways.len(), STARTING.len());
+    assert_eq!(ways.len(), STARTING.len() + 1);
     let mut ws = Ws::open(&daemon, OPERATOR).await;
     for (frame, path, body) in &ways {
         let refused = daemon.call(Method::POST, path, OPERATOR, Some(body)).await.unwrap();

@@ -69,7 +69,7 @@ const TABLE: &[(&str, &str, Least, &str)] = &[
         OPERATOR_UP,
         r#"{"ids":["apr_01890a5d-ac96-774b-bcce-b302099a8057"],"decision":"deny"}"#,
     ),
-    ("POST", "/api/v1/approvals/{id}/pattern-preview", ANY, r#"{"ttl_secs":60,"uses":1}"#),
+    ("POST", "/api/v1/approvals/{id}/pattern-preview", OPERATOR_UP, r#"{"ttl_secs":60,"uses":1}"#),
     ("GET", "/api/v1/approval-patterns", OPERATOR_UP, ""),
     ("DELETE", "/api/v1/approval-patterns/{id}", OPERATOR_UP, ""),
     ("POST", "/api/v1/conversations", MEMBER, "{}"),

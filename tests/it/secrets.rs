@@ -75,10 +75,16 @@ async fn a_stored_secret_is_sealed_put_in_replaced_and_removed_while_the_daemon_
     assert_eq!(listed(&daemon, "site-key").await["source"], "store");
     assert_eq!(listed(&daemon, "llm.api_key").await["source"], "config");
     let used = daemon.cli(&["audit", "query", "--kind", "secret_used", "--json"]).await.json();
-    assert_eq!(used.as_array().unwrap().len(), 2, "{used}");
-    assert_eq!(
-        (&used[0]["data"]["name"], &used[0]["data"]["host"]),
-        (&json!("site-key"), &json!("site.example"))
+    let of = |name: &str| -> Vec<&Value> {
+        used.as_array().unwrap().iter().filter(|row| row["data"]["name"] == name).collect()
+    };
+    assert_eq!(of("site-key").len(), 2, "{used}");
+    assert_eq!(of("site-key")[0]["data"]["host"], "site.example");
+    // The model's key once for each of the three runs, however often they asked.
+    let by_run = of("llm.api_key");
+    assert_eq!(by_run.len(), 3, "{used}");
+    assert!(
+        by_run.iter().all(|row| row["run_id"].is_string() && row["data"]["model"] == "default")
     );
     let told = daemon.cli(&["secret", "remove", "site-key"]).await;
     assert_eq!(told.code, Some(0), "{told:?}");
@@ -115,6 +121,8 @@ async fn a_model_takes_its_key_from_the_store() {
     let id = daemon.submit("kept", "script:say one").await;
     daemon.wait_for(&id, &["succeeded"]).await;
     assert_eq!(fake.seen().last().unwrap().key.as_deref(), Some(FIRST));
+    let used = daemon.cli(&["audit", "query", "--kind", "secret_used", "--json"]).await.json();
+    assert_eq!((&used[0]["data"]["name"], &used[0]["run_id"]), (&json!("MODEL_KEY"), &json!(id)));
     assert_eq!(set(&daemon, "MODEL_KEY", SECOND).code, Some(0));
     let id = daemon.submit("kept", "script:say two").await;
     daemon.wait_for(&id, &["succeeded"]).await;
@@ -129,6 +137,8 @@ async fn another_permission_secret_seals_what_the_one_before_had_sealed() {
     daemon.run().await;
     assert_eq!(set(&daemon, "site-key", FIRST).code, Some(0));
     assert_eq!(daemon.cli(&["secret", "rotate-key", "--json"]).await.json()["sealed"], 1);
+    let since = listed(&daemon, "llm.api_key").await["since"].clone();
+    let kept_since = listed(&daemon, "site-key").await["since"].clone();
     assert_eq!(daemon.stop().await, Some(0));
     // Without the old one the daemon does not start: it could not open what it keeps.
     daemon.set_env("PERMISSION_SECRET", "the-new-permission-secret-0123456789");
@@ -139,6 +149,8 @@ async fn another_permission_secret_seals_what_the_one_before_had_sealed() {
         "the-old-permission-secret-0123456789",
     );
     daemon.run().await;
+    assert_eq!(listed(&daemon, "llm.api_key").await["since"], since, "it is as old as it was");
+    assert_eq!(listed(&daemon, "site-key").await["since"], kept_since);
     play(&daemon, &fake, "web", "sealed", &[("http_request", with_key())]).await;
     assert_eq!(authorization(&site), format!("Bearer {FIRST}"));
     assert_eq!(daemon.stop().await, Some(0));

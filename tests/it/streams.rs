@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    scenes::{approval_of, event, provider, sh, until_asked, verb, workspace_text},
+    scenes::{SOON, approval_of, event, provider, sh, until_asked, verb, workspace_text},
     support::{
         daemon::{ADMIN, Daemon},
         fake_llm::{FakeLlm, Fault, Turn},
@@ -276,18 +276,22 @@ async fn a_malformed_frame_gets_a_problem_and_the_connection_stays() {
     assert_eq!(other.closed().await, Some(1009));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_consumer_is_told_to_resync_and_then_misses_nothing() {
-    let fake = provider();
-    // About 9 MB of events: more than every buffer on the way together.
+const LOUD: &str = "[agents.loud]\ntools = [\"exec\", \"ask_user\"]\nallowed_commands = [\"*\"]\n\
+                    [agents.loud.limits]\nmax_tokens = 1000000000\nmax_tool_calls = 1000\n";
+
+/// Once it was answered, about 9 MB of events: more than every buffer on the way together.
+fn loud() -> Vec<Turn> {
     let loud = sh("head -c 60000 /dev/zero | tr '\\0' x");
     let batch = (0..30).fold(Turn::text(""), |turn, _| turn.and("exec", &loud));
     let ask = Turn::call("ask_user", &json!({"question": "Ready?"}));
-    let turns = [ask].into_iter().chain(vec![batch; 5]).chain([Turn::text("done")]);
-    fake.script("loud", turns.collect::<Vec<_>>());
-    let more = "[agents.loud]\ntools = [\"exec\", \"ask_user\"]\nallowed_commands = [\"*\"]\n\
-                [agents.loud.limits]\nmax_tokens = 1000000000\nmax_tool_calls = 1000\n";
-    let mut daemon = Daemon::prepare_with(&fake.openai_url(), more);
+    [ask].into_iter().chain(vec![batch; 5]).chain([Turn::text("done")]).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_consumer_is_told_to_resync_and_then_misses_nothing() {
+    let fake = provider();
+    fake.script("loud", loud());
+    let mut daemon = Daemon::prepare_with(&fake.openai_url(), LOUD);
     daemon.run().await;
     let id = daemon.submit("loud", "script:loud").await;
     daemon.wait_for(&id, &["paused"]).await;
@@ -314,6 +318,48 @@ async fn a_slow_consumer_is_told_to_resync_and_then_misses_nothing() {
     let stored = daemon.events(&id).await;
     assert_eq!(heard, seqs(&stored));
     assert_eq!(stored.last().unwrap()["type"], "run.succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_nothing_is_cut_with_its_token_whatever_else_changes() {
+    let fake = provider();
+    fake.script("loud", loud());
+    let more = format!("{LOUD}[http]\nmetrics_addr = \"127.0.0.1:0\"\n");
+    let mut daemon = Daemon::prepare_with(&fake.openai_url(), &more);
+    daemon.run().await;
+    let made = daemon.cli(&["token", "create", "operator", "--json"]).await.json();
+    let (token, id) = (made["token"].as_str().unwrap(), made["id"].as_str().unwrap());
+    let run = daemon.submit("loud", "script:loud").await;
+    daemon.wait_for(&run, &["paused"]).await;
+    let mut deaf = Ws::open_with(&daemon, token, Some(4_096)).await;
+    let reply = deaf.ask(json!({"type": "subscribe", "run_id": run, "after": 0})).await;
+    assert_eq!(reply["ok"], true);
+    assert_eq!(verb(&daemon, &run, "resume", &json!({"input": "yes"})).await.0, 202);
+    daemon.wait_for(&run, &["succeeded", "failed"]).await;
+    let sockets = async || {
+        let log = daemon.log();
+        let line =
+            log.lines().find(|l| l.contains("\"message\":\"metrics\"")).expect("the address");
+        let line: Value = serde_json::from_str(line).unwrap();
+        let url = format!("http://{}/metrics", line["address"].as_str().unwrap());
+        let text = Daemon::answer(daemon.http().get(url)).await.unwrap().text;
+        let gauge = text.lines().find_map(|l| l.strip_prefix("agent_runtime_websockets "));
+        gauge.expect("a gauge").to_owned()
+    };
+    assert_eq!(sockets().await, "1");
+    // Many changes, of which the connection hears at most that there was one.
+    for n in 0..20 {
+        let told = daemon.cli(&["principal", "create", &format!("p{n}"), "--role", "viewer"]).await;
+        assert_eq!(told.code, Some(0), "{told:?}");
+    }
+    assert_eq!(sockets().await, "1", "it still stands");
+    assert_eq!(daemon.cli(&["token", "revoke", id]).await.code, Some(0));
+    // Far sooner than the daemon gives up sending to somebody who does not read.
+    let deadline = Instant::now() + SOON;
+    while sockets().await != "0" {
+        assert!(Instant::now() < deadline, "the connection is still there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

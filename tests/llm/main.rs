@@ -217,7 +217,7 @@ async fn a_cancelled_call_returns_at_once() {
             let stop = CancellationToken::new();
             let talk = Talk::new(llm.clone(), &format!("script:{script}"));
             let (sender, mut deltas) = tokio::sync::mpsc::channel(64);
-            let call = llm.complete(talk.request(), Some(sender), stop.clone());
+            let call = llm.complete(talk.request(), Some(sender), None, stop.clone());
             let cancel = async {
                 if script == "mid" {
                     deltas.recv().await.expect("the stream has begun");
@@ -237,7 +237,10 @@ async fn a_cancelled_call_returns_at_once() {
         let (before, stop) = (fake.seen().len(), CancellationToken::new());
         stop.cancel();
         let talk = Talk::new(llm.clone(), "script:mid");
-        assert_eq!(class(llm.complete(talk.request(), None, stop).await), ErrorClass::Cancelled);
+        assert_eq!(
+            class(llm.complete(talk.request(), None, None, stop).await),
+            ErrorClass::Cancelled
+        );
         assert_eq!(fake.seen().len(), before);
     }
 }

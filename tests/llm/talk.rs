@@ -94,13 +94,14 @@ impl Talk {
 
     /// Asks once.
     pub(crate) async fn ask(&self) -> Result<Completion, LlmError> {
-        self.llm.complete(self.request(), None, CancellationToken::new()).await
+        self.llm.complete(self.request(), None, None, CancellationToken::new()).await
     }
 
     /// Asks once; returns the deltas too.
     pub(crate) async fn watch(&self) -> (Result<Completion, LlmError>, Vec<String>) {
         let (sender, mut receiver) = mpsc::channel(10_000);
-        let done = self.llm.complete(self.request(), Some(sender), CancellationToken::new()).await;
+        let done =
+            self.llm.complete(self.request(), Some(sender), None, CancellationToken::new()).await;
         let mut deltas = Vec::new();
         while let Some(delta) = receiver.recv().await {
             deltas.push(delta);

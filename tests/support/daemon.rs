@@ -61,6 +61,8 @@ pub(crate) struct Daemon {
     http: reqwest::Client,
     base: String,
     env: Vec<(String, String)>,
+    /// The token that it is asked with where a test names none.
+    admin: String,
     program: PathBuf,
     /// What starts the daemon, with its arguments; nothing when it starts by itself.
     launcher: Vec<String>,
@@ -154,7 +156,8 @@ impl Daemon {
             .expect("a client");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_agent-runtime"));
         let (base, env, launcher) = (String::new(), Vec::new(), Vec::new());
-        Self { dir, child: None, http, base, env, program, launcher }
+        let admin = ADMIN.to_owned();
+        Self { dir, child: None, http, base, env, admin, program, launcher }
     }
 
     /// A started daemon.
@@ -177,6 +180,17 @@ impl Daemon {
 
     /// Starts the daemon and waits until it listens, ready or not.
     pub(crate) async fn spawn(&mut self) {
+        assert!(self.try_spawn().await, "the daemon ended: {}", self.log());
+    }
+
+    /// The same for a daemon that may end before it listens; whether it listens.
+    pub(crate) async fn try_spawn(&mut self) -> bool {
+        self.launch();
+        self.is_listening().await
+    }
+
+    /// Starts its process, and waits for nothing.
+    pub(crate) fn launch(&mut self) {
         let address = self.data_dir().join("http-addr");
         drop(fs::remove_file(&address));
         let log = fs::OpenOptions::new()
@@ -188,16 +202,23 @@ impl Daemon {
         let mut command = self.command(&["serve", "--http-addr", "127.0.0.1:0", "--allow-root"]);
         let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
         self.child = Some(child.expect("the daemon starts"));
+    }
+
+    /// Waits until it listens, or has ended before.
+    async fn is_listening(&mut self) -> bool {
+        let address = self.data_dir().join("http-addr");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(text) = fs::read_to_string(&address)
                 && !text.trim().is_empty()
             {
                 self.base = format!("http://{}", text.trim());
-                return;
+                return true;
             }
             assert!(Instant::now() < deadline, "not listening: {}", self.log());
-            self.assert_alive();
+            if self.has_ended() {
+                return false;
+            }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -266,6 +287,16 @@ impl Daemon {
         self.cli(&["serve", "--http-addr", "127.0.0.1:0", "--allow-root"]).await
     }
 
+    /// Forgets a variable that was set.
+    pub(crate) fn unset_env(&mut self, name: &str) {
+        self.env.retain(|(set, _)| set != name);
+    }
+
+    /// Whether its process has ended, or was never started.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|c| c.try_wait().ok().flatten().is_some())
+    }
+
     fn assert_alive(&mut self) {
         let status = self.child.as_mut().and_then(|c| c.try_wait().ok().flatten());
         assert!(status.is_none(), "the daemon ended ({status:?}): {}", self.log());
@@ -307,6 +338,16 @@ impl Daemon {
             assert!(Instant::now() < deadline, "it does not end: {}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Asks with another token from now on where a test names none.
+    pub(crate) fn ask_as(&mut self, token: &str) {
+        token.clone_into(&mut self.admin);
+    }
+
+    /// The token that it is asked with.
+    pub(crate) fn admin(&self) -> &str {
+        &self.admin
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -362,11 +403,11 @@ impl Daemon {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.call(Method::GET, path, ADMIN, None).await.expect("an answer")
+        self.call(Method::GET, path, &self.admin, None).await.expect("an answer")
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.call(Method::POST, path, ADMIN, Some(body)).await.expect("an answer")
+        self.call(Method::POST, path, &self.admin, Some(body)).await.expect("an answer")
     }
 
     /// Creates a run as admin; its id.

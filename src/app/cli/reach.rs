@@ -164,6 +164,7 @@ const WITHOUT_COMMAND: &[(&str, &str)] = &[
     ("POST", "/admin/v1/backup/{id}/verify"),
     // `health` asks the public probe, which names what is not well; this one is for dashboards.
     ("GET", "/admin/v1/health"),
+    ("GET", "/admin/v1/replicas"),
     ("GET", "/admin/v1/sandbox"),
     ("POST", "/admin/v1/pairings/{id}/approve"),
     ("POST", "/admin/v1/policy/validate"),

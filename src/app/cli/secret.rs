@@ -46,11 +46,19 @@ pub(super) async fn secret(context: &Context, command: args::Secret) -> Result<E
         }
         args::Secret::Reload(output) => {
             let client = door()?;
-            client.client.post_nothing("/admin/v1/reload", &Value::Null).await.map_err(refused)?;
+            let done: Value =
+                client.client.post("/admin/v1/reload", &Value::Null).await.map_err(refused)?;
             if output.json {
-                out::json(&json!({ "reloaded": true }));
+                out::json(&done);
             } else {
                 out::line("configuration and secrets were read again and are in force");
+                let fixed = done.get("needs_restart").and_then(Value::as_array);
+                let fixed: Vec<&str> =
+                    fixed.into_iter().flatten().filter_map(Value::as_str).collect();
+                if !fixed.is_empty() {
+                    let names = fixed.join(", ");
+                    out::line(format_args!("changed, and in force only after a restart: {names}"));
+                }
             }
         }
     }

@@ -67,6 +67,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("env", "ENV", Kind::Text, "development"),
     key("data_dir", "DATA_DIR", Kind::Text, "./data"),
     key("database_url", "DATABASE_URL", Kind::Secret, ""),
+    key("workspaces_dir", "WORKSPACES_DIR", Kind::Text, ""),
     key("http.addr", "HTTP_ADDR", Kind::Text, "127.0.0.1:8080"),
     key("http.metrics_addr", "METRICS_ADDR", Kind::Text, ""),
     key("http.trusted_proxy", "TRUSTED_PROXY", Kind::List, ""),

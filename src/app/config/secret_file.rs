@@ -9,7 +9,10 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::domain::Secret;
+use crate::{
+    domain::Secret,
+    runtime::failpoint::{Point, pass},
+};
 
 /// No secret is longer; a wrong path such as a disk image must not be read whole.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
@@ -124,11 +127,13 @@ pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    pass(Point::SecretFileBefore)?;
     let mut file =
         fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&temporary, path)
+    fs::rename(&temporary, path)?;
+    Ok(pass(Point::SecretFileAfter)?)
 }
 
 /// A new secret: 32 random bytes, as hex.

@@ -208,6 +208,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// Which database holds the store.
     pub(crate) database: Database,
+    /// The directory of the agents' workspaces; absolute.
+    pub(crate) workspaces_dir: PathBuf,
     pub(crate) http_addr: SocketAddr,
     /// Where the counters are served in plain; nowhere when none.
     pub(crate) metrics_addr: Option<SocketAddr>,

@@ -39,7 +39,11 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
     let data_dir = r.absolute("data_dir")?;
     let database = r.database(&data_dir);
     let models = r.models();
-    let agents = r.agents(&data_dir, &models);
+    let workspaces_dir = match r.some("workspaces_dir") {
+        Some(_) => r.absolute("workspaces_dir")?,
+        None => data_dir.join("workspaces"),
+    };
+    let agents = r.agents(&data_dir, &workspaces_dir, &models);
     Some(Settings {
         mode: r.choice("env").unwrap_or(Mode::Production),
         http_addr: r.parse("http.addr", "an address such as 127.0.0.1:8080")?,
@@ -87,6 +91,7 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         stop_grace: Duration::from_secs(r.int("limits.stop_grace_secs")),
         data_dir,
         database,
+        workspaces_dir,
     })
 }
 
@@ -346,6 +351,7 @@ impl Reader<'_> {
                     provider: kind,
                     base_url: url.unwrap_or_default(),
                     api_key: self.secret(api_key),
+                    key_name: api_key.clone(),
                     model: id.unwrap_or_else(|| "builtin".to_owned()),
                     fallbacks,
                     input_price_per_mtok: self
@@ -364,6 +370,7 @@ impl Reader<'_> {
     fn agents(
         &mut self,
         data_dir: &Path,
+        workspaces_dir: &Path,
         models: &BTreeMap<String, ModelOptions>,
     ) -> Vec<AgentDef> {
         let mut out = Vec::new();
@@ -376,7 +383,7 @@ impl Reader<'_> {
             }
             let workspace = self.some(&key("workspace")).unwrap_or_else(|| name.clone());
             if workspace.parse::<AgentName>().is_err() {
-                let what = "must be a name of letters, digits, `-` or `_`: a directory under <data_dir>/workspaces";
+                let what = "must be a name of letters, digits, `-` or `_`: a directory under workspaces_dir";
                 self.bad(&key("workspace"), what);
             }
             let limits = RunLimits {
@@ -392,7 +399,7 @@ impl Reader<'_> {
                 model,
                 tools: self.list::<ToolName>(&key("tools"), "a tool"),
                 roles: self.list::<Role>(&key("roles"), "a role"),
-                workspace: data_dir.join("workspaces").join(workspace),
+                workspace: workspaces_dir.join(workspace),
                 allowed_paths: self.paths(&key("allowed_paths"), data_dir),
                 allowed_commands: self.texts(&key("allowed_commands")),
                 may_execute_files: self.bool(&key("may_execute_files")),

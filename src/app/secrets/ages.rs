@@ -42,22 +42,24 @@ impl Uses {
 struct Present {
     name: String,
     source: SecretSource,
-    fingerprint: String,
+    /// Under the key in force first, then under those of older permission secrets.
+    fingerprints: Vec<String>,
 }
 
 /// Every secret of the configuration and the store.
 fn present(settings: &Settings, opened: &Opened, keyring: &Keyring) -> Vec<Present> {
-    let key = keyring.current.key(Purpose::Fingerprint);
-    let fingerprint = |name: &str, value: &str| {
-        data_encoding::HEXLOWER.encode(&key.mac(format!("{name}\n{value}").as_bytes()))
+    let keys = keyring.all(Purpose::Fingerprint);
+    let fingerprints = |name: &str, value: &str| -> Vec<String> {
+        let text = format!("{name}\n{value}");
+        keys.iter().map(|key| data_encoding::HEXLOWER.encode(&key.mac(text.as_bytes()))).collect()
     };
     let configured = settings.secrets.iter().map(|secret| Present {
-        fingerprint: fingerprint(&secret.key, secret.value.expose()),
+        fingerprints: fingerprints(&secret.key, secret.value.expose()),
         name: secret.key.clone(),
         source: secret.source,
     });
     let stored = opened.iter().map(|(name, value)| Present {
-        fingerprint: fingerprint(name.as_str(), value.expose()),
+        fingerprints: fingerprints(name.as_str(), value.expose()),
         name: name.to_string(),
         source: SecretSource::Store,
     });
@@ -83,13 +85,15 @@ pub(crate) async fn note(
                 for gone in known.iter().filter(|age| !names.contains(age.name.as_str())) {
                     tx.secrets().forget_age(&gone.name).await?;
                 }
-                for Present { name, source, fingerprint } in &present {
+                for Present { name, source, fingerprints } in &present {
                     let before = known.iter().find(|age| age.name == *name);
-                    let is_same = before.is_some_and(|b| b.fingerprint == *fingerprint);
+                    // Another permission secret makes no secret younger.
+                    let is_same = before.is_some_and(|b| fingerprints.contains(&b.fingerprint));
+                    let fingerprint = fingerprints.first().cloned().unwrap_or_default();
                     let age = SecretAge {
                         name: name.clone(),
                         source: *source,
-                        fingerprint: fingerprint.clone(),
+                        fingerprint,
                         since: before.filter(|_| is_same).map_or(tx.now(), |b| b.since),
                         last_used_at: before.and_then(|b| b.last_used_at),
                     };

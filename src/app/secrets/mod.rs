@@ -9,7 +9,7 @@ pub(super) use self::permission::{Keyring, existing_keyring, keyring};
 use super::{build::fault, cli::Failure, config::Settings};
 use crate::{
     auth::Purpose,
-    orchestrator::{AuditOptions, SecretOptions},
+    orchestrator::{AuditOptions, SecretOptions, secrets::SecretMark},
     runtime::{Redactor, Tasks, reload::Reloader},
     store::Store,
 };
@@ -22,13 +22,22 @@ pub(super) async fn at_start(
     keyring: &Keyring,
     redactor: &Redactor,
     tasks: &Tasks,
-) -> Result<(Settings, ages::Uses), Failure> {
-    let opened = vault::at_start(store, keyring, redactor).await?;
+) -> Result<AtStart, Failure> {
+    let (opened, marks) = vault::at_start(store, keyring, redactor).await?;
     let settings = vault::resolve(settings, &opened);
     ages::note(store, &settings, &opened, keyring).await.map_err(fault)?;
     let uses = ages::Uses::default();
     ages::watch(store.clone(), uses.clone(), tasks);
-    Ok((settings, uses))
+    Ok(AtStart { settings, uses, marks })
+}
+
+/// What the daemon begins with.
+pub(super) struct AtStart {
+    /// With every secret in its place.
+    pub(super) settings: Settings,
+    pub(super) uses: ages::Uses,
+    /// The stored secrets that were opened.
+    pub(super) marks: Vec<SecretMark>,
 }
 
 /// What signs the audit trail.
@@ -40,6 +49,10 @@ pub(super) fn audit_options(settings: &Settings, keyring: &Keyring) -> AuditOpti
 }
 
 /// What seals stored secrets.
-pub(super) fn secret_options(keyring: &Keyring, reloader: &Reloader) -> SecretOptions {
-    SecretOptions { sealing: keyring.all(Purpose::Sealing), reloader: reloader.clone() }
+pub(super) fn secret_options(
+    keyring: &Keyring,
+    reloader: &Reloader,
+    opened: Vec<SecretMark>,
+) -> SecretOptions {
+    SecretOptions { sealing: keyring.all(Purpose::Sealing), reloader: reloader.clone(), opened }
 }

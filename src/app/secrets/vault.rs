@@ -10,7 +10,7 @@ use crate::{
     auth::{Purpose, seal::open},
     domain::{Secret, SecretName},
     egress::BoundSecret,
-    orchestrator::secrets::reseal_old,
+    orchestrator::secrets::{SecretMark, marks, reseal_old},
     runtime::Redactor,
     store::{Store, StoreError},
 };
@@ -27,7 +27,7 @@ pub(crate) async fn at_start(
     store: &Store,
     keyring: &Keyring,
     redactor: &Redactor,
-) -> Result<Opened, Failure> {
+) -> Result<(Opened, Vec<SecretMark>), Failure> {
     let keys = keyring.all(Purpose::Sealing);
     let sealed = reseal_old(store, keys).await.map_err(|error| {
         fault(error).next(
@@ -37,7 +37,9 @@ pub(crate) async fn at_start(
     if sealed > 0 {
         tracing::info!(sealed, "stored secrets were sealed with the permission secret in force");
     }
-    open_all(store, keyring, redactor).await.map_err(fault)
+    // First: what is stored meanwhile is seen to be newer.
+    let marks = marks(store).await.map_err(fault)?;
+    Ok((open_all(store, keyring, redactor).await.map_err(fault)?, marks))
 }
 
 /// Opens every stored secret. One that does not open is told and left out: what names it goes
@@ -82,6 +84,7 @@ pub(crate) fn resolve(settings: &Settings, opened: &Opened) -> Settings {
     };
     for (model, name) in &settings.model_secrets {
         if let Some(options) = settings.models.get_mut(model) {
+            options.key_name = name.to_string();
             options.api_key = named(name, &format!("models.{model}.api_key_secret"));
         }
     }

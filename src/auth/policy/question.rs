@@ -28,6 +28,24 @@ pub struct Question<'a> {
     pub conversation: Option<ConversationId>,
 }
 
+/// What calls of one agent have in common, as it is stored: its definition and its hosts.
+#[derive(Serialize, Deserialize)]
+struct Common<A, H> {
+    agent: A,
+    hosts: H,
+}
+
+/// The rest of a question, as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Asked<F> {
+    facts: F,
+    tainted: bool,
+    role: Role,
+    surface: Surface,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    conversation: Option<ConversationId>,
+}
+
 /// A question that can be stored and asked again: of the agent's definition it keeps what decisions
 /// look at, and no prompt. It holds the call's own words (arguments, script) as they were.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +97,32 @@ impl Recorded {
             surface: question.surface,
             conversation: question.conversation,
         }
+    }
+
+    /// As two JSON texts: what the calls of one agent have in common, and the rest.
+    ///
+    /// # Errors
+    /// When a value cannot be written as JSON.
+    pub fn split(&self) -> Result<(String, String), serde_json::Error> {
+        let Self { agent, hosts, facts, tainted, role, surface, conversation } = self;
+        let (tainted, role, surface, conversation) = (*tainted, *role, *surface, *conversation);
+        let common = serde_json::to_string(&Common { agent, hosts })?;
+        let asked = Asked { facts, tainted, role, surface, conversation };
+        Ok((common, serde_json::to_string(&asked)?))
+    }
+
+    /// From the two texts; from the second alone where it holds everything, as it did once.
+    ///
+    /// # Errors
+    /// When they are not such texts.
+    pub fn joined(common: &str, asked: &str) -> Result<Self, serde_json::Error> {
+        if common.is_empty() {
+            return serde_json::from_str(asked);
+        }
+        let Common::<Subject, HostPolicy> { agent, hosts } = serde_json::from_str(common)?;
+        let Asked::<CallFacts> { facts, tainted, role, surface, conversation } =
+            serde_json::from_str(asked)?;
+        Ok(Self { agent, hosts, facts, tainted, role, surface, conversation })
     }
 
     /// The agent's name.

@@ -65,6 +65,26 @@ pub enum Finding {
         /// The key's id.
         key_id: String,
     },
+    /// A key that was replaced has signed again.
+    #[error(
+        "the checkpoint at row {n} was signed with the key {key_id} after another one had taken its \
+         place: who has the old key has written here"
+    )]
+    OldKey {
+        /// The row.
+        n: u64,
+        /// The key's id.
+        key_id: String,
+    },
+    /// The key in force has signed nothing.
+    #[error(
+        "the newest checkpoint, at row {n}, was not signed with the key in force: if the permission \
+         secret was changed just now start the daemon once, otherwise the trail was replaced"
+    )]
+    NotCurrent {
+        /// The row.
+        n: u64,
+    },
     /// Checkpoints are missing where there must be some.
     #[error("{rows} rows after row {after} are not signed, though they are old enough to be")]
     Unsigned {
@@ -118,6 +138,10 @@ pub struct TrailCheck<'k> {
     is_broken: bool,
     checkpoints: u64,
     signed: u64,
+    /// The key in force has signed: older ones may not any more.
+    is_current: bool,
+    /// It is the trail of a daemon and no export: the key in force must have signed its end.
+    is_own: bool,
     /// The last row with a good checkpoint, and when the first row behind it was written.
     covered: u64,
     first_unsigned: Option<Timestamp>,
@@ -135,6 +159,8 @@ impl<'k> TrailCheck<'k> {
             is_broken: false,
             checkpoints: 0,
             signed: 0,
+            is_current: false,
+            is_own: false,
             covered: 0,
             first_unsigned: None,
             newest: None,
@@ -143,6 +169,7 @@ impl<'k> TrailCheck<'k> {
 
     /// Names the checkpoints of the database and those outside of it, before the rows.
     pub fn expect(&mut self, stored: Vec<Checkpoint>, outside: Vec<Checkpoint>) {
+        self.is_own = true;
         for checkpoint in stored {
             self.expected.entry(checkpoint.n).or_default().push(checkpoint);
         }
@@ -189,7 +216,15 @@ impl<'k> TrailCheck<'k> {
         }
         if let Some(keys) = self.keys {
             match signature(keys, seal, checkpoint) {
-                Signature::Good => self.signed += 1,
+                Signature::Good => {
+                    let is_current = keys.first().is_some_and(|k| k.id() == checkpoint.key_id);
+                    if self.is_current && !is_current {
+                        let key_id = checkpoint.key_id.clone();
+                        return self.findings.push(Finding::OldKey { n, key_id });
+                    }
+                    self.is_current |= is_current;
+                    self.signed += 1;
+                }
                 Signature::Forged => return self.findings.push(Finding::Forged { n }),
                 Signature::OtherKey => {
                     let key_id = checkpoint.key_id.clone();
@@ -229,6 +264,9 @@ impl<'k> TrailCheck<'k> {
             self.findings.extend(missing.map(|n| Finding::Cut { n, end: rows }));
             let age =
                 self.newest.zip(self.first_unsigned).map(|(newest, first)| newest.since(first));
+            if self.is_own && self.signed > 0 && !self.is_current {
+                self.findings.push(Finding::NotCurrent { n: self.covered });
+            }
             if self.keys.is_some() && age.is_some_and(|age| age > UNSIGNED_MAX) {
                 let (after, rows) = (self.covered, rows - self.covered);
                 self.findings.push(Finding::Unsigned { after, rows });

@@ -120,3 +120,25 @@ fn a_signature_for_one_place_does_not_hold_in_another() {
     other = Checkpoint { n: 2, ..signed };
     assert_eq!(signature(keys, Seal::Checkpoint, &other), Signature::Forged);
 }
+
+#[test]
+fn a_key_that_was_replaced_signs_nothing_new() {
+    let (rows, old, new) = (rows(20), key("a"), key("b"));
+    let keys = [new.clone(), old.clone()];
+    let check = |stored: &[Checkpoint]| {
+        let mut check = TrailCheck::new(Some(&keys));
+        check.expect(stored.to_vec(), stored.to_vec());
+        rows.iter().for_each(|row| check.row(row));
+        check.finish()
+    };
+    let of = |old_at: &[usize], new_at: &[usize]| {
+        [checkpoints(&rows, &old, old_at), checkpoints(&rows, &new, new_at)].concat()
+    };
+    let turned = check(&of(&[4, 9], &[14, 19]));
+    assert!(turned.ok, "{turned:?}");
+    // Who has the old key writes the whole trail anew, or its end.
+    let replaced = check(&of(&[4, 9, 14, 19], &[]));
+    assert!(replaced.problems.iter().any(|p| p.contains("key in force")), "{replaced:?}");
+    let continued = check(&of(&[4, 19], &[9]));
+    assert!(continued.problems.iter().any(|p| p.contains("old key")), "{continued:?}");
+}

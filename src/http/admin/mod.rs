@@ -14,6 +14,7 @@ mod lockdown;
 mod pairings;
 mod policy;
 mod principals;
+mod replicas;
 mod sandbox;
 pub mod schema;
 mod secrets;
@@ -90,6 +91,7 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/admin/v1/backup/{id}"),
     (Method::POST, "/admin/v1/backup/{id}/verify"),
     (Method::GET, "/admin/v1/health"),
+    (Method::GET, "/admin/v1/replicas"),
     (Method::GET, "/admin/v1/budgets"),
     (Method::PUT, "/admin/v1/budgets"),
     (Method::DELETE, "/admin/v1/budgets"),
@@ -179,6 +181,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(backup::show))
         .routes(routes!(backup::verify))
         .routes(routes!(health::show))
+        .routes(routes!(replicas::list))
         .routes(routes!(budgets::list, budgets::put, budgets::clear))
         .routes(routes!(principals::list, principals::create))
         .routes(routes!(principals::stale))

@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
@@ -83,15 +83,25 @@ pub(super) async fn rewrap(
     Ok(Json(json!({ "sealed": sealed })).into_response())
 }
 
+/// What a reload came to.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Reloaded {
+    /// It was read, and is in force.
+    reloaded: bool,
+    /// Settings that have changed and are not in force before a restart.
+    needs_restart: Vec<String>,
+}
+
 /// Reads the configuration, `.env`, secret files and stored secrets again, as SIGHUP does, and answers
-/// when they are in force. What is wrong changes nothing.
+/// when they are in force; `needs_restart` names the settings that have changed and are not. What is
+/// wrong changes nothing.
 #[utoipa::path(post, path = "/admin/v1/reload", tag = "secrets",
-    responses((status = 204), (status = "default", body = schema::Problem)))]
+    responses((status = 200, body = Reloaded), (status = "default", body = schema::Problem)))]
 pub(super) async fn reload(
     State(app): State<App>,
     operator: Operator,
-) -> Result<StatusCode, Problem> {
+) -> Result<Json<Reloaded>, Problem> {
     let permit = app.authorizer().manage::<ChangeSecrets>(&operator.cx)?;
-    app.orchestrator().reload(permit).await.map_err(refused)?;
-    Ok(StatusCode::NO_CONTENT)
+    let needs_restart = app.orchestrator().reload(permit).await.map_err(refused)?;
+    Ok(Json(Reloaded { reloaded: true, needs_restart }))
 }

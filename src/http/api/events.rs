@@ -31,7 +31,10 @@ use crate::{
         problem::code,
     },
     orchestrator::{Frame, Subscription},
-    runtime::Stop,
+    runtime::{
+        Stop,
+        failpoint::{Point, reach},
+    },
 };
 
 /// How soon a browser's `EventSource` comes back after an interruption.
@@ -145,13 +148,22 @@ impl Live {
             self.has_begun = true;
             return Some(Bytes::from_static(RETRY));
         }
+        reach(Point::SseSendAfter).await.ok()?;
         loop {
             // Every branch is cancel-safe: the subscription keeps what it has read, the others
             // lose nothing when dropped.
             tokio::select! {
+                biased;
+                // A right that is gone counts before what is ready to be sent.
+                changed = self.tokens.changed() => {
+                    if changed.is_err() || !self.app.still_stands(&self.caller) {
+                        return None;
+                    }
+                }
                 frame = self.subscription.next() => match frame {
                     Ok(Some(frame)) => {
                         if let Some(chunk) = written(&frame) {
+                            reach(Point::SseSendBefore).await.ok()?;
                             return Some(chunk);
                         }
                     }
@@ -164,11 +176,6 @@ impl Live {
                 },
                 _ = self.ping.tick() => return Some(Bytes::from_static(PING)),
                 () = self.stop.wait_soft() => return None,
-                changed = self.tokens.changed() => {
-                    if changed.is_err() || !self.app.still_stands(&self.caller) {
-                        return None;
-                    }
-                }
             }
         }
     }

@@ -71,6 +71,7 @@ async fn readiness(State(app): State<App>) -> Response {
         ("egress", view(readiness.egress)),
     ]);
     checks.extend(readiness.lockdown.map(|check| ("lockdown", view(check))));
+    checks.extend(readiness.replica.map(|check| ("replica", view(check))));
     if app.stop().is_soft() {
         checks.insert("lifecycle", CheckView { ok: false, detail: "stopping".to_owned() });
     }

@@ -30,7 +30,7 @@ pub(super) async fn preview(
     Id(id): Id<ApprovalId>,
     Command { body, .. }: Command<PatternBounds>,
 ) -> Result<Json<PatternPreview>, Problem> {
-    let permit = app.authorizer().read(&caller.cx)?;
+    let permit = app.authorizer().decide(&caller.cx)?;
     let preview = app.orchestrator().preview_pattern(&permit, id, &body).await;
     preview.map(Json).map_err(|error| Problem::of_command(error, &code::NO_APPROVAL))
 }

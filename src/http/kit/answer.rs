@@ -9,7 +9,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::problem::{Problem, code};
-use crate::orchestrator::Done;
+use crate::{
+    orchestrator::Done,
+    runtime::failpoint::{Point, reach},
+};
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -53,6 +56,18 @@ impl Reply {
             response.headers_mut().insert(header::LOCATION, location);
         }
         response
+    }
+}
+
+/// The last step before a client hears that something was done. A fault here is a connection that
+/// breaks: what was done stands, and nobody was told.
+pub(super) async fn acknowledged(is_reading: bool, response: Response) -> Response {
+    if is_reading || !response.status().is_success() {
+        return response;
+    }
+    match reach(Point::HttpAnswerBefore).await {
+        Ok(()) => response,
+        Err(_injected) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
 };
 
 use super::{
+    answer::acknowledged,
     edge::{RequestId, Seen, add_headers, request_id, write_problem},
     extract::Operator,
     limit::{Gate, Place},
@@ -70,6 +71,7 @@ pub async fn door(State(door): State<Door>, mut request: Request, next: Next) ->
         }
         Err(problem) => problem.into_response(),
     };
+    response = acknowledged(seen.is_reading(), response).await;
     write_problem(&mut response, &request_id, &door.0.redactor);
     add_headers(response.headers_mut(), &request_id, None);
     seen.note(&request_id, response.status(), started, false);

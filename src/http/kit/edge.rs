@@ -24,6 +24,7 @@ use crate::{
 };
 
 use super::{
+    answer::acknowledged,
     auth::{Peer, bearer, client_address, offered},
     extract::{Caller, unauthenticated},
     limit::{Gate, Place, REQUEST_ID_BYTES_MAX},
@@ -236,6 +237,7 @@ pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) ->
             Err(problem) => problem.into_response(),
         }
     };
+    response = acknowledged(seen.is_reading(), response).await;
     write_problem(&mut response, &request_id, &edge.0.redactor);
     add_headers(response.headers_mut(), &request_id, origin);
     let is_probe = (edge.0.options.access)(&seen.path) == Access::Probe;
@@ -268,6 +270,11 @@ impl Seen {
             path: request.uri().path().to_owned(),
             route: request.extensions().get::<MatchedPath>().cloned(),
         }
+    }
+
+    /// Whether it asked for nothing to be done.
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
     }
 
     /// Counts and logs it.

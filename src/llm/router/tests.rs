@@ -5,6 +5,9 @@ use serde_json::json;
 use super::*;
 use crate::llm::{ToolSchema, testing};
 
+/// A call that nobody watches and that has no bound of cost.
+const ALONE: Watched<'static> = Watched { deltas: None, again: None };
+
 fn entry(provider: Provider, base_url: &str) -> ModelOptions {
     ModelOptions {
         provider,
@@ -94,7 +97,10 @@ async fn the_stand_in_streams_and_proposes_calls() {
     }]);
     let (sender, mut deltas) = mpsc::channel(64);
     let stop = CancellationToken::new();
-    let done = router.complete(&request, Some(&sender), &stop).await.unwrap();
+    let done = router
+        .complete(&request, Watched { deltas: Some(&sender), again: None }, &stop)
+        .await
+        .unwrap();
     drop(sender);
     let mut streamed = String::new();
     while let Some(delta) = deltas.recv().await {
@@ -115,10 +121,10 @@ async fn a_model_that_is_not_configured_and_a_stop_are_told_apart() {
     let router = router([("other", entry(Provider::Builtin, ""))]).unwrap();
     let request = testing::request(vec![testing::user("x")]);
     let stop = CancellationToken::new();
-    let unknown = router.complete(&request, None, &stop).await.unwrap_err();
+    let unknown = router.complete(&request, ALONE, &stop).await.unwrap_err();
     assert_eq!(unknown, LlmError::UnknownModel { model: "default".to_owned() });
     stop.cancel();
-    let cancelled = router.complete(&request, None, &stop).await.unwrap_err();
+    let cancelled = router.complete(&request, ALONE, &stop).await.unwrap_err();
     assert_eq!(cancelled, LlmError::Cancelled);
 }
 
@@ -131,6 +137,28 @@ async fn a_conversation_that_cannot_fit_is_not_sent() {
     };
     let router = router([("default", small)]).unwrap();
     let request = testing::request(vec![testing::user(&"word ".repeat(1_000))]);
-    let failed = router.complete(&request, None, &CancellationToken::new()).await.unwrap_err();
+    let failed = router.complete(&request, ALONE, &CancellationToken::new()).await.unwrap_err();
     assert_eq!(failed.class(), ErrorClass::ContextOverflow);
+}
+
+#[test]
+fn what_a_call_with_an_older_key_finds_says_nothing_about_the_new_one() {
+    let keyed = |key: &str| Some(Secret::new(key.to_owned()));
+    let own =
+        ModelOptions { api_key: keyed("old"), ..entry(Provider::OpenAi, "http://127.0.0.1:9") };
+    let router = router([("m", own)]).unwrap();
+    let entry = &router.entries["m"];
+    let refuse = |generation| {
+        let now = time::Instant::now();
+        entry.heard(generation, |breaker| breaker.failed(ErrorClass::Auth, None, false, now))
+    };
+    let under_way = lock(&entry.breaker).generation();
+    assert!(router.set_key("m", keyed("new")));
+    assert_eq!(refuse(under_way), Change::None);
+    assert_eq!(router.health()[0].state, BreakerState::Closed, "the new key was not refused");
+    assert_eq!(entry.key().unwrap().expose(), "new");
+    // The same value again is no new key.
+    let now = lock(&entry.breaker).generation();
+    assert!(router.set_key("m", keyed("new")));
+    assert!(matches!(refuse(now), Change::Opened { class: ErrorClass::Auth, .. }));
 }

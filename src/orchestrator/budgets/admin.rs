@@ -1,13 +1,13 @@
 //! Budgets as administrators see and change them. A change is in force when its answer comes, and
 //! lets runs go on that waited for it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use serde_json::json;
 
 use super::super::{
-    Done, Idempotency, Inner, Orchestrator, ending::pending, error::CommandError,
+    BudgetConfig, Done, Idempotency, Inner, Orchestrator, ending::pending, error::CommandError,
     transition::Actor, verbs::send_on,
 };
 use crate::{
@@ -16,11 +16,14 @@ use crate::{
         AuditEntry, AuditKind, BudgetLimit, BudgetScope, BudgetSubject, ConversationId, Day,
         PrincipalId, RunId, RunState, Timestamp, Usd, WaitReason, limits,
     },
+    runtime::TaskKind,
     store::{BudgetRow, BudgetUse, Durability, Page, Paged, RunCore, StoreError, Tx},
 };
 
 /// Runs that are let go on in one go.
 const RESUMED: u32 = 256;
+/// Pause before what could not be read is read again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long a run goes on waiting for budgets, day after day.
 const WAIT_DAYS: u32 = 7;
 
@@ -121,9 +124,35 @@ impl Orchestrator {
                 })
                 .await?;
             put_budgets_in_force(&inner).await?;
+            inner.in_force_everywhere().await?;
             Ok(done)
         };
         self.inner.detached(work).await
+    }
+
+    /// Puts the budgets of another configuration in force; those that administrators set stay. Runs
+    /// that waited go on.
+    ///
+    /// # Errors
+    /// When runs that wait could not be let go on; the budgets are in force all the same.
+    pub async fn reconfigure_budgets(&self, new: BudgetConfig) -> Result<(), CommandError> {
+        let Some(before) = self.inner.budgets.configure(new) else { return Ok(()) };
+        let words = |config: &BudgetConfig| {
+            json!({
+                "org": config.org, "agents": config.agents, "principals": config.principals.len(),
+                "each_principal": config.each_principal,
+                "each_conversation": config.each_conversation,
+            })
+        };
+        let after = self.inner.budgets.config();
+        let Actor { id, surface, request_id } = Actor::system();
+        let data = json!({
+            "what": "reloaded", "before": words(&before), "after": words(&after),
+        });
+        let kind = AuditKind::Budget;
+        let entry = AuditEntry { kind, actor: id, surface, run_id: None, request_id, data };
+        self.inner.store.audit(entry).await?;
+        put_budgets_in_force(&self.inner).await
     }
 
     /// Removes a budget that was set: what the configuration says is in force again.
@@ -144,16 +173,39 @@ impl Orchestrator {
                     Box::pin(async move { clear(tx, &shared, permit.context(), subject).await })
                 })
                 .await?;
-            put_budgets_in_force(&inner).await
+            put_budgets_in_force(&inner).await?;
+            inner.in_force_everywhere().await
         };
         self.inner.detached(work).await
     }
 }
 
+/// Reads what is set and puts it in force.
+async fn refresh(inner: &Arc<Inner>) -> Result<(), StoreError> {
+    let (reading, set) = inner.budgets.read(&inner.store).await?;
+    inner.budgets.replace(reading, set);
+    Ok(())
+}
+
+/// As [`refresh`], and lets runs go on that waited; tries again by itself until it is in force.
 async fn put_budgets_in_force(inner: &Arc<Inner>) -> Result<(), CommandError> {
-    // Read again, whole: of two changes the later one wins in whatever order they come here.
-    let set = inner.store.read().await?.budgets().all().await?;
-    inner.budgets.replace(set);
+    if let Err(error) = refresh(inner).await {
+        tracing::error!(%error, "a change of budgets is stored but not in force yet");
+        let again = Arc::clone(inner);
+        inner.tasks.spawn(TaskKind::Helper, |stop| async move {
+            loop {
+                // Both branches are cancel-safe.
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => {}
+                    () = stop.wait_soft() => return,
+                }
+                if refresh(&again).await.is_ok() {
+                    return;
+                }
+            }
+        });
+        return Err(error.into());
+    }
     let mut after = None;
     loop {
         let mut reader = inner.store.read().await?;
@@ -272,7 +324,7 @@ impl Inner {
             BudgetScope::Agent => known
                 .extend(self.authorizer.agents().keys().map(|name| BudgetSubject::of(scope, name))),
             BudgetScope::Principal => known.extend(
-                self.budgets.config.principals.keys().map(|id| BudgetSubject::of(scope, id)),
+                self.budgets.config().principals.keys().map(|id| BudgetSubject::of(scope, id)),
             ),
             BudgetScope::Conversation => {}
         }

@@ -75,8 +75,24 @@ fn what_was_set_stands_before_the_configuration_and_a_token_has_its_own_or_the_c
         updated_at: crate::domain::Timestamp::from_micros(0),
         updated_by: me,
     };
-    budgets.replace(vec![row]);
+    budgets.replace(1, vec![row]);
     assert_eq!(budgets.limit(&of(1)), BudgetLimit::NONE, "set to no bound");
+}
+
+#[test]
+fn an_older_reading_never_replaces_a_newer_one() {
+    let row = |tokens| BudgetRow {
+        subject: BudgetSubject::ORG,
+        limit: BudgetLimit { tokens_per_day: Some(tokens), usd_per_day: None },
+        updated_at: crate::domain::Timestamp::from_micros(0),
+        updated_by: PrincipalId::from(uuid::Uuid::from_u128(1)),
+    };
+    let budgets = Budgets::new(BudgetConfig::default(), vec![row(9)]);
+    budgets.replace(2, vec![row(2)]);
+    budgets.replace(1, vec![row(1)]);
+    assert_eq!(budgets.limit(&BudgetSubject::ORG).tokens_per_day, Some(2));
+    budgets.replace(3, Vec::new());
+    assert_eq!(budgets.limit(&BudgetSubject::ORG), BudgetLimit::NONE);
 }
 
 proptest! {

@@ -111,7 +111,8 @@ impl Orchestrator {
     }
 
     /// Takes a capability away, and every one that was made out of it. What runs under it is told to
-    /// stop when this returns; a run whose own it was fails. Doing it again changes nothing.
+    /// stop when this returns; a run whose own it was fails, also when it holds a newer one by now.
+    /// Doing it again changes nothing.
     ///
     /// # Errors
     /// When there is none of this id.
@@ -123,16 +124,25 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<CapabilityView>, CommandError> {
         check_reason(reason.as_deref())?;
-        let reason = reason.map(|reason| self.inner.redactor.redact(&reason).into_owned());
+        let mut masking = self.inner.masking();
+        let reason = masking.optional("reason", reason);
         let (cx, inner) = (permit.context().clone(), Arc::clone(&self.inner));
-        self.inner
-            .administer(&cx, idempotency, move |tx| {
-                Box::pin(async move {
-                    let record = revoke(tx, permit.context(), id, reason).await?;
-                    Ok(inner.view(record, tx.now()))
+        let shared = Arc::clone(&inner);
+        let work = async move {
+            let done = shared
+                .administer(&cx, idempotency, move |tx| {
+                    Box::pin(async move {
+                        let record = revoke(tx, permit.context(), id, reason).await?;
+                        masking.record(tx, &Actor::from(permit.context()), Some(record.run));
+                        Ok(inner.view(record, tx.now()))
+                    })
                 })
-            })
-            .await
+                .await?;
+            shared.in_force_everywhere().await?;
+            Ok(done)
+        };
+        // On its own feet: who asked may go away between the commit and its taking effect.
+        self.inner.detached(work).await
     }
 }
 
@@ -154,7 +164,15 @@ async fn revoke(
     let (at, by, cause) = (tx.now(), cx.principal.id.to_string(), RevokedFor::Person);
     let revocation = Revocation { at, by, cause, reason: reason.clone() };
     let before = record.state(at);
-    let revoked = tx.capabilities().revoke(id, record.run, &revocation).await?;
+    let mut revoked = tx.capabilities().revoke(id, record.run, &revocation).await?;
+    // A run that was taken up again holds a newer one: who takes away what it was given means the run.
+    let held = match record.call {
+        Some(_) => None,
+        None => tx.capabilities().of_run(record.run).await?.map(|newest| newest.id),
+    };
+    if let Some(newer) = held.filter(|held| *held != id) {
+        revoked.extend(tx.capabilities().revoke(newer, record.run, &revocation).await?);
+    }
     let run = tx.runs().core(record.run).await?;
     let mut run = run.ok_or_else(|| StoreError::Missing { what: record.run.to_string() })?;
     let data = json!({
@@ -165,10 +183,10 @@ async fn revoke(
     metrics::counter!("agent_runtime_capability_revoked_total").increment(1);
     let is_current = match record.call {
         Some(_) => before == CapabilityState::Live,
-        None => tx.capabilities().of_run(run.id).await?.is_some_and(|last| last.id == id),
+        None => true,
     };
     if is_current && !run.state.is_terminal() {
-        let (capability_id, call_id) = (id, record.call);
+        let (capability_id, call_id) = (held.unwrap_or(id), record.call);
         tx.event(&mut run, EventBody::CapabilityRevoked { capability_id, call_id, reason })?;
         let epoch = run.epoch;
         tx.runs().save(&run, epoch).await?;

@@ -111,6 +111,7 @@ impl Inner {
         self.detached(async move {
             let done = inner.administer(&cx, idempotency, work).await?;
             inner.put_access_in_force().await?;
+            inner.in_force_everywhere().await?;
             Ok(done)
         })
         .await
@@ -192,6 +193,15 @@ impl Inner {
         decided: Result<(), Denied>,
     ) -> Result<(), CommandError> {
         decided.map_err(|denied| self.refuse(cx, action, denied))
+    }
+
+    /// A name, a label, an account: a line of text that a person can read, and that is shown.
+    fn check_text(&self, pointer: &'static str, text: &str) -> Result<(), CommandError> {
+        check_text(pointer, text)?;
+        if self.redactor.finds_secret(text) {
+            return Err(invalid(pointer, "this holds a secret of the daemon: replace that secret"));
+        }
+        Ok(())
     }
 
     /// Somebody who may act now, by their id or, where that is clear, their name.

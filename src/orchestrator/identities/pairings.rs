@@ -10,8 +10,9 @@ use super::{
         Inner, Orchestrator,
         commands::{Done, Idempotency},
         error::{CommandError, check_reason},
+        transition::Actor,
     },
-    check_text, entry, invalid,
+    entry, invalid,
     links::{self, LinkView},
     principals::{self, NewPrincipal},
 };
@@ -89,9 +90,9 @@ impl Orchestrator {
         new: NewPairing,
         idempotency: Option<Idempotency>,
     ) -> Result<PairingMade, CommandError> {
-        check_text("/account", &new.account)?;
+        self.inner.check_text("/account", &new.account)?;
         if let Some(display) = &new.display {
-            check_text("/display", display)?;
+            self.inner.check_text("/display", display)?;
         }
         let code = Code::new().map_err(|error| {
             tracing::error!(%error, "no pairing code was made");
@@ -134,7 +135,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<Approved>, CommandError> {
         if let Some(name) = &new.name {
-            check_text("/name", name)?;
+            self.inner.check_text("/name", name)?;
         }
         if new.name.is_some() && new.principal.is_some() {
             let detail = "give `principal` for somebody who is there, or `name` for somebody new";
@@ -162,10 +163,16 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<PairingView>, CommandError> {
         check_reason(reason.as_deref())?;
+        let mut masking = self.inner.masking();
+        let reason = masking.optional("reason", reason);
         let cx = permit.context().clone();
         self.inner
             .administer(&cx, idempotency, move |tx| {
-                Box::pin(async move { deny(tx, &permit, id, reason).await })
+                Box::pin(async move {
+                    let denied = deny(tx, &permit, id, reason).await?;
+                    masking.record(tx, &Actor::from(permit.context()), None);
+                    Ok(denied)
+                })
             })
             .await
     }
@@ -201,6 +208,7 @@ impl Inner {
         }
         let done = done?;
         self.put_access_in_force().await?;
+        self.in_force_everywhere().await?;
         Ok(done)
     }
 

@@ -11,7 +11,7 @@ use super::{
         commands::{Done, Idempotency},
         error::CommandError,
     },
-    check_text, entry, invalid,
+    entry, invalid,
 };
 use crate::{
     auth::{CallContext, ManagePrincipals, Permit, authn::local_operator},
@@ -150,7 +150,7 @@ impl Orchestrator {
         idempotency: Option<Idempotency>,
     ) -> Result<Done<PrincipalView>, CommandError> {
         let cx = permit.context().clone();
-        check_new(&new)?;
+        check_new(&self.inner, &new)?;
         self.inner.allowed(&cx, ACTION, permit.reaches(new.role))?;
         self.inner.allowed(&cx, ACTION, permit.gives(new.role, &new.scopes))?;
         let inner = Arc::clone(&self.inner);
@@ -311,8 +311,8 @@ fn view(inner: &Inner, row: &PrincipalRecord) -> Result<PrincipalView, CommandEr
     view.ok_or(CommandError::NotFound { what: "the principal" })
 }
 
-fn check_new(new: &NewPrincipal) -> Result<(), CommandError> {
-    check_text("/name", &new.name)?;
+fn check_new(inner: &Inner, new: &NewPrincipal) -> Result<(), CommandError> {
+    inner.check_text("/name", &new.name)?;
     if new.name.parse::<PrincipalId>().is_ok() {
         return Err(invalid("/name", "a name does not look like an id"));
     }

@@ -10,7 +10,7 @@ use super::{
         commands::{Done, Idempotency},
         error::CommandError,
     },
-    check_text, entry, invalid,
+    entry, invalid,
     principals::check_scopes,
 };
 use crate::{
@@ -69,7 +69,7 @@ impl Orchestrator {
     ) -> Result<TokenMade, CommandError> {
         check_scopes(Some(&new.scopes))?;
         if let Some(label) = &new.label {
-            check_text("/label", label)?;
+            self.inner.check_text("/label", label)?;
         }
         if new.ttl_secs.is_some_and(|secs| !(1..=TTL_SECS_MAX).contains(&secs)) {
             return Err(invalid("/ttl_secs", "between a second and ten years"));
@@ -81,6 +81,8 @@ impl Orchestrator {
             tracing::error!(%error, "no token was made");
             CommandError::conflict("token.no_randomness", error.to_string())
         })?;
+        // It is masked wherever it turns up, as long as this process lives.
+        self.inner.redactor.register(token.expose());
         let (hash, text) = (TokenHash::of(token.expose()).to_hex(), token.clone());
         let done = self
             .inner

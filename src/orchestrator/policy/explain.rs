@@ -183,7 +183,7 @@ impl Orchestrator {
 
 /// The question of a decision, as it was kept.
 pub(super) fn read(kept: &PolicyDecision) -> Result<Recorded, StoreError> {
-    serde_json::from_str(&kept.question).map_err(|error| StoreError::Corrupt {
+    Recorded::joined(&kept.definition, &kept.question).map_err(|error| StoreError::Corrupt {
         what: format!("the question about {}: {error}", kept.call_id),
     })
 }

@@ -125,6 +125,32 @@ impl Inner {
         Ok(())
     }
 
+    /// Puts in force what another replica activated. Never activates anything: two programs of
+    /// different versions would take turns with their own rules.
+    pub(in crate::orchestrator) async fn follow_policy(&self) -> Result<(), PolicyFault> {
+        let read = async {
+            let mut reader = self.store.read().await?;
+            let Some(active) = reader.policies().active().await? else { return Ok(None) };
+            if active.n <= *lock(&self.policy.activation) {
+                return Ok(None);
+            }
+            let stored = known(reader.policies().get(&active.version).await?)?;
+            Ok::<_, StoreError>(Some((active, stored.source)))
+        };
+        let Some((activation, text)) = read.await.map_err(PolicyFault::Store)? else {
+            return Ok(());
+        };
+        let version = activation.version.clone();
+        match parse(text).await.map_err(internal)? {
+            Ok(policy) if policy.version() == version.as_str() => {
+                self.policy.put_in_force(&activation, Arc::new(policy));
+                Ok(())
+            }
+            Ok(_) => Err(PolicyFault::Changed { version }),
+            Err(source) => Err(PolicyFault::Unreadable { version, source }),
+        }
+    }
+
     /// Work that goes on when the one who waits for it goes away.
     pub(in crate::orchestrator) async fn detached<T: Send + 'static>(
         &self,

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::force::version_of;
 use crate::{
     auth::policy::{Layer, Policy, Question, Recorded, RuleName, Verdict},
-    domain::{AgentDef, PolicyDecision, ToolCall},
+    domain::{AgentDef, PolicyDecision, ToolCall, policy::Outcome},
     store::{RunCore, StoreError, Tx},
 };
 
@@ -52,6 +52,23 @@ impl Basis {
     }
 }
 
+/// The layer of a refusal that came before policy was asked.
+pub(in crate::orchestrator) const BEFORE: &str = "before_policy";
+
+/// Keeps that something refused a call before policy was asked, and what policy would have been
+/// asked.
+pub(in crate::orchestrator) fn record_before(
+    tx: &mut Tx,
+    run: &RunCore,
+    call: &ToolCall,
+    policy: &Policy,
+    question: &Question<'_>,
+    rule: &'static str,
+) -> Result<(), StoreError> {
+    let said = (Outcome::Deny, rule.to_owned(), BEFORE.to_owned());
+    keep(tx, run, call, policy, question, said)
+}
+
 /// Keeps what was asked of policy about a call and what it said, in this very transaction.
 pub(in crate::orchestrator) fn record(
     tx: &mut Tx,
@@ -61,8 +78,20 @@ pub(in crate::orchestrator) fn record(
     question: &Question<'_>,
     verdict: &Verdict,
 ) -> Result<(), StoreError> {
+    let said = (verdict.outcome(), verdict.rule().to_string(), verdict.layer().to_string());
+    keep(tx, run, call, policy, question, said)
+}
+
+fn keep(
+    tx: &mut Tx,
+    run: &RunCore,
+    call: &ToolCall,
+    policy: &Policy,
+    question: &Question<'_>,
+    (verdict, rule, layer): (Outcome, String, String),
+) -> Result<(), StoreError> {
     let corrupt = |error| StoreError::Corrupt { what: format!("a question to policy: {error}") };
-    let kept = serde_json::to_string(&Recorded::of(question)).map_err(corrupt)?;
+    let (definition, kept) = Recorded::of(question).split().map_err(corrupt)?;
     let decision = PolicyDecision {
         call_id: call.id,
         n: run.seq,
@@ -70,10 +99,11 @@ pub(in crate::orchestrator) fn record(
         at: tx.now(),
         agent: question.agent.name.clone(),
         policy_version: version_of(policy)?,
-        verdict: verdict.outcome(),
-        rule: verdict.rule().to_string(),
-        layer: verdict.layer().to_string(),
+        verdict,
+        rule,
+        layer,
         question: kept,
+        definition,
     };
     tx.decision(decision);
     Ok(())

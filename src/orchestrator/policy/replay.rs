@@ -11,6 +11,7 @@ use super::{
     super::{Inner, Orchestrator, error::CommandError},
     explain::read,
     force::version_of,
+    record::BEFORE,
 };
 use crate::{
     auth::{
@@ -210,6 +211,10 @@ fn decide_again(
             return done;
         }
         done.last = Some(DecisionKey { call_id: kept.call_id, n: kept.n });
+        // Another policy would not have been asked either.
+        if kept.layer == BEFORE {
+            continue;
+        }
         done.counts.examined += 1;
         let Ok(question) = read(&kept) else {
             done.counts.unreadable += 1;

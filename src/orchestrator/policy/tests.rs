@@ -187,7 +187,8 @@ async fn recorded(f: &Fixture, count: usize) -> Vec<ToolCallId> {
             verdict: verdict.outcome(),
             rule: verdict.rule().to_string(),
             layer: verdict.layer().to_string(),
-            question: serde_json::to_string(&kept).unwrap(),
+            question: kept.split().unwrap().1,
+            definition: kept.split().unwrap().0,
         });
     }
     decisions.sort_by_key(|d| d.call_id.to_string());

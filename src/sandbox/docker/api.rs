@@ -14,6 +14,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::runtime::failpoint::{Point, reach};
+
 /// How long one request may take; making a container is the longest.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// Longest answer that is read.
@@ -171,7 +173,9 @@ impl Api {
         );
         let exchange = async {
             let mut stream = UnixStream::connect(&self.socket).await?;
+            reach(Point::SandboxBuildBefore).await?;
             stream.write_all(request.as_bytes()).await?;
+            reach(Point::SandboxBuildAfter).await?;
             Ok::<_, std::io::Error>(stream)
         };
         let sent = timeout(REQUEST_MAX, exchange).await.ok().ok_or(ApiError::Silent { doing })?;

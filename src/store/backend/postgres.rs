@@ -17,13 +17,18 @@ use super::{
         db::{Conn, Hold},
         error::OpenError,
     },
-    Durability, MIGRATIONS, Pool, migrating,
+    Durability, MIGRATIONS, Pool, WORKS_BESIDE, migrating,
 };
 
 /// Connections that read. They are short, and the server pays for each of them.
 const READERS: u32 = 8;
 /// How long a reader waits for one of them.
 const READER_PATIENCE: Duration = Duration::from_secs(5);
+/// Connections beside the writer's: one hears of commits, the others say that we live and look at
+/// what others did.
+const BESIDE: u32 = 6;
+/// How long one may take to be had.
+const BESIDE_PATIENCE: Duration = Duration::from_secs(2);
 /// A connection that was idle for longer is asked whether it is still there before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
@@ -106,6 +111,7 @@ impl Postgres {
     pub(super) async fn open(&self) -> Result<(Conn, Session, Pool), OpenError> {
         let connecting = |source| self.opening("connect to the database", source);
         let (mut writer, session) = self.connect().await.map_err(connecting)?;
+        self.check_others(&mut writer).await?;
         migrations().run(&mut writer).await.map_err(|error| {
             migrating(&self.place(), error, |doing, source| self.opening(doing, source))
         })?;
@@ -122,6 +128,52 @@ impl Postgres {
             migrating(&self.place(), error, |doing, source| self.opening(doing, source))
         })?;
         Ok(Conn::Postgres(Hold::Own(conn)))
+    }
+
+    /// Refuses to change the schema under a replica that could not go on with it.
+    async fn check_others(&self, conn: &mut PgConnection) -> Result<(), OpenError> {
+        let asking = |source| self.opening("look at the other replicas of", source);
+        let row = sqlx::query("SELECT to_regclass('replicas') IS NOT NULL")
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(asking)?;
+        if !row.try_get::<bool, _>(0).map_err(asking)? {
+            return Ok(());
+        }
+        let old = sqlx::query(
+            "SELECT name, version, schema FROM replicas WHERE recovered = 0 \
+             AND ended_at IS NULL AND schema < $1 \
+             AND expires_at >= EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 LIMIT 1",
+        )
+        .bind(i64::try_from(WORKS_BESIDE).unwrap_or(i64::MAX))
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(asking)?;
+        let Some(old) = old else { return Ok(()) };
+        let name: String = old.try_get(0).map_err(asking)?;
+        let version: String = old.try_get(1).map_err(asking)?;
+        let schema: i64 = old.try_get(2).map_err(asking)?;
+        Err(OpenError::Version {
+            place: self.place(),
+            detail: format!(
+                "replica `{name}` (version {version}, schema {schema}) works on it and is too old to \
+                 go on beside this version, which needs schema {WORKS_BESIDE} at least everywhere: \
+                 upgrade every replica to a version between the two first, or stop it"
+            ),
+        })
+    }
+
+    /// Connections for what a replica says and asks beside its writer. One that does not answer is
+    /// given up soon: its lease depends on it.
+    pub(in crate::store) fn pool_beside(&self) -> Pool {
+        let pool = PgPoolOptions::new()
+            .max_connections(BESIDE)
+            .min_connections(0)
+            .acquire_timeout(BESIDE_PATIENCE)
+            .idle_timeout(Duration::from_secs(300))
+            .test_before_acquire(true)
+            .connect_lazy_with(self.options.clone());
+        Pool::Postgres(pool)
     }
 
     pub(super) fn open_read_only(&self) -> Result<Pool, OpenError> {

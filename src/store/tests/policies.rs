@@ -116,6 +116,7 @@ fn decision(ids: &IdSource, secs: i64, n: u64) -> PolicyDecision {
         rule: "shell.ask".to_owned(),
         layer: "builtin".to_owned(),
         question: json!({"argv": ["curl", "-u", "me:sk-secret-0123456789"]}).to_string(),
+        definition: json!({"hosts": ["a.example"], "key": "sk-secret-0123456789"}).to_string(),
     }
 }
 
@@ -132,6 +133,19 @@ async fn record(f: &Fixture, decisions: Vec<PolicyDecision>, fails: bool) {
         })
         .await;
     assert_eq!(done.is_err(), fails);
+}
+
+/// How many definitions there are that nobody uses, after they were forgotten: those in use stay.
+async fn forgotten(f: &Fixture) -> u64 {
+    let done: Result<u64, StoreError> = f
+        .store
+        .write(Durability::Normal, |tx| {
+            Box::pin(async move {
+                tx.definitions().forget_unused(Timestamp::from_micros(i64::MAX), 100).await
+            })
+        })
+        .await;
+    done.unwrap()
 }
 
 const FIRST: DecisionKey = DecisionKey { call_id: ToolCallId::FIRST, n: 0 };
@@ -157,6 +171,11 @@ async fn decisions_are_read_in_order_a_page_at_a_time_and_hold_no_secret() {
         seen.extend(page);
     }
     assert!(seen.iter().all(|d| !d.question.contains("sk-secret")), "{:?}", seen[0]);
+    let is_whole = |d: &PolicyDecision| {
+        d.definition.contains("a.example") && !d.definition.contains("sk-secret")
+    };
+    assert!(seen.iter().all(is_whole), "{:?}", seen[0]);
+    assert_eq!(forgotten(&f).await, 0, "all of them are used");
     let keys = |all: &[PolicyDecision]| -> Vec<_> {
         all.iter().map(|d| (d.call_id, d.n, d.verdict)).collect()
     };

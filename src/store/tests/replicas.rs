@@ -84,7 +84,7 @@ async fn a_change_waits_for_those_that_live_and_decide_and_for_nobody_else() {
             for epoch in [101, 102, 103] {
                 assert!(tx.replicas().enter(epoch, now).await?);
             }
-            tx.replicas().leave(103, true, at(1_001)).await?;
+            tx.replicas().leave(103, at(1_001)).await?;
             Ok(now)
         })
     })
@@ -113,16 +113,17 @@ async fn a_nudge_reaches_the_owner_that_the_run_has_then_and_once() {
     let (one, two) = (RunId::new(&f.ids), RunId::new(&f.ids));
     let taken = tx(&f.store, move |tx| {
         Box::pin(async move {
-            tx.replicas().nudge(one, 101).await?;
-            tx.replicas().nudge(two, 101).await?;
-            tx.replicas().nudge(two, 102).await?;
+            tx.replicas().nudge(one, 101, 3).await?;
+            tx.replicas().nudge(one, 101, 5).await?;
+            tx.replicas().nudge(two, 101, 7).await?;
+            tx.replicas().nudge(two, 102, 9).await?;
             let first = tx.replicas().take_nudges(101).await?;
             assert!(tx.replicas().take_nudges(101).await?.is_empty());
             Ok((first, tx.replicas().take_nudges(102).await?))
         })
     })
     .await;
-    assert_eq!(taken, (vec![one], vec![two]));
+    assert_eq!(taken, (vec![(one, 3)], vec![(two, 9)]));
 }
 
 #[tokio::test]
@@ -143,8 +144,7 @@ async fn a_duty_has_one_holder_and_a_new_epoch_with_each_new_one() {
     assert_eq!(hold(102, 1_011 + TTL).await, Some(2), "it was over");
     assert_eq!(hold(101, 1_012 + TTL).await, None);
     // Who has ended holds nothing, whatever its lease says.
-    tx(&f.store, |tx| Box::pin(async move { tx.replicas().leave(102, true, at(1_020)).await }))
-        .await;
+    tx(&f.store, |tx| Box::pin(async move { tx.replicas().leave(102, at(1_020)).await })).await;
     assert_eq!(hold(101, 1_012 + TTL).await, Some(3));
     tx(&f.store, |tx| Box::pin(async move { tx.leases().release(101).await })).await;
     join(&f.store, 103, 1_020).await;
@@ -152,4 +152,74 @@ async fn a_duty_has_one_holder_and_a_new_epoch_with_each_new_one() {
     let mut reader = f.store.read().await.expect("a reader");
     let lease = reader.leases().get("duty").await.expect("a row").expect("a duty");
     assert_eq!((lease.boot_epoch, lease.epoch), (103, 4));
+}
+
+#[tokio::test]
+async fn what_is_written_to_a_run_of_another_replica_nudges_it_and_nobody_else() {
+    let dir = directory();
+    let f = open(dir.path()).await.expect("a store");
+    let own = f.store.boot_epoch();
+    let (mine, theirs, waiting) = (run(&f.ids), run(&f.ids), run(&f.ids));
+    let ids = [mine.0.id, theirs.0.id, waiting.0.id];
+    let taken = tx(&f.store, move |tx| {
+        Box::pin(async move {
+            for ((mut core, run), owner, state) in [
+                (mine, own, RunState::Running),
+                (theirs, own + 1, RunState::Running),
+                // Its owner is the last that had it: nobody works on it.
+                (waiting, own + 1, RunState::Queued),
+            ] {
+                (core.owner, core.state) = (Some(owner), state);
+                tx.runs().insert(&core, &run);
+                tx.event(&mut core, EventBody::RunStarted {})?;
+                tx.event(&mut core, EventBody::CancelRequested { reason: None })?;
+                let epoch = core.epoch;
+                tx.runs().save(&core, epoch).await?;
+            }
+            tx.flush().await?;
+            let mine = tx.replicas().take_nudges(own).await?;
+            Ok((mine, tx.replicas().take_nudges(own + 1).await?))
+        })
+    })
+    .await;
+    assert_eq!(taken, (Vec::new(), vec![(ids[1], 1)]));
+}
+
+#[tokio::test]
+async fn only_runs_of_replicas_that_are_gone_are_abandoned() {
+    let dir = directory();
+    let f = open(dir.path()).await.expect("a store");
+    join(&f.store, 101, 1_000).await;
+    join(&f.store, 102, 1_000).await;
+    let runs = [101, 102, 103].map(|owner| (run(&f.ids), owner));
+    let ids: Vec<_> = runs.iter().map(|((core, _), _)| core.id).collect();
+    tx(&f.store, move |tx| {
+        Box::pin(async move {
+            for ((mut core, run), owner) in runs {
+                (core.owner, core.state) = (Some(owner), RunState::Running);
+                tx.runs().insert(&core, &run);
+            }
+            tx.replicas().leave(102, at(1_001)).await
+        })
+    })
+    .await;
+    let mut reader = f.store.read().await.expect("a reader");
+    // The third one's owner was never heard of: a daemon from before there were replicas.
+    assert_eq!(reader.runs().abandoned().await.expect("runs"), ids[1..]);
+}
+
+#[tokio::test]
+async fn a_database_that_one_daemon_owns_has_no_other_replica_after_a_start() {
+    let dir = directory();
+    let first = open(dir.path()).await.expect("a store");
+    let before = first.store.boot_epoch();
+    first.tasks.stop().hard();
+    first.tasks.wait().await;
+    drop(first);
+    let second = open(dir.path()).await.expect("a store");
+    let mut reader = second.store.read().await.expect("a reader");
+    let live = reader.replicas().live().await.expect("rows");
+    assert_eq!(live.iter().map(|r| r.boot_epoch).collect::<Vec<_>>(), [before + 1]);
+    let left = reader.replicas().unrecovered().await.expect("rows");
+    assert_eq!(left.iter().map(|r| r.boot_epoch).collect::<Vec<_>>(), [before]);
 }

@@ -1,7 +1,9 @@
 //! Writes what a group gathered: rows that are only ever appended, in few statements.
 
+use std::collections::HashMap;
+
 use super::{
-    super::{bulk::Bulk, cols, error::StoreError, usage},
+    super::{bulk::Bulk, cols, definitions::without_shared, error::StoreError, usage},
     Committed, Tx,
 };
 use crate::domain::EventId;
@@ -9,6 +11,7 @@ use crate::domain::EventId;
 impl Tx {
     /// Writes every row that the group gathered, but for the audit trail's.
     pub(super) async fn write_gathered(&mut self) -> Result<(), StoreError> {
+        self.known.unwritten.write(&mut self.conn).await?;
         self.flush_messages().await?;
         self.flush_last_seqs().await?;
         self.flush_events().await?;
@@ -17,7 +20,11 @@ impl Tx {
         self.uses.write(&mut self.conn).await?;
         self.flush_bundles().await?;
         self.flush_decisions().await?;
-        self.flush_capabilities().await
+        self.flush_capabilities().await?;
+        for (run, owner, seq) in std::mem::take(&mut self.pending.nudges) {
+            self.replicas().nudge(run, owner, seq).await?;
+        }
+        Ok(())
     }
 
     async fn flush_messages(&mut self) -> Result<(), StoreError> {
@@ -130,10 +137,18 @@ impl Tx {
     async fn flush_decisions(&mut self) -> Result<(), StoreError> {
         const INSERT: Bulk = Bulk::insert(
             "INSERT INTO decisions (call_id, n, run_id, at, agent, \
-            policy_version, verdict, rule, layer, question) ",
-            10,
+            policy_version, verdict, rule, layer, question, definition) ",
+            11,
         );
         let rows = std::mem::take(&mut self.pending.decisions);
+        let mut kept: HashMap<String, String> = HashMap::new();
+        for d in rows.iter().filter(|d| !d.definition.is_empty()) {
+            if !kept.contains_key(&d.definition) {
+                let body = self.redactor.redact(&d.definition).into_owned();
+                let hash = self.definitions().keep(&body, d.at).await?;
+                kept.insert(d.definition.clone(), hash);
+            }
+        }
         INSERT
             .run(&mut self.conn, &rows, |query, d| {
                 Ok(query
@@ -146,7 +161,8 @@ impl Tx {
                     .bind(d.verdict.as_str())
                     .bind(d.rule.clone())
                     .bind(d.layer.clone())
-                    .bind(self.redactor.redact(&d.question).into_owned()))
+                    .bind(self.redactor.redact(&d.question).into_owned())
+                    .bind(kept.get(&d.definition).cloned()))
             })
             .await
     }
@@ -154,12 +170,25 @@ impl Tx {
     async fn flush_capabilities(&mut self) -> Result<(), StoreError> {
         const INSERT: Bulk = Bulk::insert(
             "INSERT INTO capabilities (id, parent_id, run_id, call_id, agent, \
-            token, issued_at, expires_at) ",
-            8,
+            token, issued_at, expires_at, definition) ",
+            9,
         );
-        let rows = std::mem::take(&mut self.pending.capabilities);
+        let mut rows = Vec::with_capacity(self.pending.capabilities.len());
+        for mut c in std::mem::take(&mut self.pending.capabilities) {
+            // Those of runs are alike; those of calls are of their calls.
+            let parts = c.call.is_none().then(|| without_shared(&c.token)).flatten();
+            let parts = parts.map(|(own, shared)| (own, shared.to_owned()));
+            let definition = match parts {
+                Some((own, shared)) => {
+                    c.token = own;
+                    Some(self.definitions().keep(&shared, c.issued_at).await?)
+                }
+                None => None,
+            };
+            rows.push((c, definition));
+        }
         INSERT
-            .run(&mut self.conn, &rows, |query, c| {
+            .run(&mut self.conn, &rows, |query, (c, definition)| {
                 Ok(query
                     .bind(c.id.to_string())
                     .bind(c.parent.map(|id| id.to_string()))
@@ -168,7 +197,8 @@ impl Tx {
                     .bind(c.agent.clone())
                     .bind(c.token.clone())
                     .bind(c.issued_at.as_micros())
-                    .bind(c.expires_at.as_micros()))
+                    .bind(c.expires_at.as_micros())
+                    .bind(definition.clone()))
             })
             .await
     }

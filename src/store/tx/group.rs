@@ -18,12 +18,17 @@ use super::{
     super::{
         audit::Chain,
         backend::{Durability, Postgres, Session, postgres, sqlite},
+        beside::database_now,
         cols,
         db::{Conn, Hold, query},
         error::StoreError,
         known::Known,
     },
     Committed, Counter, Pending, Savepoint, Tx,
+};
+use crate::{
+    domain::Timestamp,
+    runtime::failpoint::{Point, reach},
 };
 
 /// Begins the first job of a group, so that it can be undone alone.
@@ -39,7 +44,7 @@ const PROBE_MAX: Duration = Duration::from_secs(1);
 /// The group under way, and what outlives it.
 #[derive(Debug)]
 pub(in crate::store) struct Group {
-    /// Whose groups they are.
+    /// Whose groups they are: another replica's once this daemon has joined again.
     boot_epoch: Arc<AtomicU64>,
     /// Where to connect again; none for a file.
     server: Option<Postgres>,
@@ -49,6 +54,8 @@ pub(in crate::store) struct Group {
     promised: Option<Durability>,
     /// How many were begun.
     number: u64,
+    /// Whose group it is.
+    owner: u64,
     is_alone: bool,
     /// The commit was sent and not answered yet.
     is_committing: bool,
@@ -74,6 +81,7 @@ impl Group {
             session,
             promised: None,
             number: 0,
+            owner: 0,
             is_alone: false,
             is_committing: false,
             generation: 0,
@@ -82,13 +90,19 @@ impl Group {
             holds_trail: false,
         }
     }
-
-    fn boot_epoch(&self) -> u64 {
-        self.boot_epoch.load(Ordering::Acquire)
-    }
 }
 
 impl Tx {
+    /// The replica that this group is written by.
+    pub(super) fn own_epoch(&self) -> u64 {
+        self.group.owner
+    }
+
+    /// The database's time, by which leases are measured.
+    pub async fn database_now(&mut self) -> Result<Timestamp, StoreError> {
+        database_now(&mut self.conn, &*self.clock).await
+    }
+
     /// Runs a text without values.
     pub(super) async fn script(&mut self, text: &'static str) -> Result<(), StoreError> {
         let done = if self.conn.is_shared() {
@@ -108,13 +122,14 @@ impl Tx {
         let group = &mut self.group;
         group.is_alone = is_alone;
         group.number += 1;
+        group.owner = group.boot_epoch.load(Ordering::Acquire);
         if !self.conn.is_shared() {
             let changed = (group.promised != Some(promise)).then_some(promise);
             self.script(sqlite::begin(changed)).await?;
             self.group.promised = Some(promise);
             return Ok(());
         }
-        let texts = postgres::begin(promise, is_alone, group.boot_epoch());
+        let texts = postgres::begin(promise, is_alone, group.owner);
         let rows = self.conn.run(texts).await;
         let rows = rows.map_err(StoreError::unavailable("begin to write"))?;
         let number = |place| rows.last().and_then(|row| row.column::<i64>(place).ok());
@@ -146,10 +161,12 @@ impl Tx {
         if self.conn.is_shared() {
             self.waiting.write(&mut self.conn).await?;
             let group = &mut self.group;
-            let texts = postgres::commit(group.boot_epoch(), group.number, added, group.is_alone);
+            let texts = postgres::commit(group.owner, group.number, added, group.is_alone);
             group.is_committing = true;
             let done = self.conn.run(texts).await;
             done.map_err(StoreError::unavailable("commit to the store"))?;
+            // A failure here is an answer that was lost on its way.
+            reach(Point::StoreCommitAfter).await?;
             self.group.is_committing = false;
         } else if added == 0 {
             self.script(sqlite::COMMIT).await?;
@@ -159,6 +176,10 @@ impl Tx {
                 .execute(&mut self.conn)
                 .await
                 .map_err(StoreError::unavailable("commit to the store"))?;
+        }
+        if !self.conn.is_shared() {
+            // No answer of a file is lost: there are crashes and delays here, and no failures.
+            reach(Point::StoreCommitAfter).await.unwrap_or_default();
         }
         Ok(self.keep())
     }
@@ -242,7 +263,7 @@ impl Tx {
     /// not. Connect again first.
     pub(in crate::store) async fn settle(&mut self) -> Result<Option<Vec<Committed>>, StoreError> {
         let last = query("SELECT last_group FROM replicas WHERE boot_epoch = $1")
-            .bind(cols::int(self.group.boot_epoch()))
+            .bind(cols::int(self.group.owner))
             .number(&mut self.conn)
             .await
             .map_err(StoreError::unavailable("ask what was committed"))?;

@@ -324,8 +324,13 @@ proptest! {
     fn a_kept_question_is_decided_and_explained_alike(rules in rules(), asked in asked()) {
         let policy = of(&rules);
         let question = asked.question();
-        let text = serde_json::to_string(&Recorded::of(&question)).unwrap();
-        let kept: Recorded = serde_json::from_str(&text).unwrap();
+        let whole = Recorded::of(&question);
+        let (common, rest) = whole.split().unwrap();
+        let kept = Recorded::joined(&common, &rest).unwrap();
+        prop_assert_eq!(&kept, &whole);
+        // As it was stored once.
+        let text = serde_json::to_string(&whole).unwrap();
+        prop_assert_eq!(&Recorded::joined("", &text).unwrap(), &whole);
         let verdict = super::super::decide(&policy, &question);
         prop_assert_eq!(kept.replay(|again| super::super::decide(&policy, again)), verdict.clone());
         let explained = explain(&policy, &question);

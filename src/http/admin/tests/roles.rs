@@ -37,6 +37,7 @@ const TABLE: &[(&str, &str, Role, &str)] = &[
     ("GET", "/admin/v1/backup/{id}", Role::Admin, ""),
     ("POST", "/admin/v1/backup/{id}/verify", Role::Admin, "{}"),
     ("GET", "/admin/v1/health", Role::Admin, ""),
+    ("GET", "/admin/v1/replicas", Role::Admin, ""),
     ("GET", "/admin/v1/budgets", Role::Admin, ""),
     ("PUT", "/admin/v1/budgets", Role::Admin, r#"{"scope":"org","tokens_per_day":1000000}"#),
     ("DELETE", "/admin/v1/budgets", Role::Admin, "?scope=org"),

@@ -28,6 +28,7 @@ use crate::{
         problem::code,
     },
     orchestrator::{Frame, Idempotency},
+    runtime::failpoint::{Point, reach},
 };
 
 /// Frames written before the socket is flushed, so that a replay is not one packet per event.
@@ -103,20 +104,19 @@ impl Session {
 
     pub(super) async fn run(mut self, mut socket: WebSocket) {
         let app = self.app.clone();
-        // A hard stop ends a send that nobody reads, too.
+        let revoked = until_revoked(app.clone(), self.caller.clone());
+        // Both also end a send that nobody reads. A right that is gone counts before what is ready
+        // to be sent.
         let goodbye = tokio::select! {
-            goodbye = self.talk(&mut socket) => goodbye,
+            biased;
             () = app.stop().wait_hard() => return,
+            () = revoked => Goodbye::REVOKED,
+            goodbye = self.talk(&mut socket) => goodbye,
         };
         close(&mut socket, &app, goodbye).await;
     }
 
     async fn talk(&mut self, socket: &mut WebSocket) -> Goodbye {
-        // Watched first, asked then: what changed since the handshake is not missed.
-        let mut tokens = self.app.tokens().watch();
-        if !self.app.still_stands(&self.caller) {
-            return Goodbye::REVOKED;
-        }
         let hello = frames::hello(&self.caller.cx.principal);
         if let Err(goodbye) = send(socket, Message::text(hello)).await {
             return goodbye;
@@ -133,13 +133,6 @@ impl Session {
                     None => Err(Goodbye::GONE),
                 },
                 (run_id, live) = self.listening.next() => self.pass_on(socket, run_id, live).await,
-                changed = tokens.changed() => {
-                    if changed.is_ok() && self.app.still_stands(&self.caller) {
-                        Ok(())
-                    } else {
-                        Err(Goodbye::REVOKED)
-                    }
-                }
                 _ = ping.tick() => {
                     if self.last_heard.elapsed() > SILENCE_MAX {
                         Err(Goodbye::GONE)
@@ -166,6 +159,7 @@ impl Session {
         let mut written = 0;
         while let Some((run_id, live)) = next.take() {
             if let Some(text) = written_frame(run_id, &live) {
+                reach(Point::SocketSendBefore).await.map_err(|_injected| Goodbye::GONE)?;
                 bounded(socket.feed(Message::text(text))).await?;
             }
             written += 1;
@@ -173,7 +167,8 @@ impl Session {
                 next = self.listening.ready();
             }
         }
-        bounded(socket.flush()).await
+        bounded(socket.flush()).await?;
+        reach(Point::SocketSendAfter).await.map_err(|_injected| Goodbye::GONE)
     }
 
     async fn hear(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), Goodbye> {
@@ -288,6 +283,18 @@ impl Session {
     }
 }
 
+/// Waits until the caller's token no longer gives what it gave. However many changes come at once,
+/// and whatever was missed, what counts is how it stands now.
+async fn until_revoked(app: App, caller: Caller) {
+    // Watched first, asked then: what changed since the handshake is not missed.
+    let mut tokens = app.tokens().watch();
+    while app.still_stands(&caller) {
+        if tokens.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// The idempotency of a frame; its fingerprint covers what is asked and every field.
 fn key_of(kind: Kind, request: &Request) -> Result<Option<Idempotency>, Problem> {
     let Some(key) = &request.key else { return Ok(None) };
@@ -317,7 +324,9 @@ fn pinger() -> Interval {
 }
 
 async fn send(socket: &mut WebSocket, message: Message) -> Result<(), Goodbye> {
-    bounded(socket.send(message)).await
+    reach(Point::SocketSendBefore).await.map_err(|_injected| Goodbye::GONE)?;
+    bounded(socket.send(message)).await?;
+    reach(Point::SocketSendAfter).await.map_err(|_injected| Goodbye::GONE)
 }
 
 /// A client that takes nothing for half a minute is gone.
