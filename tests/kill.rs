@@ -3,8 +3,8 @@
 //! finds every invariant whole.
 //!
 //! `AGENT_RUNTIME_TEST_KILLS` (200), `AGENT_RUNTIME_TEST_IN_FLIGHT` (0: three new runs a round;
-//! else so many runs are open at each kill) and `AGENT_RUNTIME_TEST_SEED` make it longer or
-//! different; the seed is printed. docs/DURABILITY.md has the long form and its figures.
+//! else so many runs are open at each kill), `AGENT_RUNTIME_TEST_STORE=postgres` and
+//! `AGENT_RUNTIME_TEST_SEED` make it longer or different; the seed is printed. docs/DURABILITY.md has the long form and its figures.
 #![cfg(test)]
 
 #[path = "support/mod.rs"]
@@ -12,12 +12,14 @@ mod support;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use agent_runtime::store::Database;
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::{
     checker::{Truth, Witness, check_no_leftovers, witness::Recorder},
     daemon::{ADMIN, Answer, Daemon, PROVIDER_KEY},
     fake_llm::{FakeLlm, Fault, Options, Turn},
+    postgres,
 };
 use tokio::time::Instant;
 
@@ -33,10 +35,20 @@ impl Dice {
     }
 }
 
-fn setting(name: &str, default: u64) -> u64 {
+fn text_setting(name: &str) -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "a test reads its own settings")]
-    let text = std::env::var(name);
-    text.ok().and_then(|t| t.parse().ok()).unwrap_or(default)
+    std::env::var(name).ok()
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    text_setting(name).and_then(|t| t.parse().ok()).unwrap_or(default)
+}
+
+/// Where the daemon keeps its rows: a file, or with `AGENT_RUNTIME_TEST_STORE=postgres` a database
+/// of a server that this test starts.
+fn server() -> Option<postgres::Database> {
+    let wanted = text_setting("AGENT_RUNTIME_TEST_STORE");
+    (wanted.as_deref() == Some("postgres")).then(|| postgres::Server::shared().database())
 }
 
 /// Leaves the id of the call outside, and says so when another execution of it is not over.
@@ -257,6 +269,10 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
     let fake = FakeLlm::start_with(Options { witness: Some(asked.clone()), ..Options::default() });
     scripts(&fake);
     let mut daemon = Daemon::prepare(&fake.openai_url());
+    let server = server();
+    if let Some(server) = &server {
+        daemon.set_env("AGENT_RUNTIME_DATABASE_URL", &server.url());
+    }
     let mut promises = Promises::default();
     let (mut starts, mut early) = (Vec::new(), 0);
     for round in 0..kills {
@@ -294,7 +310,10 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
     daemon.kill();
     drop(fake);
     check_no_leftovers(&data_dir);
-    let truth = Truth::read(&data_dir).await;
+    let database = server.as_ref().map_or(Database::Sqlite, |server| {
+        Database::Postgres(server.url().parse().expect("an address"))
+    });
+    let truth = Truth::read_from(&data_dir, &database).await;
     let mut witness = Witness::default();
     witness.add_log(&own.path().join("clients.log"));
     witness.add_log(&asked);

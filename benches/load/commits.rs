@@ -11,11 +11,12 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     Plan,
+    place::{Amount, Place, pgbench},
     report::{Met, Report, rate},
 };
 
-/// A store in a directory, as the daemon opens it.
-pub(crate) async fn open(data_dir: &Path, tasks: &Tasks) -> anyhow::Result<Store> {
+/// The store of a daemon, as it opens it.
+pub(crate) async fn open(data_dir: &Path, place: &Place, tasks: &Tasks) -> anyhow::Result<Store> {
     let clock = Arc::new(SystemClock);
     let ids = IdSource::new(clock.clone(), |bytes| {
         // Without randomness ids would collide, and the next insert says so.
@@ -23,7 +24,7 @@ pub(crate) async fn open(data_dir: &Path, tasks: &Tasks) -> anyhow::Result<Store
     });
     let options = Options {
         data_dir: data_dir.to_owned(),
-        database: agent_runtime::store::Database::Sqlite,
+        database: place.database()?,
         clock,
         ids,
         redactor: Redactor::default(),
@@ -72,19 +73,44 @@ async fn drive(
     Ok(rate(total, began.elapsed()))
 }
 
+/// One row of the trail's shape, in a transaction of its own.
+const ROW: &str = "INSERT INTO raw_audit VALUES (nextval('raw_n'), 'evt_' || gen_random_uuid(), \
+    1795200000000000, 'control', 'bench', 'system', NULL, NULL, '{\"verb\":\"none\"}', \
+    repeat('0', 64), repeat('1', 64));\n";
+
+/// What the server does when each row is a transaction: with one client, and with many.
+fn alone(place: &Place, span: Duration, waits: bool) -> anyhow::Result<Option<[f64; 2]>> {
+    let Some(database) = place.on_server() else { return Ok(None) };
+    database.psql(
+        "CREATE TABLE IF NOT EXISTS raw_audit (LIKE audit INCLUDING ALL); \
+         CREATE SEQUENCE IF NOT EXISTS raw_n",
+    );
+    let one = pgbench(database, ROW, 1, Amount::For(span), waits)?;
+    Ok(Some([one, pgbench(database, ROW, 64, Amount::For(span), waits)?]))
+}
+
 pub(crate) async fn measure(report: &mut Report, plan: Plan) -> anyhow::Result<()> {
     let dir = tempfile::Builder::new().prefix("art-bench-").tempdir()?;
+    let place = Place::fresh();
     let stop = Stop::default();
     let tasks = Tasks::new(stop.clone());
-    let store = open(&dir.path().join("data"), &tasks).await?;
+    let store = open(&dir.path().join("data"), &place, &tasks).await?;
     let span = plan.pick(Duration::from_millis(1_500), Duration::from_millis(500));
     for (name, durability) in [("NORMAL", Durability::Normal), ("FULL", Durability::Full)] {
-        let alone = drive(&store, durability, 1, span).await?;
+        let one = drive(&store, durability, 1, span).await?;
         let many = drive(&store, durability, 256, span).await?;
+        let waits = durability == Durability::Full;
+        let raw = alone(&place, plan.pick(Duration::from_secs(2), Duration::from_secs(1)), waits)?;
+        let raw = raw.map_or_else(String::new, |[raw_one, raw_many]| {
+            format!(
+                "; pgbench, a transaction for each row: 1 client {raw_one:.0}/s, \
+                 64 clients {raw_many:.0}/s"
+            )
+        });
         report.row(
             format!("store, {name}, 256 writers, one audit row each"),
             format!("{many:.0} commits/s"),
-            format!("one writer {alone:.0} commits/s"),
+            format!("one writer {one:.0} commits/s{raw}"),
             "",
             Met::NotAsked,
         );

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::{
     client::{Client, PATIENCE},
     fake::Fake,
+    place::{Place, server_cpu},
 };
 
 /// The program under test, unless another build of it is named.
@@ -51,6 +52,7 @@ pub(crate) struct Daemon {
     dir: TempDir,
     child: Option<Child>,
     addr: SocketAddr,
+    place: Place,
 }
 
 /// What a daemon has used.
@@ -62,6 +64,8 @@ pub(crate) struct Used {
     pub(crate) rss: u64,
     /// Proportional share of memory of its helper.
     pub(crate) helper: u64,
+    /// Processor time of the database server, which all share.
+    pub(crate) server: Duration,
 }
 
 impl Daemon {
@@ -86,7 +90,8 @@ impl Daemon {
             .mode(0o600)
             .open(dir.path().join("bench.toml"))?;
         std::io::Write::write_all(&mut file, config.as_bytes())?;
-        Ok(Self { dir, child: None, addr: SocketAddr::from(([127, 0, 0, 1], 0)) })
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Self { dir, child: None, addr, place: Place::fresh() })
     }
 
     /// A daemon that is ready, with a file for its tool to read.
@@ -98,6 +103,11 @@ impl Daemon {
 
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// Where its store is.
+    pub(crate) const fn place(&self) -> &Place {
+        &self.place
     }
 
     pub(crate) const fn addr(&self) -> SocketAddr {
@@ -120,6 +130,7 @@ impl Daemon {
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .envs(SHARES)
+            .envs(self.place.on_server().map(|d| ("AGENT_RUNTIME_DATABASE_URL", d.url())))
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(log)
@@ -177,7 +188,8 @@ impl Daemon {
     /// What it has used so far.
     pub(crate) fn used(&self) -> Used {
         let Some(pid) = self.child.as_ref().map(Child::id) else { return Used::default() };
-        let mut used = Used { cpu: cpu_of(pid), rss: memory_of(pid, "Rss:"), helper: 0 };
+        let mut used =
+            Used { cpu: cpu_of(pid), rss: memory_of(pid, "Rss:"), helper: 0, server: server_cpu() };
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
         let of_threads = threads.filter_map(|t| fs::read_to_string(t.path().join("children")).ok());

@@ -144,8 +144,7 @@ async fn one(report: &mut Report, daemon: &Daemon, shape: &Shape) -> anyhow::Res
 
 /// Pairs what was seen with the times that were stored.
 async fn latencies(daemon: &Daemon, seen: &[Sight]) -> anyhow::Result<Times> {
-    let store =
-        ReadOnlyStore::open(&daemon.data_dir(), &agent_runtime::store::Database::Sqlite).await?;
+    let store = ReadOnlyStore::open(&daemon.data_dir(), &daemon.place().database()?).await?;
     let mut reader = store.read().await?;
     let mut stored = HashMap::new();
     let mut times = Vec::with_capacity(seen.len());

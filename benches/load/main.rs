@@ -1,5 +1,6 @@
-//! `cargo bench --bench load -- [--quick] [--only NAME] [--program PATH]`: the real daemon under load on loopback,
-//! next to floors measured in the same run. See `docs/PERFORMANCE.md`.
+//! `cargo bench --bench load -- [--quick] [--store sqlite|postgres] [--statements] [--only NAME]
+//! [--program PATH]`: the real daemon under load on loopback, next to floors measured in the same run.
+//! See `docs/PERFORMANCE.md`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -9,6 +10,7 @@
     reason = "a program at a terminal that starts the daemon, its own threads and plain tasks"
 )]
 
+mod claims;
 mod client;
 mod commits;
 mod daemon;
@@ -16,10 +18,20 @@ mod fake;
 mod health;
 mod live;
 mod lockdown;
+mod place;
+#[expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "shared with the tests; a server that does not start ends the benchmark"
+)]
+#[path = "../../tests/support/postgres/mod.rs"]
+mod postgres;
 mod recovery;
 mod report;
 mod runs;
 mod scale;
+mod seed;
 mod spawn;
 mod start;
 
@@ -31,10 +43,16 @@ use tokio::time::timeout;
 use crate::{fake::Fake, report::Report};
 
 /// Longest time of one part.
-const PART_MAX: Duration = Duration::from_secs(120);
+const PART_MAX: Duration = Duration::from_secs(180);
+/// The same of the one that stores a million runs first.
+const SCALE_MAX: Duration = Duration::from_secs(3_600);
 /// The parts, in order.
-const PARTS: [&str; 9] =
-    ["start", "commits", "spawn", "runs", "health", "live", "lockdown", "recovery", "scale"];
+const PARTS: [&str; 10] = [
+    "start", "commits", "claims", "spawn", "runs", "health", "live", "lockdown", "recovery",
+    "scale",
+];
+/// Those that have nothing to do with the store.
+const WITHOUT_STORE: [&str; 2] = ["spawn", "health"];
 
 /// How much to measure.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +68,7 @@ impl Plan {
 
 fn main() -> anyhow::Result<()> {
     let (mut plan, mut only) = (Plan { is_quick: false }, Vec::new());
+    let (mut is_postgres, mut counts_statements) = (false, false);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -59,6 +78,12 @@ fn main() -> anyhow::Result<()> {
             "--program" => {
                 daemon::choose(args.next().context("--program needs a path")?.into());
             }
+            "--store" => match args.next().as_deref() {
+                Some("sqlite") => is_postgres = false,
+                Some("postgres") => is_postgres = true,
+                _ => bail!("--store takes sqlite or postgres"),
+            },
+            "--statements" => counts_statements = true,
             "--only" => {
                 let name = args.next().context("--only needs a name")?;
                 if !PARTS.contains(&name.as_str()) {
@@ -66,22 +91,37 @@ fn main() -> anyhow::Result<()> {
                 }
                 only.push(name);
             }
-            other => bail!("unknown argument {other:?}: [--quick] [--only NAME]… [--program PATH]"),
+            other => bail!(
+                "unknown argument {other:?}: [--quick] [--store sqlite|postgres] [--statements] \
+                 [--only NAME]… [--program PATH]"
+            ),
         }
     }
-    let parts: Vec<&str> =
-        PARTS.into_iter().filter(|p| only.is_empty() || only.iter().any(|o| o == p)).collect();
+    if is_postgres {
+        place::use_postgres(counts_statements);
+    }
+    let parts: Vec<&str> = PARTS.into_iter().filter(|part| is_asked(part, &only)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::default();
     let failed = runtime.block_on(all(&mut report, plan, &parts))?;
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("\n{cores} processors, load average at the end {}\n", load.trim());
+    let store = if place::is_postgres() { "Postgres" } else { "SQLite" };
+    println!("\n{store}, {cores} processors, load average at the end {}\n", load.trim());
     report.print();
     if !failed.is_empty() {
         bail!("these parts failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Whether a part is measured: one that was named, or each that says something about this store.
+fn is_asked(part: &str, only: &[String]) -> bool {
+    if only.is_empty() {
+        !(place::is_postgres() && WITHOUT_STORE.contains(&part))
+    } else {
+        only.iter().any(|name| name == part)
+    }
 }
 
 /// Measures part after part; a part that fails does not take the others with it.
@@ -90,10 +130,12 @@ async fn all(report: &mut Report, plan: Plan, parts: &[&str]) -> anyhow::Result<
     let mut failed = Vec::new();
     for part in parts {
         eprintln!("{part}:");
-        let done = timeout(PART_MAX, async {
+        let most = if *part == "scale" { SCALE_MAX } else { PART_MAX };
+        let done = timeout(most, async {
             match *part {
                 "start" => Box::pin(start::measure(report, &fake, plan)).await,
                 "commits" => Box::pin(commits::measure(report, plan)).await,
+                "claims" => Box::pin(claims::measure(report, &fake, plan)).await,
                 "spawn" => Box::pin(spawn::measure(report, plan)).await,
                 "runs" => Box::pin(runs::measure(report, &fake, plan)).await,
                 "health" => Box::pin(health::measure(report, &fake, plan)).await,

@@ -74,8 +74,7 @@ pub(crate) async fn measure(report: &mut Report, fake: &Fake, plan: Plan) -> any
 
 /// When the last run was claimed again or paused, as the log of events tells it.
 async fn claimed_again(daemon: &Daemon, exec: Timestamp) -> anyhow::Result<(Duration, usize)> {
-    let store =
-        ReadOnlyStore::open(&daemon.data_dir(), &agent_runtime::store::Database::Sqlite).await?;
+    let store = ReadOnlyStore::open(&daemon.data_dir(), &daemon.place().database()?).await?;
     let mut reader = store.read().await?;
     let (mut last, mut count, mut cursor) = (exec, 0, None);
     loop {

@@ -20,6 +20,11 @@ mod decide;
 #[path = "../load/fake.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod fake;
+#[path = "../load/place.rs"]
+#[expect(dead_code, reason = "the other bench uses the rest")]
+mod place;
+#[path = "../../tests/support/postgres/mod.rs"]
+mod postgres;
 #[path = "../load/report.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod report;

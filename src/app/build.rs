@@ -5,7 +5,7 @@ use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 use super::{
     backup,
     cli::Failure,
-    cluster,
+    clock, cluster,
     config::{Mode, Settings, Token, WorkerRuntime, secret_file},
     limits, network, secrets,
     trail::Trail,
@@ -15,7 +15,7 @@ use crate::{
         self, AuditSink, Authenticator, Authorizer, Gate, HostPolicies, Policies, TokenEntry,
         TokenTable, authn, policy::Policy,
     },
-    domain::{Clock, IdSource, Secret, SystemClock, ToolCallId},
+    domain::{IdSource, Secret, SteadyClock, ToolCallId},
     egress::Egress,
     http::{self, Info, ToolView},
     llm::{self, Llm},
@@ -56,10 +56,10 @@ pub(super) async fn daemon(
     redactor: Redactor,
     tasks: &Tasks,
 ) -> Result<(Daemon, Reloads), Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (steady, clock) = clock::steady();
     let ids = IdSource::new(Arc::clone(&clock), random);
     let live = Arc::new(Live::default());
-    let store = open_store(settings, (&clock, &ids), &redactor, &live, tasks).await?;
+    let store = open_store(settings, (&steady, &ids), &redactor, &live, tasks).await?;
     let keyring = secrets::keyring(settings, &redactor)?;
     cluster::check(settings, &store, &keyring).await?;
     // Others rely on this replica from now on, and take it over when it does not say that it lives.
@@ -149,7 +149,7 @@ pub(super) async fn daemon(
 
 async fn open_store(
     settings: &Settings,
-    (clock, ids): (&Arc<dyn Clock>, &IdSource),
+    (clock, ids): (&SteadyClock, &IdSource),
     redactor: &Redactor,
     live: &Arc<Live>,
     tasks: &Tasks,
@@ -159,12 +159,14 @@ async fn open_store(
     let options = store::Options {
         data_dir: settings.data_dir.clone(),
         database: settings.database.clone(),
-        clock: Arc::clone(clock),
+        clock: Arc::new(clock.clone()),
         ids: ids.clone(),
         redactor: redactor.clone(),
         on_commit: live.hook(),
     };
-    Store::open(options, tasks).await.map_err(fault)
+    let store = Store::open(options, tasks).await.map_err(fault)?;
+    clock::go_on(clock, &store).await.map_err(fault)?;
+    Ok(store)
 }
 
 /// Opens the local door of the admin API, where the operator has not shut it.

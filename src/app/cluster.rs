@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     auth::{Key, Purpose},
-    runtime::Tasks,
+    runtime::{
+        Tasks,
+        failpoint::{Point, pass},
+    },
     store::{ClusterIdentity, Store, StoreError},
 };
 
@@ -154,10 +157,12 @@ fn mark(dir: &Path, id: &str, keys: &[Key], is_marked: bool) -> io::Result<Mark>
             Ok(Mark::Missing(line))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            pass(Point::OwnFileBefore)?;
             let mut new =
                 fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
             io::Write::write_all(&mut new, format!("{line}\n").as_bytes())?;
             new.sync_all()?;
+            pass(Point::OwnFileAfter)?;
             Ok(Mark::New)
         }
         Err(error) => Err(error),

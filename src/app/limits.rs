@@ -30,7 +30,9 @@ pub(super) fn of_listener(settings: &Settings) -> http::Options {
         hosts: settings.hosts.clone(),
         cors_origins: settings.cors_origins.clone(),
         trusted_proxies: settings.trusted_proxies.clone(),
+        connections_max: settings.bounds.connections,
         connections_per_address: settings.bounds.connections_per_address,
+        websockets_max: settings.bounds.websockets,
         websockets_per_principal: settings.bounds.websockets_per_principal,
         streams_per_principal: settings.bounds.streams_per_principal,
         ..http::Options::on(settings.http_addr)

@@ -6,6 +6,7 @@ mod backup;
 mod build;
 mod cli;
 mod client;
+mod clock;
 mod cluster;
 mod config;
 mod demo;

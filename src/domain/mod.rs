@@ -26,6 +26,7 @@ pub mod principal;
 pub mod run;
 pub mod scopes;
 pub mod secret;
+pub mod steady;
 pub mod time;
 pub mod tool;
 
@@ -65,6 +66,7 @@ pub use run::{
 };
 pub use scopes::{ScopeKind, Scopes};
 pub use secret::{SealedSecret, Secret, SecretAge, SecretName, SecretSource};
+pub use steady::SteadyClock;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use tool::{
     CallFacts, CallInput, CallState, Effect, Risk, ToolCall, ToolName, ToolOutcome, ToolStatus,

@@ -41,7 +41,9 @@ pub struct Options {
     pub connections_max: usize,
     /// Of them from one address that is no trusted proxy.
     pub connections_per_address: usize,
-    /// WebSockets of one principal.
+    /// WebSockets.
+    pub websockets_max: usize,
+    /// Of them those of one principal.
     pub websockets_per_principal: usize,
     /// Event streams of one principal.
     pub streams_per_principal: usize,
@@ -59,6 +61,7 @@ impl Options {
             trusted_proxies: Vec::new(),
             connections_max: kit::limit::CONNECTIONS_MAX,
             connections_per_address: kit::limit::CONNECTIONS_MAX / 2,
+            websockets_max: limits::WEBSOCKETS_MAX,
             websockets_per_principal: limits::WEBSOCKETS_MAX / 2,
             streams_per_principal: kit::limit::CONNECTIONS_MAX / 4,
             requests_max: kit::limit::REQUESTS_MAX,

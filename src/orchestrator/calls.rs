@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     auth::{
+        Denied,
         capability::Refusal,
         policy::{self, Layer, Verdict},
     },
@@ -88,9 +89,8 @@ pub(super) async fn decide(
     let invocation = match tools::parse(&call.tool, &call.args) {
         Ok(invocation) => invocation,
         Err(error) => {
-            let reason = error.to_string();
             let basis = Basis::before_policy("tool.bad_arguments");
-            return deny(tx, run, call, reason, &basis).await;
+            return deny(tx, run, call, error.to_string(), &basis).await;
         }
     };
     let hosts = inner.hosts.effective(&agent.name);
@@ -100,20 +100,18 @@ pub(super) async fn decide(
         Err(denied) => {
             let role = scoped::role(tx, inner, run).await?;
             let question = asked(role, run, agent, &hosts, &facts);
-            record_before(tx, run, call, &inner.policy.current(), &question, denied.rule())?;
-            let basis = Basis::before_policy(denied.rule());
-            return deny(tx, run, call, denied.to_string(), &basis).await;
+            return deny_scope(tx, inner, run, call, (&question, &denied)).await;
         }
     };
+    let policy = inner.policy.current();
     // Between "the agent may use the tool", which policy says first, and every other rule.
     if agent.tools.contains(&facts.tool)
         && let Err(why) = capabilities::check(tx, inner, run, agent, held, &facts).await?
     {
         let question = asked(role, run, agent, &hosts, &facts);
-        record_before(tx, run, call, &inner.policy.current(), &question, why.rule())?;
+        record_before(tx, run, call, &policy, &question, why.rule())?;
         return refuse(tx, run, held.as_ref(), call, &why).await;
     }
-    let policy = inner.policy.current();
     let question = asked(role, run, agent, &hosts, &facts);
     let verdict = policy::decide(&policy, &question);
     let found = match &verdict {
@@ -134,10 +132,9 @@ pub(super) async fn decide(
         Verdict::Allow { grant, risk, rule, layer } => {
             call.risk = risk;
             if let Some((question, options)) = invocation.question() {
-                let text = question_text(question, options);
                 advance(call, CallInput::Gate)?;
                 tx.calls().save(call).await?;
-                return Ok(Decided::Question(text));
+                return Ok(Decided::Question(question_text(question, options)));
             }
             let what = (&facts, &grant, layer == Layer::Rules);
             if let Err(why) = capabilities::hand_on(tx, inner, run, held.as_ref(), call, what) {
@@ -145,16 +142,16 @@ pub(super) async fn decide(
             }
             start(tx, run, call, &basis, None).await?;
             let note = (rule == policy::OFFLINE).then_some(OFFLINE_NOTE);
-            let (invocation, grant) = (Box::new(invocation), Arc::new(grant));
+            let (grant, invocation) = (Arc::new(grant), Box::new(invocation));
             Ok(Decided::Start { invocation, grant, bound: None, note })
         }
         Verdict::Ask { grant, risk, reasons, egress, required_role, quorum, .. } => {
             call.risk = risk;
             let bound = match found {
                 Ok(bound) => bound,
-                Err(reason) => {
+                Err(why) => {
                     let basis = Basis::before_policy("approval.unbindable");
-                    return deny(tx, run, call, reason, &basis).await;
+                    return deny(tx, run, call, why, &basis).await;
                 }
             };
             let question = Question {
@@ -168,8 +165,8 @@ pub(super) async fn decide(
                 cwd: invocation.cwd().to_owned(),
                 basis,
             };
-            let held = held.as_ref();
-            let gated = GatedCall { held, facts, grant, invocation, bound, question };
+            let gated =
+                GatedCall { held: held.as_ref(), facts, grant, invocation, bound, question };
             start_or_ask(tx, inner, run, agent, call, gated).await
         }
     }
@@ -215,6 +212,19 @@ async fn start_or_ask(
             Ok(Decided::Gated)
         }
     }
+}
+
+/// Somebody whose words the run has heard may not have the tool used.
+async fn deny_scope(
+    tx: &mut Tx,
+    inner: &Inner,
+    run: &mut RunCore,
+    call: &mut ToolCall,
+    (question, denied): (&policy::Question<'_>, &Denied),
+) -> Result<Decided, StoreError> {
+    record_before(tx, run, call, &inner.policy.current(), question, denied.rule())?;
+    let basis = Basis::before_policy(denied.rule());
+    deny(tx, run, call, denied.to_string(), &basis).await
 }
 
 /// The run's capability, or the part of it that the call needs, does not allow the call.

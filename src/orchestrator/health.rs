@@ -1,12 +1,57 @@
 //! How the parts are, as those who run the daemon see it.
 
-use serde::Serialize;
+use std::{sync::Mutex, time::Duration};
 
-use super::{Orchestrator, Readiness};
+use serde::Serialize;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+
+use super::{Check, Orchestrator, Readiness};
 use crate::{
     auth::{Inspect, Permit},
     llm::BreakerState,
+    runtime::tasks::lock,
+    store::Store,
 };
+
+/// How long what the store said is believed. A probe waits for the disk, and anybody may ask.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// How long the store may take.
+const PROBE_MAX: Duration = Duration::from_secs(2);
+
+/// Asks the store whether it works: one question at a time, however many ask.
+#[derive(Debug)]
+pub(super) struct Probe {
+    turn: Semaphore,
+    last: Mutex<Option<(Instant, Check)>>,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self { turn: Semaphore::new(1), last: Mutex::default() }
+    }
+}
+
+impl Probe {
+    pub(super) async fn ask(&self, store: &Store) -> Check {
+        // Never closed; without a turn there is no harm in asking either.
+        let _turn = self.turn.acquire().await.ok();
+        if let Some((at, check)) = &*lock(&self.last)
+            && at.elapsed() < BELIEVED
+        {
+            return check.clone();
+        }
+        let check = match timeout(PROBE_MAX, store.probe()).await {
+            Ok(Ok(())) => Check { ok: true, detail: "reads and writes".to_owned() },
+            Ok(Err(error)) => Check { ok: false, detail: error.to_string() },
+            Err(_) => Check { ok: false, detail: "cannot write within two seconds".to_owned() },
+        };
+        *lock(&self.last) = Some((Instant::now(), check.clone()));
+        check
+    }
+}
 
 /// How everything is.
 #[derive(Clone, Debug)]

@@ -195,9 +195,10 @@ impl Orchestrator {
         let mut found = reader.patterns().list(all, now, &page).await?;
         let mut items = Vec::with_capacity(found.items.len());
         for pattern in std::mem::take(&mut found.items) {
-            let card = match conversation_matters(&scope) {
-                true => reader.approvals().get(pattern.approval_id).await?,
-                false => None,
+            let card = if conversation_matters(&scope) {
+                reader.approvals().get(pattern.approval_id).await?
+            } else {
+                None
             };
             let run = match card {
                 Some(card) => reader.runs().core(card.run_id).await?,

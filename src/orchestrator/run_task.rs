@@ -101,7 +101,6 @@ async fn abandon(inner: &Arc<Inner>, id: RunId) -> Result<Option<RunId>, Command
 }
 
 /// A run's task: holds nothing that the store does not.
-#[derive(Debug)]
 pub(super) struct RunTask {
     inner: Arc<Inner>,
     id: RunId,

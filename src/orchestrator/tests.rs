@@ -418,8 +418,12 @@ async fn a_no_that_says_run_it_is_refused() {
 /// What becomes of a shell call of which a person said after a crash that it shall run, when the
 /// agent may reach `then` by that time.
 async fn run_again(then: &str) -> calls::Decided {
+    run_again_with(&idle().await, then, false).await
+}
+
+/// The same; `speaks`: who said yes has spoken to the run since.
+async fn run_again_with(f: &Fixture, then: &str, speaks: bool) -> calls::Decided {
     let policy = |host: &str| HostPolicy { allow: vec![host.parse().unwrap()], deny: Vec::new() };
-    let f = idle().await;
     let id = f.create(None).await.id;
     let (name, def) = agent(&[Role::Member]);
     let def = AgentDef { tools: vec![ToolName::Shell], ..AgentDef::clone(&def) };
@@ -463,6 +467,11 @@ async fn run_again(then: &str) -> calls::Decided {
                     outcome: Some(UnknownOutcome::Run),
                 });
                 tx.approvals().save(&card).await?;
+                if speaks {
+                    let ann = transition::Actor::from(&cx_of("ann", Role::Admin));
+                    let steer = json!({ "verb": "steer" });
+                    tx.audit(ann.entry(crate::domain::AuditKind::Control, &run, steer));
+                }
                 call.state = CallState::Approved;
                 inner.hosts.replace([(name, then)].into());
                 let mut held = capabilities::give(tx, &inner, &run, &def).await?;
@@ -485,6 +494,20 @@ async fn a_call_runs_again_only_with_the_hosts_that_its_card_showed() {
     assert!(matches!(same, calls::Decided::Start { .. }), "{same:?}");
     let other = run_again("new.example").await;
     assert!(matches!(other, calls::Decided::Gated), "{other:?}");
+}
+
+#[tokio::test]
+async fn who_said_yes_and_speaks_to_the_run_since_is_one_of_those_who_ask() {
+    let quiet = || Options { active_max: 0, ..Options::default() };
+    for (may_approve, speaks, starts) in
+        [(false, false, true), (false, true, false), (true, true, true)]
+    {
+        let (f, _reloads) = start_with(quiet(), may_approve).await;
+        let decided = run_again_with(&f, "shown.example", speaks).await;
+        let is_started = matches!(decided, calls::Decided::Start { .. });
+        assert_eq!(is_started, starts, "{may_approve} {speaks}: {decided:?}");
+        assert!(starts || matches!(decided, calls::Decided::Gated), "{decided:?}");
+    }
 }
 
 #[tokio::test]

@@ -335,10 +335,7 @@ impl Orchestrator {
 
     /// Whether everything that a run needs works now.
     pub async fn readiness(&self) -> Readiness {
-        let store = match self.check_store().await {
-            Ok(()) => Check { ok: true, detail: "reads and writes".to_owned() },
-            Err(error) => Check { ok: false, detail: error.to_string() },
-        };
+        let store = self.inner.probe.ask(&self.inner.store).await;
         let llm = match self.inner.llm.ready() {
             Ok(()) => Check { ok: true, detail: "every model can be asked".to_owned() },
             Err(detail) => Check { ok: false, detail },
@@ -349,16 +346,6 @@ impl Orchestrator {
         let egress = check_network(self.inner.tools.network_status());
         let replica = self.inner.membership.check();
         Readiness { store, llm, sandbox, egress, lockdown: self.inner.check_lockdown(), replica }
-    }
-
-    async fn check_store(&self) -> Result<(), StoreError> {
-        self.inner.store.read().await?.runs().claimants(None, 1).await?;
-        // An empty commit proves that the writer works, without a row for every probe.
-        let write = self.inner.store.write(crate::store::Durability::Normal, |_| {
-            Box::pin(async { Ok::<(), StoreError>(()) })
-        });
-        let late = || StoreError::Unavailable { doing: "write within two seconds", source: None };
-        tokio::time::timeout(Duration::from_secs(2), write).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// How tools are confined now, as a whole.

@@ -50,8 +50,8 @@ pub enum Point {
     ApprovalDecideAfter,
     CheckpointAppendBefore,
     CheckpointAppendAfter,
-    SecretFileBefore,
-    SecretFileAfter,
+    OwnFileBefore,
+    OwnFileAfter,
 }
 
 /// The fault that a test put in. In a release build there is none.

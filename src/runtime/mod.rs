@@ -1,5 +1,6 @@
 //! Process machinery: tasks, stopping, retries, logs. Knows nothing of runs, agents or users.
 
+pub mod durable;
 pub mod failpoint;
 pub mod hook;
 pub mod lifecycle;

@@ -126,7 +126,7 @@ pub(super) async fn open_read_only(
 ) -> Result<Pool, OpenError> {
     match database {
         Database::Sqlite => sqlite::open_read_only(data_dir).await,
-        Database::Postgres(server) => server.open_read_only(),
+        Database::Postgres(server) => Ok(server.open_read_only()),
     }
 }
 
@@ -188,14 +188,9 @@ fn migrating(
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
             opening("migrate the database", source)
         }
-        MigrateError::VersionMissing(newer) => OpenError::Version {
-            place: place.to_owned(),
-            detail: format!(
-                "it was brought to schema {newer} by a newer version of this program, which knows \
-                 schema {} at most: start the newer version",
-                newest_migration()
-            ),
-        },
+        MigrateError::VersionMissing(found) => {
+            OpenError::Newer { place: place.to_owned(), found, known: newest_migration() }
+        }
         other => OpenError::Version { place: place.to_owned(), detail: other.to_string() },
     }
 }

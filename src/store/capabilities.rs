@@ -185,7 +185,6 @@ impl Capabilities<'_> {
         .bind(revocation.reason.clone())
         .execute(&mut *self.conn)
         .await
-        .map(|done| done)
         .map_err(StoreError::unavailable("revoke every capability"))
     }
 
@@ -223,7 +222,6 @@ impl Capabilities<'_> {
         .bind(i64::from(limit))
         .execute(&mut *self.conn)
         .await
-        .map(|done| done)
         .map_err(StoreError::unavailable("forget capabilities"))
     }
 }

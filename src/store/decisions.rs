@@ -65,7 +65,8 @@ impl Decisions<'_> {
     /// How many decisions come after a place, counted up to `most`.
     pub async fn count_after(&mut self, key: DecisionKey, most: u64) -> Result<u64, StoreError> {
         let count: i64 = query(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM decisions WHERE (call_id, n) > ($1, $2) LIMIT $3)",
+            "SELECT COUNT(*) FROM (SELECT 1 FROM decisions WHERE (call_id, n) > ($1, $2) \
+             LIMIT $3) AS behind",
         )
         .bind(key.call_id.to_string())
         .bind(cols::int(key.n))
@@ -91,7 +92,6 @@ impl Decisions<'_> {
         .bind(i64::from(limit))
         .execute(&mut *self.conn)
         .await
-        .map(|done| done)
         .map_err(StoreError::unavailable("forget decisions"))
     }
 }

@@ -50,7 +50,11 @@ impl From<Injected> for StoreError {
 
 impl StoreError {
     pub(super) fn unavailable(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
-        move |source| match source.as_database_error().and_then(|e| e.code()).as_deref() {
+        move |source| match source
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .as_deref()
+        {
             // Serialization failure, deadlock, lock not available: somebody else was first, and
             // the same thing may be done again. https://www.postgresql.org/docs/15/errcodes-appendix.html
             Some("40001" | "40P01" | "55P03") => Self::Busy,
@@ -96,7 +100,19 @@ pub enum OpenError {
         /// What is wrong.
         detail: String,
     },
-    /// It was written by a newer version of this program.
+    /// A newer version of this program has changed it.
+    #[error(
+        "the database {place} was written by a newer version (schema {found}; this version knows {known}); it was not changed: start that version or a later one, or restore a backup of the older one"
+    )]
+    Newer {
+        /// The database.
+        place: String,
+        /// The newest migration that it has.
+        found: i64,
+        /// The newest one that this program knows.
+        known: u64,
+    },
+    /// Its history is not that of this program.
     #[error("the database {place} does not fit this version: {detail}")]
     Version {
         /// The database.

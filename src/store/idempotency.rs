@@ -78,7 +78,6 @@ impl IdempotencyKeys<'_> {
         .bind(cols::int(1_000))
         .execute(&mut *self.conn)
         .await
-        .map(|done| done)
         .map_err(StoreError::unavailable("forget idempotency keys"))
     }
 }

@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     domain::{Clock, EventId, IdSource},
-    runtime::Tasks,
+    runtime::{
+        Tasks,
+        failpoint::{Point, pass},
+    },
 };
 
 /// The file that names the last replica of a data directory.
@@ -180,9 +183,11 @@ impl Store {
 /// In one step: half a line would name another replica.
 fn write(file: &Path, text: &str) -> io::Result<()> {
     let new = file.with_extension("new");
+    pass(Point::OwnFileBefore)?;
     fs::write(&new, text)?;
     fs::File::open(&new)?.sync_all()?;
-    fs::rename(&new, file)
+    fs::rename(&new, file)?;
+    Ok(pass(Point::OwnFileAfter)?)
 }
 
 #[cfg(test)]

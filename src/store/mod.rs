@@ -101,7 +101,7 @@ use crate::{
 use backend::Pool;
 use db::Conn;
 use members::Member;
-use tx::Group;
+use tx::{Found, Group};
 use waiting::Waiting;
 use writer::Writer;
 
@@ -174,15 +174,8 @@ impl Store {
         let chain = audit::Chain::load(conn).await.map_err(&reading)?;
         let group = Group::new(Arc::clone(&member.boot_epoch), backend.server);
         let beside = beside::pool(&database, &backend.readers);
-        let tx = Tx::new(
-            backend.writer,
-            Arc::clone(&clock),
-            ids,
-            redactor,
-            chain,
-            (queued, waiting),
-            group,
-        );
+        let found = Found { chain, queued, waiting, group };
+        let tx = Tx::new(backend.writer, Arc::clone(&clock), ids, redactor, found);
         Ok(Self {
             writer: Writer::start(tx, on_commit, tasks),
             readers: backend.readers,
@@ -418,5 +411,16 @@ impl Reader {
     }
 }
 
+/// A real server for tests.
+#[cfg(test)]
+#[path = "../../tests/support/postgres/mod.rs"]
+pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_one;
+/// Every test of the store once more: the same text on the other database.
+#[cfg(test)]
+#[path = "tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text, two databases")]
+mod tests_on_postgres;

@@ -9,7 +9,10 @@ use std::{
 
 use crate::{
     domain::audit::Checkpoint,
-    runtime::failpoint::{Point, pass},
+    runtime::{
+        durable,
+        failpoint::{Point, pass},
+    },
 };
 
 /// What stands outside.
@@ -58,12 +61,16 @@ pub fn append(file: &Path, checkpoints: &[Checkpoint]) -> io::Result<()> {
         text.push_str(&serde_json::to_string(checkpoint).map_err(io::Error::other)?);
         text.push('\n');
     }
-    let mut file =
+    let mut opened =
         fs::OpenOptions::new().read(true).create(true).append(true).mode(0o600).open(file)?;
-    let length = whole_lines(&mut file)?;
-    file.set_len(length)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
+    let length = whole_lines(&mut opened)?;
+    opened.set_len(length)?;
+    opened.write_all(text.as_bytes())?;
+    opened.sync_all()?;
+    if length == 0 {
+        // It may be new.
+        durable::sync_name(file)?;
+    }
     Ok(pass(Point::CheckpointAppendAfter)?)
 }
 

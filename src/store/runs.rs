@@ -192,8 +192,8 @@ impl Runs<'_> {
 
     /// A whole run, and the part of it that its transitions need.
     pub async fn with_core(&mut self, id: RunId) -> Result<Option<(RunCore, Run)>, StoreError> {
-        self.write_all().await?;
         const SQL: &str = concat!("SELECT ", all_columns!(), " FROM runs WHERE id = $1");
+        self.write_all().await?;
         let row = query(SQL)
             .bind(id.to_string())
             .lock(Lock::when(self.known.is_some()))
@@ -209,7 +209,6 @@ impl Runs<'_> {
         filter: &RunFilter,
         page: &Page,
     ) -> Result<Paged<Run>, StoreError> {
-        self.write_all().await?;
         // One text per leading filter, so that each page walks an index from its cursor.
         const SQL: &str = concat!(
             "SELECT ",
@@ -239,6 +238,7 @@ impl Runs<'_> {
              AND ($4 IS NULL OR agent = $4) AND ($5 IS NULL OR conversation_id = $5) \
              ORDER BY id DESC LIMIT $6"
         );
+        self.write_all().await?;
         let sql = if filter.conversation_id.is_some() {
             SQL_OF_CONVERSATION
         } else if filter.state.is_some_and(|s| !s.is_terminal() || filter.principal.is_none()) {

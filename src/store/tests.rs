@@ -1,10 +1,21 @@
-//! The store on a real file: what is kept, what is refused, what a crash or a neighbour does.
+//! The store on a real file and on a real server: what is kept, what is refused, what a crash or a
+//! neighbour does.
+//!
+//! This text is two modules: `tests` runs on SQLite, `tests_on_postgres` on Postgres. A test that
+//! only one of them can pass is in `tests_of_one`.
 
-mod dump;
+#[path = "tests/dump.rs"]
+pub(super) mod dump;
+#[path = "tests/egress_rules.rs"]
 mod egress_rules;
+#[path = "tests/limits.rs"]
 mod limits;
+#[path = "tests/policies.rs"]
 mod policies;
+#[path = "tests/replicas.rs"]
 mod replicas;
+#[path = "tests/versions.rs"]
+mod versions;
 
 use std::{path::Path, sync::Arc, sync::Mutex};
 
@@ -19,7 +30,6 @@ use crate::{
     },
     runtime::Stop,
 };
-pub(super) use dump::filled;
 
 fn random(bytes: &mut [u8; 10]) {
     getrandom::fill(bytes).expect("randomness");
@@ -27,13 +37,28 @@ fn random(bytes: &mut [u8; 10]) {
 
 pub(super) struct Fixture {
     pub(super) store: Store,
-    ids: IdSource,
-    seen: Arc<Mutex<Vec<u64>>>,
-    tasks: Tasks,
-    redactor: Redactor,
+    pub(super) ids: IdSource,
+    pub(super) seen: Arc<Mutex<Vec<u64>>>,
+    pub(super) tasks: Tasks,
+    pub(super) redactor: Redactor,
 }
 
-async fn open(dir: &Path) -> Result<Fixture, OpenError> {
+/// Where a store is: a directory, and on Postgres a database.
+pub(super) struct Place {
+    pub(super) dir: TempDir,
+    pub(super) database: Option<test_server::Database>,
+}
+
+impl Place {
+    pub(super) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// Beside the lock: which database belongs to the directory.
+pub(super) const ADDRESS: &str = "address";
+
+pub(super) async fn open(dir: &Path) -> Result<Fixture, OpenError> {
     let tasks = Tasks::new(Stop::default());
     let clock = Arc::new(ManualClock::at_secs(1_800_000_000));
     let ids = IdSource::new(clock.clone(), random);
@@ -42,7 +67,10 @@ async fn open(dir: &Path) -> Result<Fixture, OpenError> {
     let heard = Arc::clone(&seen);
     let options = Options {
         data_dir: dir.to_owned(),
-        database: crate::store::Database::Sqlite,
+        database: match std::fs::read_to_string(dir.join(ADDRESS)) {
+            Ok(url) => Database::Postgres(url.parse().expect("an address")),
+            Err(_) => Database::Sqlite,
+        },
         clock,
         ids: ids.clone(),
         redactor: redactor.clone(),
@@ -54,11 +82,25 @@ async fn open(dir: &Path) -> Result<Fixture, OpenError> {
     Ok(Fixture { store, ids, seen, tasks, redactor })
 }
 
-fn directory() -> TempDir {
-    tempfile::tempdir().expect("a directory")
+pub(super) fn directory() -> Place {
+    if module_path!().contains("postgres") { on_postgres() } else { on_sqlite() }
 }
 
-fn run(ids: &IdSource) -> (RunCore, Run) {
+pub(super) fn on_sqlite() -> Place {
+    Place { dir: tempfile::tempdir().expect("a directory"), database: None }
+}
+
+pub(super) fn on_postgres() -> Place {
+    in_database(test_server::Server::shared().database())
+}
+
+pub(super) fn in_database(database: test_server::Database) -> Place {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join(ADDRESS), database.socket_url()).expect("a file");
+    Place { dir, database: Some(database) }
+}
+
+pub(super) fn run(ids: &IdSource) -> (RunCore, Run) {
     let at = Timestamp::from_micros(1_800_000_000_000_000);
     let core = RunCore {
         id: RunId::new(ids),
@@ -122,9 +164,17 @@ fn run(ids: &IdSource) -> (RunCore, Run) {
 }
 
 async fn insert(f: &Fixture, fails: bool) -> Result<RunId, StoreError> {
+    insert_as(f, Durability::Normal, fails).await
+}
+
+pub(super) async fn insert_as(
+    f: &Fixture,
+    durability: Durability,
+    fails: bool,
+) -> Result<RunId, StoreError> {
     let (mut core, run) = run(&f.ids);
     f.store
-        .write(Durability::Normal, move |tx| {
+        .write(durability, move |tx| {
             Box::pin(async move {
                 let id = core.id;
                 let body = EventBody::RunCreated {
@@ -149,7 +199,7 @@ async fn insert(f: &Fixture, fails: bool) -> Result<RunId, StoreError> {
         .await
 }
 
-fn entry(data: serde_json::Value) -> AuditEntry {
+pub(super) fn entry(data: serde_json::Value) -> AuditEntry {
     AuditEntry {
         kind: AuditKind::Control,
         actor: "test".to_owned(),
@@ -380,17 +430,6 @@ async fn a_second_owner_of_the_directory_is_refused() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_refused_and_not_changed() {
-    let dir = directory();
-    let file = database_file(dir.path());
-    let rubbish = vec![0x42_u8; 8192];
-    std::fs::write(&file, &rubbish).unwrap();
-    let error = open(dir.path()).await.err().expect("refused");
-    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
-    assert_eq!(std::fs::read(&file).unwrap(), rubbish);
-}
-
-#[tokio::test]
 async fn pages_walk_every_row_once_newest_first() {
     let dir = directory();
     let f = open(dir.path()).await.unwrap();
@@ -443,25 +482,6 @@ async fn a_registered_secret_reaches_no_event_and_no_audit_row() {
     for text in [serde_json::to_string(&event).unwrap(), serde_json::to_string(&row).unwrap()] {
         assert!(!text.contains("canary"), "{text}");
         assert!(text.contains("[redacted]"), "{text}");
-    }
-}
-
-#[tokio::test]
-async fn each_hot_query_uses_an_index() {
-    let dir = directory();
-    let f = open(dir.path()).await.unwrap();
-    let mut reader = f.store.read().await.unwrap();
-    for sql in [
-        runs::CLAIMABLE,
-        "SELECT id FROM runs WHERE state IN ('running', 'cancelling') ORDER BY id LIMIT 1",
-        "SELECT id FROM runs WHERE wake_at IS NOT NULL AND wake_at <= 1 ORDER BY wake_at LIMIT 1",
-        "SELECT id FROM runs WHERE conversation_id = 'c' AND state = 'queued' AND ready = 0 ORDER BY id LIMIT 1",
-        "SELECT id FROM approvals WHERE state = 'pending' AND expires_at <= 1 ORDER BY expires_at LIMIT 1",
-        "SELECT body FROM events WHERE run_id = 'r' AND seq > 1 ORDER BY seq LIMIT 1",
-        "SELECT content FROM messages WHERE conversation_id = 'c' ORDER BY seq DESC LIMIT 1",
-    ] {
-        let plan = reader.plan(sql).await.unwrap();
-        assert!(!plan.contains("SCAN"), "{sql}: {plan}");
     }
 }
 

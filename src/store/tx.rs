@@ -4,6 +4,7 @@
 //! written in bulk at the end of the group: the same transaction, a fraction of the statements. A
 //! statement costs a trip to the connection's thread and back, far more than SQLite itself.
 
+mod file;
 mod gathered;
 mod group;
 
@@ -143,16 +144,24 @@ struct Counter {
     added: i64,
 }
 
+/// What the store held when it was opened.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) chain: Chain,
+    pub(super) queued: i64,
+    pub(super) waiting: Waiting,
+    pub(super) group: Group,
+}
+
 impl Tx {
     pub(super) fn new(
         conn: Conn,
         clock: Arc<dyn Clock>,
         ids: IdSource,
         redactor: Redactor,
-        chain: Chain,
-        (queued, waiting): (i64, Waiting),
-        group: Group,
+        found: Found,
     ) -> Self {
+        let Found { chain, queued, waiting, group } = found;
         let now = clock.now();
         let queued = Counter { stored: queued, added: 0 };
         let (pending, mark) = (Pending::default(), Mark::default());

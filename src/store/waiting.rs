@@ -2,7 +2,7 @@
 //! file knows it; where several write, there is a row for each, and what a group changes is added to
 //! it when the group is committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use super::{
     backend::postgres,
@@ -49,13 +49,13 @@ impl Waiting {
         if !self.is_shared {
             return Ok(self.known(principal));
         }
-        if !self.counts.contains_key(&principal) {
+        if let Entry::Vacant(place) = self.counts.entry(principal) {
             let stored = query("SELECT waiting FROM queue_counts WHERE principal = $1")
                 .bind(principal.to_string())
                 .number(conn)
                 .await
                 .map_err(StoreError::unavailable("read how many runs wait"))?;
-            self.counts.insert(principal, u64::try_from(stored.unwrap_or(0)).unwrap_or(0));
+            place.insert(u64::try_from(stored.unwrap_or(0)).unwrap_or(0));
         }
         let changed = self.changed().get(&principal).copied().unwrap_or(0);
         Ok(self.known(principal).saturating_add_signed(changed))

@@ -64,7 +64,8 @@ impl Failure {
 
 /// Sends the job's answer once it is known whether its group was committed.
 type Answer = Box<dyn FnOnce(Option<Failure>) + Send>;
-type RunJob = Box<dyn for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Ran> + Send>;
+/// Runs the job; without a transaction it is told why there is none.
+type RunJob = Box<dyn for<'t> FnOnce(Result<&'t mut Tx, Failure>) -> JobFuture<'t, Ran> + Send>;
 
 struct Job {
     durability: Durability,
@@ -109,7 +110,10 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let run: RunJob = Box::new(move |tx| {
             Box::pin(async move {
-                let result = job(tx).await;
+                let result = match tx {
+                    Ok(tx) => job(tx).await,
+                    Err(failure) => Err(E::from(failure.error())),
+                };
                 Ran {
                     is_ok: result.is_ok(),
                     answer: Box::new(move |failure| {
@@ -201,15 +205,32 @@ async fn work_off(
     jobs: Vec<Job>,
     answers: &mut Vec<Answer>,
 ) -> Result<Vec<Committed>, StoreError> {
-    let promise = jobs.iter().map(|j| j.durability).max().unwrap_or(Durability::Full);
-    let runs_alone = jobs.iter().any(|j| j.runs_alone);
+    let mut left = jobs.into_iter();
+    let done = do_all(tx, &mut left, answers).await;
+    if let Err(error) = &done {
+        // Who was not reached is told the same as the others.
+        for job in left {
+            answers.push((job.run)(Err(Failure::of(error))).await.answer);
+        }
+    }
+    done
+}
+
+async fn do_all(
+    tx: &mut Tx,
+    jobs: &mut std::vec::IntoIter<Job>,
+    answers: &mut Vec<Answer>,
+) -> Result<Vec<Committed>, StoreError> {
+    let all = jobs.as_slice();
+    let promise = all.iter().map(|j| j.durability).max().unwrap_or(Durability::Full);
+    let runs_alone = all.iter().any(|j| j.runs_alone);
+    let is_one = all.len() == 1;
     reach(Point::StoreBeginBefore).await?;
     tx.begin(promise, runs_alone).await?;
-    let is_one = jobs.len() == 1;
     for job in jobs {
         // A group of one needs no savepoint: its rollback is the group's.
         tx.begin_job(!is_one).await?;
-        let ran = (job.run)(tx).await;
+        let ran = (job.run)(Ok(tx)).await;
         answers.push(ran.answer);
         if ran.is_ok {
             tx.end_job().await?;

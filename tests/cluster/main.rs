@@ -3,7 +3,7 @@
 #![cfg(test)]
 
 #[path = "../it/scenes.rs"]
-#[allow(dead_code, reason = "each test binary uses its own part")]
+#[expect(dead_code, reason = "each test binary uses its own part")]
 mod scenes;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,14 +1,8 @@
 //! What the machine does to the daemon: a second one, a damaged file, no right to write, no room.
 //! Each gives one clear error and loses nothing.
 
-use std::{
-    ffi::CString,
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::fs;
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -18,6 +12,7 @@ use crate::{
         checker::Truth,
         daemon::{ADMIN, Answer, Daemon, PATIENCE, Told},
         fake_llm::Turn,
+        mount::{Mount, fill},
     },
 };
 
@@ -106,51 +101,6 @@ async fn a_database_of_another_version_is_refused() {
     daemon.run().await;
 }
 
-/// A small file system at a path, gone when dropped.
-struct Mount {
-    at: PathBuf,
-}
-
-impl Mount {
-    /// None where this process may not mount: then the caller must find another way.
-    fn small(at: &Path, kib: u32) -> Option<Self> {
-        fs::create_dir_all(at).expect("a mount point");
-        let options = CString::new(format!("size={kib}k,mode=0711")).expect("options");
-        mount("tmpfs", at, "tmpfs", MountFlags::empty(), options.as_c_str()).ok()?;
-        Some(Self { at: at.to_owned() })
-    }
-
-    fn set_read_only(&self, is_read_only: bool) {
-        let flags = if is_read_only { MountFlags::RDONLY } else { MountFlags::empty() };
-        // A helper that has lost its daemon ends a moment later, and holds a file open until then.
-        let is_done = (0..2_000).any(|_| {
-            let done = mount_remount(&self.at, flags, "");
-            if done.is_err() {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            done.is_ok()
-        });
-        assert!(is_done, "a remount");
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Already gone is as good.
-        unmount(&self.at, UnmountFlags::DETACH).ok();
-    }
-}
-
-/// Takes every byte that is left; the file that holds them.
-fn fill(dir: &Path) -> PathBuf {
-    let path = dir.join("filler");
-    let mut file = fs::File::create(&path).expect("a file");
-    for size in [1 << 16, 4_096, 512, 1] {
-        while file.write_all(&vec![b'x'; size]).is_ok() {}
-    }
-    path
-}
-
 #[tokio::test]
 async fn a_directory_that_cannot_be_written_is_named() {
     let fake = provider();
@@ -228,6 +178,10 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_mends_itself() {
     assert_eq!((answer.status.as_u16(), answer.code()), (503, "store.unavailable".to_owned()));
     assert!(answer.headers.contains_key("retry-after"), "{:?}", answer.headers);
     assert_eq!(answer.headers["content-type"], "application/problem+json");
+    // A probe that writes nothing would not see it.
+    let probe = daemon.get("/readyz").await;
+    assert_eq!(probe.status.as_u16(), 503, "{}", probe.text);
+    assert_eq!(probe.json()["checks"]["store"]["ok"], json!(false), "{}", probe.text);
     // Reading still works, and the process lives.
     assert_eq!(daemon.get("/healthz").await.status.as_u16(), 200);
     assert_eq!(daemon.run_of(&gate).await["state"], "running");

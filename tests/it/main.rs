@@ -17,6 +17,7 @@ mod bundles;
 mod canary_secrets;
 mod capabilities;
 mod changing_rules;
+mod compatibility;
 mod egress;
 mod faults;
 mod hostile;

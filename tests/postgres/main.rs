@@ -7,6 +7,24 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod faults;
 mod moving;
 mod partition;
+mod plans;
 mod server;
+
+// What every run goes through, word for word as on SQLite: see `support::daemon`.
+#[path = "../it/approvals.rs"]
+mod approvals;
+#[path = "../it/budgets.rs"]
+mod budgets;
+#[path = "../it/runs.rs"]
+mod runs;
+#[path = "../it/scenes.rs"]
+mod scenes;
+#[path = "../it/streams.rs"]
+mod streams;
+#[path = "../it/unknown.rs"]
+mod unknown;
+#[path = "../it/verbs.rs"]
+mod verbs;

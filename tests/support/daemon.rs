@@ -14,6 +14,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::{
+    checker::ADDRESS,
+    postgres::{Database, Server},
+};
+
 /// Longest time to start, stop, or come to a state.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -66,7 +71,11 @@ pub(crate) struct Daemon {
     program: PathBuf,
     /// What starts the daemon, with its arguments; nothing when it starts by itself.
     launcher: Vec<String>,
+    /// Its database, where that is not the file in its directory.
+    database: Option<Database>,
 }
+
+const DATABASE_URL: &str = "AGENT_RUNTIME_DATABASE_URL";
 
 /// What a command of our program said.
 #[derive(Debug)]
@@ -156,8 +165,28 @@ impl Daemon {
             .expect("a client");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_agent-runtime"));
         let (base, env, launcher) = (String::new(), Vec::new(), Vec::new());
-        let admin = ADMIN.to_owned();
-        Self { dir, child: None, http, base, env, admin, program, launcher }
+        let (admin, database) = (ADMIN.to_owned(), None);
+        let mut daemon =
+            Self { dir, child: None, http, base, env, admin, program, launcher, database };
+        // The binary `postgres` holds the same tests as `it`, and every daemon there is on a server.
+        if module_path!().starts_with("postgres::") {
+            let database = Server::shared().database();
+            daemon.use_database(&database.url());
+            daemon.database = Some(database);
+        }
+        daemon
+    }
+
+    /// Lets it use the database at this address from its next start on.
+    pub(crate) fn use_database(&mut self, url: &str) {
+        fs::write(self.dir.path().join(ADDRESS), url).expect("a file");
+        self.env.retain(|(name, _)| name != DATABASE_URL);
+        self.set_env(DATABASE_URL, url);
+    }
+
+    /// Its own database on the server that the tests share.
+    pub(crate) fn database(&self) -> &Database {
+        self.database.as_ref().expect("a daemon of the binary `postgres`")
     }
 
     /// A started daemon.

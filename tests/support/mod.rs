@@ -7,5 +7,6 @@ pub(crate) mod fake_llm;
 pub(crate) mod fake_site;
 pub(crate) mod fake_wire;
 pub(crate) mod live;
+pub(crate) mod mount;
 pub(crate) mod partition;
 pub(crate) mod postgres;

@@ -197,7 +197,9 @@ pub(crate) const KEYS: &[Key] = &[
         Kind::Int,
         "60000",
     ),
+    key("limits.connections", "LIMITS_CONNECTIONS", Kind::Int, "2048"),
     key("limits.connections_per_address", "LIMITS_CONNECTIONS_PER_ADDRESS", Kind::Int, "1024"),
+    key("limits.websockets", "LIMITS_WEBSOCKETS", Kind::Int, "500"),
     key("limits.websockets_per_principal", "LIMITS_WEBSOCKETS_PER_PRINCIPAL", Kind::Int, "250"),
     key("limits.streams_per_principal", "LIMITS_STREAMS_PER_PRINCIPAL", Kind::Int, "512"),
     key(

@@ -11,7 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     domain::Secret,
-    runtime::failpoint::{Point, pass},
+    runtime::{
+        durable,
+        failpoint::{Point, pass},
+    },
 };
 
 /// No secret is longer; a wrong path such as a disk image must not be read whole.
@@ -127,13 +130,14 @@ pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    pass(Point::SecretFileBefore)?;
+    pass(Point::OwnFileBefore)?;
     let mut file =
         fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    Ok(pass(Point::SecretFileAfter)?)
+    durable::sync_name(path)?;
+    Ok(pass(Point::OwnFileAfter)?)
 }
 
 /// A new secret: 32 random bytes, as hex.

@@ -128,7 +128,9 @@ fn a_key_that_was_replaced_signs_nothing_new() {
     let check = |stored: &[Checkpoint]| {
         let mut check = TrailCheck::new(Some(&keys));
         check.expect(stored.to_vec(), stored.to_vec());
-        rows.iter().for_each(|row| check.row(row));
+        for row in &rows {
+            check.row(row);
+        }
         check.finish()
     };
     let of = |old_at: &[usize], new_at: &[usize]| {

@@ -44,7 +44,7 @@ use super::{
 };
 use crate::{
     auth::{Authorizer, TokenTable},
-    domain::{PrincipalId, Timestamp, limits},
+    domain::{PrincipalId, Timestamp},
     orchestrator::Orchestrator,
     runtime::{Stop, Tasks},
 };
@@ -280,7 +280,7 @@ pub fn router(options: Options, parts: Parts, tasks: &Tasks) -> Router {
         streams: Gate::new(options.connections_max / 2),
         streams_of: Shares::new(options.streams_per_principal),
         sockets_of: Shares::new(options.websockets_per_principal),
-        sockets: Gate::new(limits::WEBSOCKETS_MAX),
+        sockets: Gate::new(options.websockets_max),
         unknown_sockets: Gate::new(WEBSOCKETS_UNKNOWN_MAX),
     }));
     let (router, document) = documented().split_for_parts();

@@ -31,6 +31,8 @@ pub const HEAD_WAIT: Duration = Duration::from_secs(30);
 pub const BODY_WAIT: Duration = Duration::from_secs(30);
 /// Time for a client to take one message off the socket.
 pub const SEND_WAIT: Duration = Duration::from_secs(30);
+/// The same for a WebSocket: shorter, so that what follows can still be said before it is cut.
+pub const WEBSOCKET_SEND_WAIT: Duration = Duration::from_secs(20);
 /// Between two comments on a silent event stream (API.md), and two pings on a WebSocket.
 pub const PING_EVERY: Duration = Duration::from_secs(15);
 /// Silence after which a WebSocket is taken for dead: it answers no ping.

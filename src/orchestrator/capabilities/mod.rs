@@ -73,7 +73,8 @@ pub(super) async fn give(
     Ok(Some(issue(tx, inner, run, agent)))
 }
 
-/// Gives the run another one where its agent's hosts have changed since.
+/// Gives the run another one where its agent's hosts have changed since, or where the wall clock
+/// has jumped: how long a run may work is counted by a clock that nobody sets.
 async fn renew(
     tx: &mut Tx,
     inner: &Inner,
@@ -83,7 +84,8 @@ async fn renew(
 ) -> Result<(), StoreError> {
     let hosts = inner.hosts.effective(&agent.name);
     let is_same = Arc::ptr_eq(&hosts, &held.hosts) || *hosts == *held.hosts;
-    if !is_same && !tx.is_revoked(held.id()) {
+    let is_over = held.capability.claims().expires <= tx.now();
+    if (!is_same || is_over) && !tx.is_revoked(held.id()) {
         let now = tx.now();
         tx.capabilities().supersede(run.id, now).await?;
         *held = issue(tx, inner, run, agent);

@@ -59,7 +59,7 @@ impl Orchestrator {
                 held.iter().filter_map(of).collect()
             };
             let state = if is_alone && is_this { "working" } else { state(&replica, now) };
-            ReplicaView { state, is_this, duties, replica }
+            ReplicaView { replica, state, is_this, duties }
         };
         Ok(found.into_iter().map(view).collect())
     }

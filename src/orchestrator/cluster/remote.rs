@@ -13,7 +13,7 @@ use std::{
 use super::super::Inner;
 use crate::{
     domain::{Event, RunId},
-    store::{Committed, StoreError},
+    store::{Beside, Committed, StoreError},
 };
 
 /// Events of one run read at once.
@@ -32,15 +32,18 @@ pub(super) struct Remote {
 
 impl Remote {
     /// Hands on what was written elsewhere since the last time.
-    pub(super) async fn look(&mut self, inner: &Arc<Inner>) -> Result<(), StoreError> {
-        self.nudged(inner).await?;
-        self.listened(inner).await
+    pub(super) async fn look(
+        &mut self,
+        inner: &Arc<Inner>,
+        beside: &mut Beside,
+    ) -> Result<(), StoreError> {
+        self.nudged(inner, beside).await?;
+        self.listened(inner, beside).await
     }
 
     /// What others wrote to runs that this replica works on: told to their tasks as if it had been
     /// written here.
-    async fn nudged(&mut self, inner: &Arc<Inner>) -> Result<(), StoreError> {
-        let mut beside = inner.store.beside().await?;
+    async fn nudged(&mut self, inner: &Inner, beside: &mut Beside) -> Result<(), StoreError> {
         for (run, seq) in beside.replicas().take_nudges(inner.store.boot_epoch()).await? {
             let first = self.nudges.entry(run).or_insert(seq);
             *first = seq.min(*first);
@@ -58,7 +61,7 @@ impl Remote {
         Ok(())
     }
 
-    async fn listened(&mut self, inner: &Arc<Inner>) -> Result<(), StoreError> {
+    async fn listened(&mut self, inner: &Inner, beside: &mut Beside) -> Result<(), StoreError> {
         let mut runs = inner.live.feed.listened();
         inner.live.retain_elsewhere(&mut runs);
         let wanted: HashSet<RunId> = runs.iter().copied().collect();
@@ -66,15 +69,14 @@ impl Remote {
         if runs.is_empty() {
             return Ok(());
         }
-        let mut reader = inner.store.read().await?;
         for chunk in runs.chunks(RUNS) {
-            for (run, end) in reader.events().ends(chunk).await? {
+            for (run, end) in beside.events().ends(chunk).await? {
                 // Who began to listen before has read up to some event: the newest one tells it
                 // whether it lacks any.
                 let mut after =
                     self.handed_on.get(&run).copied().unwrap_or_else(|| end.saturating_sub(1));
                 while after < end {
-                    let page = reader.events().of_run(run, after, PAGE).await?;
+                    let page = beside.events().of_run(run, after, PAGE).await?;
                     let Some(last) = page.last() else { break };
                     after = last.seq;
                     inner.live.feed.publish(&committed(page));

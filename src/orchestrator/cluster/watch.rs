@@ -15,8 +15,8 @@ use crate::{domain::limits, orchestrator::error::CommandError, runtime::Stop, st
 const POLL_MS: u64 = 1_000;
 /// Least time between two looks.
 const REST: Duration = Duration::from_millis(20);
-/// Looks cost one part of so many of the time.
-const REST_PER_COST: u32 = 9;
+/// Looks take one part of three of the time at most, most of it waiting for answers.
+const REST_PER_COST: u32 = 2;
 /// Pause before what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -105,7 +105,7 @@ async fn look(inner: &Arc<Inner>, seen: &mut Seen) -> Result<(), CommandError> {
     let generation = beside.replicas().generation().await?;
     if seen.has_others {
         // First: a change may have written to runs as well.
-        seen.remote.look(inner).await?;
+        seen.remote.look(inner, &mut beside).await?;
     }
     if generation == seen.generation {
         return Ok(());

@@ -79,6 +79,8 @@ struct Model {
     is_answered: bool,
     calls: Vec<(CallState, Asked, u32)>,
     flight: Flight,
+    /// Once: a second retry would wait behind the first.
+    is_retried: bool,
 }
 
 impl Asked {
@@ -111,6 +113,7 @@ impl Model {
             is_answered: false,
             calls: Vec::new(),
             flight: Flight::Nothing,
+            is_retried: false,
         }
     }
 
@@ -269,6 +272,10 @@ impl Model {
             Command::Resume(_)
                 if self.state == RunState::Paused && self.find(CallState::Unknown).is_none() =>
             {
+                if self.wait == Some(WaitReason::Operator) {
+                    // A person looked.
+                    self.recoveries = 0;
+                }
                 self.go(RunInput::Resume);
             }
             Command::Steer(_) => {
@@ -517,8 +524,9 @@ impl Real {
     }
 }
 
-/// Plays the commands on both sides.
-async fn play(commands: Vec<Command>) {
+/// Plays the commands on both sides; the states that were reached.
+async fn play(commands: Vec<Command>) -> Vec<(RunState, Option<WaitReason>)> {
+    let mut reached = Vec::new();
     let mut real = Real::start().await;
     let mut models: Vec<Model> = Vec::new();
     for command in [Command::Create].into_iter().chain(commands) {
@@ -542,9 +550,11 @@ async fn play(commands: Vec<Command>) {
                 models.push(Model::new());
                 true
             }
+            Command::Retry(_) if models[at].is_retried => continue,
             Command::Retry(_) => {
                 let can = models[at].state == RunState::Failed;
                 if can {
+                    models[at].is_retried = true;
                     models.push(Model::new());
                 }
                 can
@@ -559,10 +569,12 @@ async fn play(commands: Vec<Command>) {
         assert_eq!(done, wanted, "{command:?} on {:?}", models[at]);
         for (at, model) in models.iter().enumerate() {
             real.compare(at, model).await;
+            reached.push((model.state, model.wait));
         }
     }
     real.check_witness().await;
     real.check_trail().await;
+    reached
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -607,12 +619,27 @@ fn random_commands_do_to_the_store_what_the_pure_functions_say() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.unwrap();
+    let reached = std::sync::Mutex::new(std::collections::HashSet::new());
     let played =
         TestRunner::new(config).run(&prop::collection::vec(command(), 1..60), |commands| {
-            runtime.block_on(play(commands));
+            let now = runtime.block_on(play(commands));
+            reached.lock().unwrap().extend(now);
             Ok(())
         });
     played.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    // It is no proof of anything that was never tried.
+    let reached = reached.into_inner().unwrap();
+    for wanted in [
+        (RunState::AwaitingApproval, None),
+        (RunState::Paused, Some(WaitReason::EffectUnknown)),
+        (RunState::Paused, Some(WaitReason::Interrupted)),
+        (RunState::Cancelling, None),
+        (RunState::Succeeded, None),
+        (RunState::Failed, None),
+        (RunState::Cancelled, None),
+    ] {
+        assert!(reached.contains(&wanted), "{wanted:?} was never reached");
+    }
 }
 
 #[tokio::test]

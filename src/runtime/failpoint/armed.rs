@@ -68,8 +68,8 @@ impl Point {
         Self::ApprovalDecideAfter,
         Self::CheckpointAppendBefore,
         Self::CheckpointAppendAfter,
-        Self::SecretFileBefore,
-        Self::SecretFileAfter,
+        Self::OwnFileBefore,
+        Self::OwnFileAfter,
     ];
 
     /// The name in `FAILPOINTS`.
@@ -101,8 +101,8 @@ impl Point {
             Self::ApprovalDecideAfter => "approval.decide.after",
             Self::CheckpointAppendBefore => "checkpoint.append.before",
             Self::CheckpointAppendAfter => "checkpoint.append.after",
-            Self::SecretFileBefore => "secret_file.write.before",
-            Self::SecretFileAfter => "secret_file.write.after",
+            Self::OwnFileBefore => "own_file.write.before",
+            Self::OwnFileAfter => "own_file.write.after",
         }
     }
 }

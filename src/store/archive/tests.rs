@@ -8,7 +8,7 @@ use crate::{
     store::{
         StoreError,
         dump::{RowCells, Table},
-        tests::filled,
+        tests::dump::filled,
     },
 };
 

@@ -44,7 +44,7 @@ pub const CHANNEL: &str = "agent_runtime";
 /// A server, and how to log in there.
 #[derive(Clone)]
 pub struct Postgres {
-    options: PgConnectOptions,
+    options: Box<PgConnectOptions>,
 }
 
 impl fmt::Debug for Postgres {
@@ -77,7 +77,7 @@ impl FromStr for Postgres {
                 ("default_transaction_isolation", "read committed"),
                 ("client_min_messages", "warning"),
             ]);
-        Ok(Self { options })
+        Ok(Self { options: Box::new(options) })
     }
 }
 
@@ -115,7 +115,7 @@ impl Postgres {
         migrations().run(&mut writer).await.map_err(|error| {
             migrating(&self.place(), error, |doing, source| self.opening(doing, source))
         })?;
-        Ok((Conn::Postgres(Hold::Own(writer)), session, self.open_read_only()?))
+        Ok((Conn::Postgres(Hold::Own(writer)), session, self.open_read_only()))
     }
 
     /// Connects to a database that is to be filled, and migrates it.
@@ -171,12 +171,20 @@ impl Postgres {
             .min_connections(0)
             .acquire_timeout(BESIDE_PATIENCE)
             .idle_timeout(Duration::from_secs(300))
-            .test_before_acquire(true)
-            .connect_lazy_with(self.options.clone());
+            .test_before_acquire(false)
+            .before_acquire(|conn, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED_IDLE {
+                        sqlx::Connection::ping(conn).await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with((*self.options).clone());
         Pool::Postgres(pool)
     }
 
-    pub(super) fn open_read_only(&self) -> Result<Pool, OpenError> {
+    pub(super) fn open_read_only(&self) -> Pool {
         let pool = PgPoolOptions::new()
             .max_connections(READERS)
             .min_connections(0)
@@ -191,8 +199,8 @@ impl Postgres {
                     Ok(true)
                 })
             })
-            .connect_lazy_with(self.options.clone());
-        Ok(Pool::Postgres(pool))
+            .connect_lazy_with((*self.options).clone());
+        Pool::Postgres(pool)
     }
 }
 

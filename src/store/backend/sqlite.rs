@@ -106,6 +106,12 @@ pub(in crate::store) async fn damage(pool: &SqlitePool) -> Result<Option<String>
     Ok((answer != "ok").then_some(answer))
 }
 
+/// SQLITE_IOERR_FSYNC and SQLITE_IOERR_DIR_FSYNC: the kernel may have forgotten what it was to write.
+pub(in crate::store) fn has_forgotten(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("1034" | "1290"))
+}
+
 fn connect(file: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(file)

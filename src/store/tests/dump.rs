@@ -20,9 +20,17 @@ async fn sums(snapshot: &mut Snapshot) -> Vec<TableSum> {
     sums
 }
 
+/// The database of a directory of these tests.
+fn database(dir: &Path) -> Database {
+    match std::fs::read_to_string(dir.join(ADDRESS)) {
+        Ok(url) => Database::Postgres(url.parse().unwrap()),
+        Err(_) => Database::Sqlite,
+    }
+}
+
 /// Copies every row into the store of another directory.
 async fn copy(snapshot: &mut Snapshot, to: &Path) -> Result<(), StoreError> {
-    let mut target = Target::create(to, &Database::Sqlite, snapshot.schema()).await.unwrap();
+    let mut target = Target::create(to, &database(to), snapshot.schema()).await.unwrap();
     assert_eq!(target.tables(), snapshot.tables());
     for table in snapshot.tables().to_vec() {
         let mut cursor = snapshot.rows(&table);
@@ -56,7 +64,7 @@ async fn every_table_of_the_database_comes_back_row_by_row() {
     assert_eq!(names, made);
     copy(&mut snapshot, to.path()).await.unwrap();
     let before = sums(&mut snapshot).await;
-    let again = ReadOnlyStore::open(to.path(), &Database::Sqlite).await.unwrap();
+    let again = ReadOnlyStore::open(to.path(), &database(to.path())).await.unwrap();
     assert_eq!(sums(&mut again.snapshot().await.unwrap()).await, before);
     let rows = |name: &str| before.iter().find(|t| t.name == name).unwrap().rows;
     assert_eq!((rows("runs"), rows("events"), rows("audit")), (150, 150, 150));
@@ -88,7 +96,7 @@ async fn a_snapshot_is_one_moment_whatever_is_written_meanwhile() {
 
 #[tokio::test]
 async fn a_store_is_filled_whole_or_not_at_all_and_never_over_another() {
-    let (from, to) = (directory(), directory());
+    let (from, to) = (directory(), on_sqlite());
     let f = filled(from.path(), 5).await;
     let snapshot = f.store.snapshot().await.unwrap();
     let mut target = Target::create(to.path(), &Database::Sqlite, snapshot.schema()).await.unwrap();
@@ -102,7 +110,7 @@ async fn a_store_is_filled_whole_or_not_at_all_and_never_over_another() {
     assert_eq!(left.snapshot().await.unwrap().starts().await.unwrap(), 0);
     let refused = Target::create(to.path(), &Database::Sqlite, snapshot.schema()).await;
     assert!(matches!(refused, Err(TargetError::Open(OpenError::Directory { .. }))), "{refused:?}");
-    let fresh = directory();
+    let fresh = on_sqlite();
     let refused = Target::create(fresh.path(), &Database::Sqlite, 9_999).await;
     assert!(matches!(refused, Err(TargetError::Open(OpenError::Version { .. }))), "{refused:?}");
     assert!(!database_file(fresh.path()).exists());

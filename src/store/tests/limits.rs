@@ -83,7 +83,7 @@ async fn use_is_added_up_by_day_whoever_adds_to_it() {
 }
 
 #[tokio::test]
-async fn claims_go_from_principal_to_principal_by_an_index() {
+async fn claims_go_from_principal_to_principal() {
     let dir = directory();
     let f = open(dir.path()).await.unwrap();
     for _ in 0..3 {
@@ -96,7 +96,4 @@ async fn claims_go_from_principal_to_principal_by_an_index() {
     assert_eq!(reader.runs().claimants(Some(who[0]), 1).await.unwrap(), who[1..2]);
     assert_eq!(reader.runs().claimants(Some(who[2]), 10).await.unwrap(), []);
     assert_eq!(reader.runs().claimable(who[1], 10).await.unwrap().len(), 1);
-    let plan = reader.plan(runs::CLAIMANTS).await.unwrap();
-    assert!(plan.matches("SEARCH runs USING COVERING INDEX runs_claimable").count() == 2, "{plan}");
-    assert!(!plan.contains("SCAN runs"), "{plan}");
 }

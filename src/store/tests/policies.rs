@@ -209,21 +209,3 @@ async fn old_decisions_are_forgotten_a_few_at_a_time_and_no_newer_one() {
     assert_eq!(left.first().map(|d| d.call_id), Some(made[5].call_id));
     assert_eq!(left.len(), 5);
 }
-
-#[tokio::test]
-async fn pages_of_decisions_are_read_by_their_key_and_never_scanned() {
-    let dir = directory();
-    let f = open(dir.path()).await.unwrap();
-    let mut reader = f.store.read().await.unwrap();
-    for sql in [
-        "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
-         FROM decisions WHERE (call_id, n) > ($1, $2) ORDER BY call_id, n LIMIT $3",
-        "SELECT call_id, n, run_id, at, agent, policy_version, verdict, rule, layer, question \
-         FROM decisions WHERE call_id = $1 ORDER BY n DESC LIMIT $2",
-        "SELECT call_id, n FROM decisions WHERE call_id < $1 ORDER BY call_id, n LIMIT $2",
-    ] {
-        let plan = reader.plan(sql).await.unwrap();
-        assert!(plan.contains("SEARCH decisions USING"), "{plan}");
-        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
-    }
-}

@@ -205,7 +205,9 @@ async fn only_runs_of_replicas_that_are_gone_are_abandoned() {
     .await;
     let mut reader = f.store.read().await.expect("a reader");
     // The third one's owner was never heard of: a daemon from before there were replicas.
-    assert_eq!(reader.runs().abandoned().await.expect("runs"), ids[1..]);
+    let found = reader.runs().abandoned().await.expect("runs");
+    assert_eq!(found.len(), 2);
+    assert!(found.contains(&ids[1]) && found.contains(&ids[2]), "{found:?} of {ids:?}");
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ const PROBE_MAX: Duration = Duration::from_secs(1);
 
 /// The group under way, and what outlives it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something else about the group")]
 pub(in crate::store) struct Group {
     /// Whose groups they are: another replica's once this daemon has joined again.
     boot_epoch: Arc<AtomicU64>,
@@ -59,6 +60,8 @@ pub(in crate::store) struct Group {
     is_alone: bool,
     /// The commit was sent and not answered yet.
     is_committing: bool,
+    /// An fsync of the log has failed, and what it was about is not in the database yet.
+    pub(super) has_forgotten: bool,
     /// The newest generation that a group has seen.
     generation: u64,
     /// Rows of other jobs could not be written: the group cannot be committed without them.
@@ -84,6 +87,7 @@ impl Group {
             owner: 0,
             is_alone: false,
             is_committing: false,
+            has_forgotten: false,
             generation: 0,
             is_broken: false,
             is_lost: false,
@@ -124,6 +128,10 @@ impl Tx {
         group.number += 1;
         group.owner = group.boot_epoch.load(Ordering::Acquire);
         if !self.conn.is_shared() {
+            if group.has_forgotten {
+                self.remember().await?;
+            }
+            let group = &self.group;
             let changed = (group.promised != Some(promise)).then_some(promise);
             self.script(sqlite::begin(changed)).await?;
             self.group.promised = Some(promise);
@@ -168,18 +176,8 @@ impl Tx {
             // A failure here is an answer that was lost on its way.
             reach(Point::StoreCommitAfter).await?;
             self.group.is_committing = false;
-        } else if added == 0 {
-            self.script(sqlite::COMMIT).await?;
         } else {
-            query(sqlite::COUNT_AND_COMMIT)
-                .bind(self.queued.stored + added)
-                .execute(&mut self.conn)
-                .await
-                .map_err(StoreError::unavailable("commit to the store"))?;
-        }
-        if !self.conn.is_shared() {
-            // No answer of a file is lost: there are crashes and delays here, and no failures.
-            reach(Point::StoreCommitAfter).await.unwrap_or_default();
+            self.commit_file().await?;
         }
         Ok(self.keep())
     }

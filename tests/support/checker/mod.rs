@@ -32,7 +32,10 @@ pub(crate) mod witness;
 
 use std::{fmt, path::Path};
 
-pub(crate) use self::{truth::Truth, witness::Witness};
+pub(crate) use self::{
+    truth::{ADDRESS, Truth},
+    witness::Witness,
+};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -36,10 +36,23 @@ pub(crate) struct Truth {
     pub(crate) checkpoints: Vec<Checkpoint>,
 }
 
+/// Beside the data directory of a test's daemon whose database is a server's: its address.
+pub(crate) const ADDRESS: &str = "database-url";
+
 impl Truth {
     /// Reads the store of a data directory.
     pub(crate) async fn read(data_dir: &Path) -> Self {
-        let store = ReadOnlyStore::open(data_dir, &Database::Sqlite).await;
+        let beside = data_dir.parent().map(|dir| dir.join(ADDRESS));
+        let database = match beside.and_then(|file| std::fs::read_to_string(file).ok()) {
+            Some(url) => Database::Postgres(url.parse().expect("an address")),
+            None => Database::Sqlite,
+        };
+        Self::read_from(data_dir, &database).await
+    }
+
+    /// Reads a store that may be elsewhere.
+    pub(crate) async fn read_from(data_dir: &Path, database: &Database) -> Self {
+        let store = ReadOnlyStore::open(data_dir, database).await;
         Self::of(&store.expect("the store opens")).await
     }
 

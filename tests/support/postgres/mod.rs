@@ -58,6 +58,7 @@ pub(crate) struct Server {
     dir: PathBuf,
     port: u16,
     sync: Sync,
+    settings: Vec<String>,
     password: String,
     process: Mutex<Option<Child>>,
     databases: AtomicU32,
@@ -80,6 +81,11 @@ impl Server {
 
     /// A server of one's own, to break.
     pub(crate) fn start(sync: Sync) -> Arc<Self> {
+        Self::start_with(sync, &[])
+    }
+
+    /// The same with settings (`name=value`) of the caller's.
+    pub(crate) fn start_with(sync: Sync, settings: &[&str]) -> Arc<Self> {
         let bin = programs();
         let place = format!("--tmpdir={}", place(sync));
         let dir = PathBuf::from(run(as_server(Path::new("mktemp")).args([
@@ -97,6 +103,7 @@ impl Server {
             dir,
             port: 0,
             sync,
+            settings: settings.iter().map(|s| (*s).to_owned()).collect(),
             password,
             process: Mutex::new(None),
             databases: AtomicU32::new(0),
@@ -153,6 +160,11 @@ impl Server {
         self.process().as_ref().and_then(|child| i32::try_from(child.id()).ok())
     }
 
+    /// A program of its version.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+
     /// Its directory.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
@@ -204,8 +216,14 @@ impl Server {
 
     /// What it said, last part.
     pub(crate) fn log(&self) -> String {
+        let text = self.whole_log();
+        text.get(text.len().saturating_sub(4_000)..).unwrap_or(&text).to_owned()
+    }
+
+    /// Everything that it said.
+    pub(crate) fn whole_log(&self) -> String {
         let text = fs::read(self.dir.join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&text[text.len().saturating_sub(4_000)..]).into_owned()
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// Runs SQL as the administrator of the server; one line for each row, `|` between columns.
@@ -238,18 +256,25 @@ impl Server {
         let begin = log.metadata().map_or(0, |data| data.len());
         let mut command = as_server(&self.bin.join("postgres"));
         command.arg("-D").arg(self.dir.join("data")).arg("-k").arg(&self.dir);
-        let fsync = if self.sync == Sync::On { "on" } else { "off" };
+        let (fsync, memory) = match self.sync {
+            // What a server has that nobody has set up, so that figures mean something.
+            Sync::On => ("on", "128MB"),
+            Sync::Off => ("off", "32MB"),
+        };
         for setting in [
             format!("port={}", self.port),
             "listen_addresses=127.0.0.1".to_owned(),
             format!("fsync={fsync}"),
             format!("full_page_writes={fsync}"),
             "max_connections=200".to_owned(),
-            "shared_buffers=32MB".to_owned(),
+            format!("shared_buffers={memory}"),
             // In its directory, where nothing stays behind after a SIGKILL.
             "dynamic_shared_memory_type=mmap".to_owned(),
             "log_lock_waits=on".to_owned(),
         ] {
+            command.arg("-c").arg(setting);
+        }
+        for setting in &self.settings {
             command.arg("-c").arg(setting);
         }
         command.stdout(log.try_clone().expect("a log")).stderr(log).stdin(Stdio::null());

@@ -18,7 +18,9 @@ impl Reader<'_> {
             queued_per_principal,
             requests_per_principal: self.int("limits.requests_per_minute_per_principal"),
             requests_per_address: self.int("limits.requests_per_minute_per_address"),
+            connections: self.size("limits.connections"),
             connections_per_address: self.size("limits.connections_per_address"),
+            websockets: self.size("limits.websockets"),
             websockets_per_principal: self.size("limits.websockets_per_principal"),
             streams_per_principal: self.size("limits.streams_per_principal"),
             model_requests_per_principal: self

@@ -24,7 +24,7 @@ use crate::{
     http::kit::{
         Caller, Problem, Reply,
         extract::{fingerprint, is_key, key_invalid},
-        limit::{PING_EVERY, SEND_WAIT, SILENCE_MAX},
+        limit::{PING_EVERY, SILENCE_MAX, WEBSOCKET_SEND_WAIT},
         problem::code,
     },
     orchestrator::{Frame, Idempotency},
@@ -35,6 +35,8 @@ use crate::{
 const BATCH: usize = 16;
 /// How long to wait for the client's half of a close.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// The same for a client that does not read.
+const SLOW_CLOSE_WAIT: Duration = Duration::from_secs(10);
 /// The window of the message rate.
 const RATE_WINDOW: Duration = Duration::from_secs(60);
 
@@ -61,6 +63,11 @@ impl Goodbye {
         Self::told(close_code::AGAIN, "you have too many connections; close some");
     pub(super) const DRAINING: Self =
         Self::told(close_code::AWAY, "the daemon is stopping; connect again and read on");
+    /// The client's half of a farewell does not come from who does not read either.
+    const SLOW: Self = Self::told(
+        close_code::AGAIN,
+        "you do not read; connect again and subscribe after the last event that you saw",
+    );
     const RATE: Self = Self::told(close_code::POLICY, "too many messages per minute");
     const TOO_LARGE: Self = Self::told(close_code::SIZE, "the message is too large");
     const REVOKED: Self = Self::told(close_code::POLICY, "the token is no longer valid");
@@ -73,6 +80,8 @@ pub(super) async fn close(socket: &mut WebSocket, app: &App, goodbye: Goodbye) {
         return;
     }
     let frame = CloseFrame { code: goodbye.code, reason: goodbye.reason.into() };
+    // Who was too slow gets longer: nothing else tells them why, or from where to go on.
+    let wait = if goodbye == Goodbye::SLOW { SLOW_CLOSE_WAIT } else { CLOSE_WAIT };
     let farewell = async {
         if socket.send(Message::Close(Some(frame))).await.is_ok() {
             while let Some(Ok(_)) = socket.recv().await {}
@@ -80,7 +89,7 @@ pub(super) async fn close(socket: &mut WebSocket, app: &App, goodbye: Goodbye) {
     };
     // Whoever does not answer in time is dropped with the socket.
     tokio::select! {
-        farewell = timeout(CLOSE_WAIT, farewell) => drop(farewell),
+        farewell = timeout(wait, farewell) => drop(farewell),
         () = app.stop().wait_hard() => {}
     }
 }
@@ -113,6 +122,8 @@ impl Session {
             () = revoked => Goodbye::REVOKED,
             goodbye = self.talk(&mut socket) => goodbye,
         };
+        // What it listened to keeps no memory meanwhile.
+        drop(self);
         close(&mut socket, &app, goodbye).await;
     }
 
@@ -329,11 +340,16 @@ async fn send(socket: &mut WebSocket, message: Message) -> Result<(), Goodbye> {
     reach(Point::SocketSendAfter).await.map_err(|_injected| Goodbye::GONE)
 }
 
-/// A client that takes nothing for half a minute is gone.
+/// A client that takes nothing for so long is told to come back.
 async fn bounded(sent: impl Future<Output = Result<(), axum::Error>>) -> Result<(), Goodbye> {
-    match timeout(SEND_WAIT, sent).await {
+    match timeout(WEBSOCKET_SEND_WAIT, sent).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Goodbye::GONE),
+        Ok(Err(_)) => Err(Goodbye::GONE),
+        Err(_) => {
+            metrics::counter!("agent_runtime_slow_clients_total").increment(1);
+            tracing::info!("a WebSocket client does not read; it is told to come back");
+            Err(Goodbye::SLOW)
+        }
     }
 }
 
