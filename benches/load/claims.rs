@@ -1,7 +1,7 @@
 //! Claims on Postgres: runs that wait are claimed as the daemon claims them, next to the plainest loop
 //! that takes a row of the same table for itself.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use agent_runtime::{
     domain::{

@@ -22,7 +22,6 @@ mod place;
 #[expect(
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing,
     reason = "shared with the tests; a server that does not start ends the benchmark"
 )]
 #[path = "../../tests/support/postgres/mod.rs"]

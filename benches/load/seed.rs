@@ -4,7 +4,7 @@
 //! The rows are read and written as they stand, whatever their columns, so that a copy never lacks
 //! what a new column holds. Only the hashes of the audit trail are not true.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use agent_runtime::{
     domain::{Clock, SystemClock},
@@ -42,7 +42,7 @@ const MOMENT: i64 = 1_500_000_000_000_000;
 
 /// A connection of our own: the daemon does not run meanwhile.
 enum Conn {
-    Sqlite(SqliteConnection),
+    Sqlite(Box<SqliteConnection>),
     Postgres(PgConnection),
 }
 
@@ -57,14 +57,14 @@ impl Conn {
             .filename(database_file(data_dir))
             .pragma("synchronous", "OFF")
             .pragma("cache_size", "-262144");
-        Ok(Self::Sqlite(SqliteConnection::connect_with(&options).await?))
+        Ok(Self::Sqlite(Box::new(SqliteConnection::connect_with(&options).await?)))
     }
 
     async fn run(&mut self, texts: String) -> anyhow::Result<()> {
         match self {
             Self::Sqlite(conn) => {
                 let texts = format!("BEGIN; {texts}; COMMIT");
-                sqlx::raw_sql(AssertSqlSafe(texts)).execute(conn).await?;
+                sqlx::raw_sql(AssertSqlSafe(texts)).execute(&mut **conn).await?;
             }
             Self::Postgres(conn) => {
                 sqlx::raw_sql(AssertSqlSafe(texts)).execute(conn).await?;
@@ -77,14 +77,22 @@ impl Conn {
         let sql = sqlx::raw_sql(AssertSqlSafe(sql));
         Ok(match self {
             Self::Sqlite(conn) => {
-                let rows = sql.fetch_all(conn).await?;
-                rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?
+                let rows = sql.fetch_all(&mut **conn).await?;
+                rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?
             }
             Self::Postgres(conn) => {
                 let rows = sql.fetch_all(conn).await?;
-                rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?
+                rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?
             }
         })
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        match self {
+            Self::Sqlite(conn) => conn.close().await?,
+            Self::Postgres(conn) => conn.close().await?,
+        }
+        Ok(())
     }
 
     /// Rows as JSON objects.
@@ -173,7 +181,8 @@ impl Template {
             match self.ids.get(uuid) {
                 // Its fourth group says which id of the run it is.
                 Some(n) => {
-                    let _ = write!(sql, "' || c.head || '{}' || c.tail || '", 8_000 + n);
+                    let group = (8_000 + n).to_string();
+                    sql += &["' || c.head || '", &group, "' || c.tail || '"].concat();
                 }
                 None => sql.push_str(uuid),
             }
@@ -261,6 +270,7 @@ pub(crate) async fn fill(data_dir: &Path, place: &Place, wanted: usize) -> anyho
             shown = Instant::now();
         }
     }
+    conn.close().await?;
     if let Some(database) = place.on_server() {
         // As the server does by itself after a while.
         database.psql("VACUUM ANALYZE");

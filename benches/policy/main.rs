@@ -23,6 +23,11 @@ mod fake;
 #[path = "../load/place.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod place;
+#[expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "shared with the tests; a server that does not start ends the benchmark"
+)]
 #[path = "../../tests/support/postgres/mod.rs"]
 mod postgres;
 #[path = "../load/report.rs"]

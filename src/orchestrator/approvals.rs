@@ -23,7 +23,6 @@ use crate::{
         DecisionScope, EventBody, PatternBounds, PrincipalId, RunInput, RunState, ToolCall,
         ToolOutcome, ToolStatus, UnknownOutcome, Usd,
         approval::{ApprovalInput, DecisionRecord},
-        audit::AuditRow,
         limits,
     },
     runtime::failpoint::{Point, reach},
@@ -104,7 +103,15 @@ async fn decide(
     check_outcome(&approval, &new)?;
     check_scope(&approval, new.decision, new.scope, new.pattern.as_ref())?;
     let me = permit.context().principal.id;
-    if new.decision == Decision::Approve && approval.approvers().contains(&me) {
+    // A right may have gone between the request and now: a voice that does not count is not kept.
+    if !may_decide(inner, me, &run, &approval.tool, approval.required_role) {
+        let why = "your role or scopes were narrowed just now: you may not decide this any more";
+        return Err(CommandError::Forbidden(why.to_owned()));
+    }
+    // Who has said yes may say so again where that is what was missing: they counted for nothing while
+    // they could not decide.
+    let is_repeated = new.decision == Decision::Approve && approval.approvers().contains(&me);
+    if is_repeated && !has_quorum(inner, &run, &approval) {
         return Err(CommandError::conflict(
             "approval.counted",
             format!("you have approved this already; {} different people must", approval.quorum),
@@ -120,7 +127,9 @@ async fn decide(
         pattern: new.pattern,
         outcome: new.outcome,
     };
-    approval.decisions.push(record.clone());
+    if !is_repeated {
+        approval.decisions.push(record.clone());
+    }
     let input = match record.decision {
         Decision::Deny => Some(ApprovalInput::Deny),
         Decision::Approve => has_quorum(inner, &run, &approval).then_some(ApprovalInput::Approve),
@@ -169,9 +178,13 @@ fn has_quorum(inner: &Inner, run: &RunCore, approval: &Approval) -> bool {
 /// Everybody whose words the run has heard: who started it, steered it or answered its questions.
 /// Any of them may have asked for the call in question.
 pub(super) async fn requesters(tx: &mut Tx, run: &RunCore) -> Result<Vec<PrincipalId>, StoreError> {
-    // The trail is where every command's author stands; rows of this group count too.
     tx.flush().await?;
     let mut requesters = vec![run.principal];
+    // The trail is where every command's author stands; what this group has not written counts too.
+    let here = tx.unwritten_audit().filter(|entry| {
+        entry.kind == AuditKind::Control && entry.run_id == Some(run.id) && speaks(&entry.data)
+    });
+    requesters.extend(here.filter_map(|entry| entry.actor.parse::<PrincipalId>().ok()));
     // The reason of a no goes to the model like any other word.
     for approval in tx.approvals().of_run(run.id).await? {
         let told = approval.decisions.iter().filter(|d| d.decision == Decision::Deny);
@@ -194,13 +207,14 @@ pub(super) async fn requesters(tx: &mut Tx, run: &RunCore) -> Result<Vec<Princip
         let rows = tx.trail().query(&filter, limits::PAGE_MAX).await?;
         let Some(last) = rows.last() else { return Ok(requesters) };
         filter.after = last.n;
-        let speaks = |row: &&AuditRow| {
-            matches!(row.data.get("verb").and_then(Value::as_str), Some("steer" | "resume"))
-        };
-        requesters.extend(
-            rows.iter().filter(speaks).filter_map(|row| row.actor.parse::<PrincipalId>().ok()),
-        );
+        let speaking = rows.iter().filter(|row| speaks(&row.data));
+        requesters.extend(speaking.filter_map(|row| row.actor.parse::<PrincipalId>().ok()));
     }
+}
+
+/// Whether a row about a command says that somebody spoke to a run.
+fn speaks(data: &Value) -> bool {
+    matches!(data.get("verb").and_then(Value::as_str), Some("steer" | "resume"))
 }
 
 fn check_outcome(approval: &Approval, new: &NewDecision) -> Result<(), CommandError> {

@@ -211,6 +211,15 @@ impl Live {
     }
 
     /// Runs with a task here.
+    /// Whether a run has a task. One that shall end is told so again: what told it may be lost with
+    /// the answer of a commit.
+    pub(super) fn remind(&self, run_id: RunId, is_cancelled: bool) -> bool {
+        if is_cancelled {
+            self.wish(run_id, |wish| wish.is_cancelled = true);
+        }
+        lock(&self.active).contains_key(&run_id)
+    }
+
     pub(super) fn active_count(&self) -> usize {
         lock(&self.active).len()
     }

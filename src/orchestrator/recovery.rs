@@ -74,7 +74,8 @@ async fn recover_all(inner: &Arc<Inner>, left: Vec<RunId>) -> Result<(), StoreEr
     Ok(())
 }
 
-async fn recover_one(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
+/// Recovers a run that nobody works on.
+pub(super) async fn recover_one(inner: &Arc<Inner>, id: RunId) -> Result<(), CommandError> {
     let shared = Arc::clone(inner);
     inner
         .store

@@ -4,7 +4,7 @@ mod unwritten;
 
 use super::{
     budget_use::BudgetUse,
-    cols::Cols,
+    cols::{self, Cols},
     db::{Conn, Lock, Row, query},
     error::StoreError,
     known::Known,
@@ -357,6 +357,24 @@ impl Runs<'_> {
             i64::MAX,
         )
         .await
+    }
+
+    /// Runs that a replica has claimed, and whether each of them shall end.
+    pub async fn of_owner(&mut self, owner: u64) -> Result<Vec<(RunId, bool)>, StoreError> {
+        self.write_all().await?;
+        let rows = query(
+            "SELECT id, state FROM runs WHERE state IN ('running', 'cancelling') AND owner = $1",
+        )
+        .bind(cols::int(owner))
+        .fetch_all(&mut *self.conn)
+        .await
+        .map_err(StoreError::unavailable("look for a replica's runs"))?;
+        rows.iter()
+            .map(|row| {
+                let mut c = Cols::new(row);
+                Ok((c.parsed()?, c.parsed::<RunState>()? == RunState::Cancelling))
+            })
+            .collect()
     }
 
     /// Runs whose timer is due.

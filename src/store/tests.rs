@@ -78,7 +78,16 @@ pub(super) async fn open(dir: &Path) -> Result<Fixture, OpenError> {
             heard.lock().unwrap().extend(events.iter().map(|e| e.event.seq));
         }),
     };
-    let store = Store::open(options, &tasks).await?;
+    // A process that another test is just starting has our descriptors until it runs its program.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
+    let store = loop {
+        match Store::open(options.clone(), &tasks).await {
+            Err(OpenError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            other => break other?,
+        }
+    };
     Ok(Fixture { store, ids, seen, tasks, redactor })
 }
 

@@ -423,7 +423,12 @@ impl Tx {
         self.chain.end()
     }
 
-    /// The audit trail as written so far; flush the transaction first to see this group's rows.
+    /// What this group records in the audit trail and has not written yet, oldest first.
+    pub fn unwritten_audit(&self) -> impl Iterator<Item = &AuditEntry> {
+        self.pending.audit.iter().map(|(_, entry)| entry)
+    }
+
+    /// The audit trail as written so far, without what this group has not written.
     pub const fn trail(&mut self) -> Audit<'_> {
         Audit { conn: &mut self.conn }
     }

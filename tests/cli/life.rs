@@ -27,6 +27,7 @@ fn what_is_wrong_with_the_configuration_is_one_clear_error_before_anything_is_ma
         ("[log]\nlevel = \"a=b=c\"", "log level `a=b=c` is not valid"),
     ] {
         fs::write(&config, text).unwrap();
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
         let args = ["--config", "c.toml", "--data-dir", "data", "serve", "--allow-root"];
         run(dir.path(), &args).bad(2, word);
         assert!(!dir.path().join("data").exists(), "{text}");

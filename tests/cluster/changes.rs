@@ -37,7 +37,7 @@ async fn a_token_made_or_revoked_at_one_replica_is_so_at_the_other_when_the_answ
         let token = made["token"].as_str().unwrap();
         assert_eq!(me(&b, token).await, 200, "round {n}");
         let id = made["id"].as_str().unwrap();
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         assert_eq!(a.cli(&["token", "revoke", id]).await.code, Some(0));
         println!("figure: a revocation, in force at two replicas: {:?}", began.elapsed());
         assert_eq!(me(&b, token).await, 401, "round {n}");
@@ -79,7 +79,7 @@ async fn a_lockdown_at_one_replica_stops_the_other_before_its_answer_and_ends_th
     let beat = set.workspace("open").join("beat.log");
     let id = b.submit("open", "script:beat").await;
     until("the tool at work", || beat.exists().then_some(())).await;
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let told = said(&a, &["lockdown", "on", "--reason", "drill"]).await;
     println!("figure: a lockdown of two replicas: {:?}", began.elapsed());
     let size = fs::metadata(&beat).unwrap().len();

@@ -3,7 +3,6 @@
 #![cfg(test)]
 
 #[path = "../it/scenes.rs"]
-#[expect(dead_code, reason = "each test binary uses its own part")]
 mod scenes;
 #[path = "../support/mod.rs"]
 mod support;

@@ -31,6 +31,7 @@ async fn a_rolling_restart_fails_no_run() {
         Arc::new(Mutex::new([replicas[0].base().to_owned(), replicas[1].base().to_owned()]));
     let is_over = Arc::new(AtomicBool::new(false));
     let client = replicas[0].http().clone();
+    #[expect(clippy::disallowed_methods, reason = "a client of a test, on its own")]
     let loading = tokio::spawn(load(client, Arc::clone(&bases), Arc::clone(&is_over)));
     for n in [0, 1] {
         tokio::time::sleep(Duration::from_millis(700)).await;

@@ -1,6 +1,8 @@
 //! What a replica sees of another one's runs, and what it can do to them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -36,8 +38,8 @@ async fn events_of_a_run_are_live_at_every_replica_each_once_and_in_order() {
     let id = a.submit("open", "script:steps").await;
     let mut stream = Sse::open(&b, ADMIN, &id, 0).await;
     let mut socket = Ws::open(&b, ADMIN).await;
-    let sent = json!({"type": "subscribe", "id": "1", "run_id": id, "after": 0});
-    socket.send(&sent).await;
+    let asked = json!({"type": "subscribe", "id": "1", "run_id": id, "after": 0});
+    socket.send(&asked).await;
     let mut seqs = Vec::new();
     let mut live = 0;
     let mut lags = Vec::new();

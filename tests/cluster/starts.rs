@@ -1,6 +1,9 @@
 //! Which replica may start: the same secret, the same workspaces, a version that fits.
 
-use crate::{set::Set, support::daemon::Told};
+use crate::{
+    set::{Set, TAKEOVER, eventually},
+    support::daemon::Told,
+};
 
 #[track_caller]
 fn refused(told: &Told, words: &[&str]) {
@@ -46,7 +49,11 @@ async fn a_replica_that_is_too_old_or_too_new_for_the_schema_does_not_start() {
     let row =
         "SELECT version, schema, name <> '', address <> '' FROM replicas WHERE boot_epoch = 1";
     let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(set.rows(row), [format!("{version}|{known}|t|t")]);
+    // Where it answers comes with its first beat.
+    eventually("it says who it is", TAKEOVER, async || {
+        (set.rows(row) == [format!("{version}|{known}|t|t")]).then_some(())
+    })
+    .await;
     // Another replica that is far behind still works on it.
     set.database.psql("UPDATE replicas SET schema = 1 WHERE boot_epoch = 1");
     refused(&set.prepare().refused().await, &["too old", "schema 1", "upgrade"]);

@@ -195,7 +195,7 @@ async fn a_directory_swapped_after_the_answer_is_never_worked_in() {
     if fs::metadata(at("d")).map(|found| std::os::unix::fs::MetadataExt::ino(&found)).unwrap()
         != good
     {
-        renameat_with(CWD, &at("d"), CWD, &at("e"), RenameFlags::EXCHANGE).unwrap();
+        renameat_with(CWD, at("d"), CWD, at("e"), RenameFlags::EXCHANGE).unwrap();
     }
     let id = daemon.submit("builder", "script:race in peace").await;
     answer_all(&daemon, &id, |card| card["bound"]["cwd"]["ino"] == good).await;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::{
     scenes::{event, provider},
     support::{
+        checker::truth::database_of,
         daemon::{ADMIN, ALICE, BOB, Daemon, OPERATOR, PATIENCE, VIEWER},
         fake_llm::{Fault, Turn},
     },
@@ -41,9 +42,8 @@ fn thrifty(input: &str) -> Value {
 /// Today's use of a budget, read beside the daemon or after its death.
 async fn used(daemon: &Daemon, subject: &BudgetSubject) -> BudgetUse {
     let now: Timestamp = daemon_time();
-    let store = ReadOnlyStore::open(&daemon.data_dir(), &agent_runtime::store::Database::Sqlite)
-        .await
-        .unwrap();
+    let database = database_of(&daemon.data_dir());
+    let store = ReadOnlyStore::open(&daemon.data_dir(), &database).await.unwrap();
     store.read().await.unwrap().budget_uses().get(subject, Day::of(now)).await.unwrap()
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     scenes::{provider, sh, workspace_text},
     support::{
-        daemon::{Answer, Daemon},
+        daemon::{Answer, Daemon, PATIENCE},
         fake_llm::Turn,
     },
 };
@@ -54,6 +54,7 @@ struct Span {
     what: InForce,
 }
 
+#[expect(clippy::disallowed_methods, reason = "beside what programs of the test write down")]
 fn now_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
 }
@@ -80,6 +81,7 @@ impl Door {
 }
 
 /// Changes one thing after the other until it is told to stop; what was in force when.
+#[expect(clippy::future_not_send, reason = "it stays on the thread of its test")]
 async fn attack(door: &Door, ann: &str, first: InForce, is_over: &Cell<bool>) -> Vec<Span> {
     let (mut spans, mut what, mut from) = (Vec::new(), first, now_ms());
     let (mut listed, mut policies) = (String::new(), 1_usize);
@@ -127,7 +129,10 @@ async fn attack(door: &Door, ann: &str, first: InForce, is_over: &Cell<bool>) ->
 
 /// Ann says yes to whatever a run asks, as soon as she may, until it has ended.
 async fn approve_all(daemon: &Daemon, run: &str) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
+        let is_late = tokio::time::Instant::now() > deadline;
+        assert!(!is_late, "{run} does not end: {}", daemon.log());
         let now = daemon.wait_for(run, &["awaiting_approval", "succeeded", "failed"]).await;
         if now["state"] != "awaiting_approval" {
             assert_eq!(now["state"], "succeeded", "{now:#}");

@@ -178,9 +178,16 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_mends_itself() {
     assert_eq!((answer.status.as_u16(), answer.code()), (503, "store.unavailable".to_owned()));
     assert!(answer.headers.contains_key("retry-after"), "{:?}", answer.headers);
     assert_eq!(answer.headers["content-type"], "application/problem+json");
-    // A probe that writes nothing would not see it.
-    let probe = daemon.get("/readyz").await;
-    assert_eq!(probe.status.as_u16(), 503, "{}", probe.text);
+    // A probe that writes nothing would not see it; it writes at most once a second.
+    let deadline = Instant::now() + PATIENCE;
+    let probe = loop {
+        let probe = daemon.get("/readyz").await;
+        if probe.status.as_u16() == 503 {
+            break probe;
+        }
+        assert!(Instant::now() < deadline, "nobody sees it: {}", probe.text);
+        tokio::time::sleep(crate::support::live::LOOK).await;
+    };
     assert_eq!(probe.json()["checks"]["store"]["ok"], json!(false), "{}", probe.text);
     // Reading still works, and the process lives.
     assert_eq!(daemon.get("/healthz").await.status.as_u16(), 200);

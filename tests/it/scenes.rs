@@ -1,5 +1,6 @@
 //! What several areas set up: scripts that the fake provider knows, and waits for what a test can
 //! see from outside.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::{fs, time::Duration};
 

@@ -48,7 +48,7 @@ async fn act(daemon: &Daemon, run: &str, approval: &str, wish: Wish, n: usize) -
         Wish::Resume => (format!("/api/v1/runs/{run}/resume"), json!({})),
     };
     // An operator controls runs, and does not decide on them.
-    let token = if n % 2 == 0 || is_decision(wish) { ADMIN } else { OPERATOR };
+    let token = if n.is_multiple_of(2) || is_decision(wish) { ADMIN } else { OPERATOR };
     let answer = daemon.call(Method::POST, &path, token, Some(&body)).await;
     (wish, answer.expect("an answer"))
 }

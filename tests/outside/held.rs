@@ -61,8 +61,8 @@ async fn watch(daemon: &Daemon, held: Held, run: &str, secs: u64) {
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     held.give_back().await;
-    let sees = |body: &Value| body["checks"]["store"]["ok"] == false;
-    let has_seen = probes.iter().any(|(status, body)| *status == 503 && sees(body));
+    let tells = |body: &Value| body["checks"]["store"]["ok"] == false;
+    let has_seen = probes.iter().any(|(status, body)| *status == 503 && tells(body));
     assert!(has_seen, "no probe saw it: {probes:?}");
 }
 

@@ -242,10 +242,8 @@ async fn lose_power(
             continue;
         }
         // With NORMAL the checkpoints outside may be ahead of the database.
-        let truth = match is_control {
-            true => Truth::read(&dir).await,
-            false => load::read_and_check(&dir).await,
-        };
+        let truth =
+            if is_control { Truth::read(&dir).await } else { load::read_and_check(&dir).await };
         let missing = missing(recording, &truth, position);
         if !missing.is_empty() {
             found.broken.push(format!("{}: {missing:?}", which.0));

@@ -191,7 +191,6 @@ async fn scene(fake: &FakeLlm, sockets: usize, reads: bool) -> Came {
             let code = seen.read(&mut ws).await;
             assert!(seen.has_ended, "closed with {code:?} behind event {}", seen.last);
         };
-        #[expect(clippy::disallowed_methods, reason = "clients of a test, each on its own")]
         readers.spawn(listen);
     }
     let mut streams = Vec::new();
@@ -201,7 +200,6 @@ async fn scene(fake: &FakeLlm, sockets: usize, reads: bool) -> Came {
     }
     if reads {
         for (mut stream, _) in streams.drain(..) {
-            #[expect(clippy::disallowed_methods, reason = "clients of a test, each on its own")]
             readers.spawn(async move {
                 let mut seen = Seen::default();
                 while let Some(event) = stream.next().await {

@@ -108,7 +108,7 @@ async fn look(daemon: &Daemon, run: &str) {
         &["audit", "query", "--kind", "control", "--limit", "100"],
         &["capability", "list"],
         &["budget", "show"],
-        &["policy", "explain", "--run", run],
+        &["policy", "explain", "--", "true"],
     ] {
         let told = daemon.cli(args).await;
         assert_ne!(told.code, Some(2), "{args:?}: {told:?}");
@@ -203,11 +203,14 @@ fn too_much(plan: &str) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes two minutes: cargo test --test postgres -- --ignored"]
 async fn no_statement_of_a_runs_life_or_of_a_list_reads_a_big_table_from_end_to_end() {
     let server = Server::start(Sync::Off);
     let database = server.database();
     let fake = provider();
-    let mut daemon = Daemon::prepare(&fake.openai_url());
+    // Copies of runs that wait count as waiting.
+    let more = "[limits]\nqueued_runs = 1000000\nqueued_runs_per_principal = 1000000\n";
+    let mut daemon = Daemon::prepare_with(&fake.openai_url(), more);
     daemon.use_database(&database.url());
     daemon.run().await;
     live(&fake, &daemon).await;
@@ -227,7 +230,7 @@ async fn no_statement_of_a_runs_life_or_of_a_list_reads_a_big_table_from_end_to_
     daemon.run().await;
     live(&fake, &daemon).await;
     assert_eq!(daemon.stop().await, Some(0));
-    let ran = explained(&server.whole_log()[begin..]);
+    let ran = explained(server.whole_log().get(begin..).expect("the log grew"));
     let texts: BTreeSet<&str> = ran.iter().map(|ran| ran.text.as_str()).collect();
     println!("{} statements, {} texts", ran.len(), texts.len());
     assert!(texts.len() > 60, "only {} texts: this shows nothing", texts.len());
@@ -266,7 +269,7 @@ async fn on_sqlite(texts: &BTreeSet<&str>) {
         for row in rows {
             let step: String = row.get(3);
             let scans = |table: &&str| step == format!("SCAN {table}");
-            if BIG.iter().any(|table| scans(&table)) {
+            if BIG.iter().any(scans) {
                 bad.push(format!("{step}: {text}"));
             }
         }

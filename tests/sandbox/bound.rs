@@ -23,6 +23,8 @@ use crate::support::{Lab, text};
 const TRIES: usize = 150;
 /// Starts without the check until one goes wrong.
 const CONTROL_TRIES: usize = 3_000;
+/// Exchanges without a rest; even, so that the good one stands in its place at the end.
+const BURST: usize = 2_000;
 const GOOD: &str = "#!/bin/sh\necho good\n";
 const EVIL: &str = "#!/bin/sh\necho evil\n";
 
@@ -137,7 +139,16 @@ async fn a_program_that_is_renamed_away_never_lets_another_one_run() {
     program(&x, GOOD);
     program(&y, EVIL);
     let case = Case { argv: &["./x"], cwd: "", is_good: of_good(&lab) };
-    let hostile = Hostile::start(exchange(x, y));
+    // Every look on the way to the start has to find the good one: without a rest now and then none
+    // would succeed, and nothing would be shown about those that do.
+    let (mut swap, mut swaps) = (exchange(x, y), 0_usize);
+    let hostile = Hostile::start(move || {
+        swap();
+        swaps += 1;
+        if swaps.is_multiple_of(BURST) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    });
     case.holds(&lab).await;
     assert!(case.is_lost(&lab).await, "the race was never lost without the check");
     assert!(hostile.turns.load(Ordering::Relaxed) > TRIES, "hardly any swap happened");

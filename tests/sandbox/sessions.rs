@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Lab, eventually, good, job, settled, start_with, text};
+use crate::support::{Lab, eventually, good, is_alone, job, settled, start_with, text};
 
 impl Lab {
     pub(crate) async fn open(&self) -> Session {
@@ -217,6 +217,9 @@ async fn a_killed_helper_takes_every_session_along_and_is_replaced() {
 
 #[tokio::test]
 async fn a_hundred_sessions_leave_nothing_behind() {
+    if !is_alone("sessions::a_hundred_sessions_leave_nothing_behind") {
+        return;
+    }
     let lab = Lab::new().await;
     let helper = lab.sandbox.helper_pid().unwrap();
     let descriptors = |pid| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);

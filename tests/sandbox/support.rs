@@ -146,6 +146,26 @@ pub(crate) fn good(outcome: Outcome) -> String {
     output
 }
 
+/// Whether this process runs the test of that name and no other. Where it does not, one is started that
+/// does, and must succeed: what counts the process's own descriptors cannot share it with other tests.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "a test tells its own process what to do")]
+pub(crate) fn is_alone(name: &str) -> bool {
+    const ALONE: &str = "AGENT_RUNTIME_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().unwrap();
+    let told = std::process::Command::new(program)
+        .args([name, "--exact", "--test-threads=1"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success() && out.contains("1 passed"), "{out}");
+    false
+}
+
 /// What a look shows once it has shown the same for half a second: what begins and ends by itself after
 /// a call has had its time then.
 pub(crate) async fn settled<T: PartialEq + std::fmt::Debug>(mut look: impl FnMut() -> T) -> T {

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::{
-    checker::ADDRESS,
+    checker::truth::ADDRESS,
     postgres::{Database, Server},
 };
 

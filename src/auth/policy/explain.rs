@@ -156,9 +156,9 @@ fn steps(policy: &Policy, question: &Question<'_>, weighed: &Weighed<'_>) -> (Ve
         decided: false,
     }));
     let rules_shown = steps.len().saturating_sub(1);
-    // A rule that allows has answered the first question, and another built-in rule spoke up.
-    if matches!(verdict.layer(), Layer::Builtin | Layer::Definition) && verdict.rule() != own.rule()
-    {
+    // A rule that allows has answered the first question, and another built-in rule spoke up, or gave
+    // the verdict its name.
+    if pattern.is_none() && !steps.iter().any(|step| step.decided) {
         steps.push(Step {
             layer: verdict.layer(),
             rule: verdict.rule().clone(),
@@ -228,6 +228,8 @@ fn change(question: &Question<'_>, weighed: &Weighed<'_>) -> String {
         }
         (Verdict::Deny { .. }, _) => change_of_own(question, rule.as_str()),
         (Verdict::Allow { .. }, Layer::Rules) => {
+            let released = matched.iter().find(|r| r.effect == Outcome::Allow);
+            let rule = released.map_or(rule, |released| &released.name);
             format!("without the policy's rule `{rule}` a person would be asked")
         }
         (Verdict::Allow { .. }, _) => format!(

@@ -18,7 +18,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tower::ServiceExt;
 
@@ -58,13 +58,28 @@ pub struct ListenError {
     pub source: std::io::Error,
 }
 
+/// What the kernel keeps of what a client does not read; it takes twice of it (socket(7)). Without a
+/// bound it grows to megabytes (tcp(7), `tcp_wmem`) before anybody notices that nobody reads.
+const SEND_BUFFER: u32 = 128 << 10;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
+fn open(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // What it accepts has the same.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
 /// Opens a listener; port 0 picks one.
 ///
 /// # Errors
 /// When the address is in use or not ours.
 pub async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
     let failed = |source| ListenError { addr, source };
-    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let listener = open(addr).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

@@ -1,7 +1,7 @@
 //! Looks at what other replicas did: when the database says that something was committed, and once
 //! a second in any case.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -9,7 +9,12 @@ use super::{
     super::{Inner, recovery, secrets},
     remote::Remote,
 };
-use crate::{domain::limits, orchestrator::error::CommandError, runtime::Stop, store::StoreError};
+use crate::{
+    domain::{RunId, limits},
+    orchestrator::error::CommandError,
+    runtime::Stop,
+    store::StoreError,
+};
 
 /// How often to look in any case, give or take a quarter: replicas should not do so at once.
 const POLL_MS: u64 = 1_000;
@@ -29,6 +34,8 @@ struct Seen {
     /// Whether others live: without them nothing needs to be looked at but whether some have come.
     has_others: bool,
     generation: u64,
+    /// Runs of this replica that had no task at the last look.
+    idle: HashSet<RunId>,
     /// Since when what was changed cannot be put in force here.
     stuck_since: Option<Instant>,
 }
@@ -38,8 +45,13 @@ pub(in crate::orchestrator) async fn keep(inner: Arc<Inner>, entered: u64, stop:
     // What was stored between the opening of secrets and the entry is looked at first of all.
     let is_all = secrets::marks(&inner.store).await.is_ok_and(|now| inner.secret_marks.are(&now));
     let generation = if is_all { entered } else { 0 };
-    let mut seen =
-        Seen { remote: Remote::default(), has_others: true, generation, stuck_since: None };
+    let mut seen = Seen {
+        remote: Remote::default(),
+        has_others: true,
+        generation,
+        idle: HashSet::new(),
+        stuck_since: None,
+    };
     let mut wakeups = inner.store.wakeups();
     let mut poll = Instant::now();
     let mut polls = 0_u64;
@@ -164,6 +176,27 @@ async fn look_at_others(inner: &Arc<Inner>, seen: &mut Seen) -> Result<(), Comma
     if is_mine || is_left {
         recovery::recover(inner).await?;
     }
+    look_at_own(inner, seen).await
+}
+
+/// What this replica has claimed: each of its runs has a task that knows what people want. After a
+/// database that failed in the wrong moment it may have neither.
+async fn look_at_own(inner: &Arc<Inner>, seen: &mut Seen) -> Result<(), CommandError> {
+    let claimed = inner.store.read().await?.runs().of_owner(inner.store.boot_epoch()).await?;
+    let mut idle = HashSet::new();
+    for (run, is_cancelled) in claimed {
+        if inner.live.remind(run, is_cancelled) {
+            continue;
+        }
+        // One that has just ended or begun is no longer, or not yet, what was read.
+        if seen.idle.contains(&run) {
+            tracing::warn!(run.id = %run, "nobody works on a run that was claimed here");
+            recovery::recover_one(inner, run).await?;
+        } else {
+            idle.insert(run);
+        }
+    }
+    seen.idle = idle;
     Ok(())
 }
 

@@ -443,11 +443,31 @@ impl Real {
                 true
             }
             Command::Crash => {
-                self.tasks.iter_mut().for_each(|task| *task = None);
-                recovery::recover(&orchestrator.inner).await.unwrap();
+                self.crash().await;
                 true
             }
         }
+    }
+
+    /// Everything in memory is gone, and somebody recovers.
+    async fn crash(&mut self) {
+        self.tasks.iter_mut().for_each(|task| *task = None);
+        // Recovery takes the runs of who is gone: from the first crash on, that is this one.
+        let epoch = self.f.orchestrator.inner.store.boot_epoch();
+        let gone: Result<(), StoreError> = self
+            .f
+            .orchestrator
+            .inner
+            .store
+            .change(move |tx| {
+                Box::pin(async move {
+                    let now = tx.database_now().await?;
+                    tx.replicas().leave(epoch, now).await
+                })
+            })
+            .await;
+        gone.unwrap();
+        recovery::recover(&self.f.orchestrator.inner).await.unwrap();
     }
 
     /// The store, as the model would say it.

@@ -89,6 +89,28 @@ async fn who_may_no_longer_decide_does_not_count_for_the_quorum() {
     assert_eq!(decide(&f, OLGA, id, Decision::Approve).await, Ok(ApprovalState::Approved));
 }
 
+#[tokio::test]
+async fn a_voice_is_kept_only_from_who_may_decide_and_counts_again_when_they_may() {
+    let f = idle().await;
+    let (_, id) = waiting(&f, 2).await;
+    let tokens = &f.orchestrator.inner.tokens;
+    assert_eq!(decide(&f, ANN, id, Decision::Approve).await, Ok(ApprovalState::Pending));
+    let mut less = people();
+    less.retain(|entry| entry.name != "ann" && entry.name != "olga");
+    tokens.replace(less);
+    assert_eq!(decide(&f, ROOT, id, Decision::Approve).await, Ok(ApprovalState::Pending));
+    // Her right went between her request and its turn.
+    let permit = f.orchestrator.authorizer().decide(&cx_of(OLGA.0, OLGA.1)).unwrap();
+    let late = f.orchestrator.decide(permit, id, answer(Decision::Approve), None).await;
+    assert!(matches!(late, Err(CommandError::Forbidden(_))), "{late:?}");
+    // Everybody is back: nobody new is needed, and nobody counts twice.
+    tokens.replace(people());
+    assert_eq!(decide(&f, ANN, id, Decision::Approve).await, Ok(ApprovalState::Approved));
+    let mut reader = f.orchestrator.inner.store.read().await.unwrap();
+    let kept = reader.approvals().get(id).await.unwrap().unwrap();
+    assert_eq!(kept.decisions.len(), 2, "{:?}", kept.decisions);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_fifty_deciders_as_many_count_as_the_quorum_wants() {
     let f = idle().await;

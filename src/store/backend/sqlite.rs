@@ -108,7 +108,7 @@ pub(in crate::store) async fn damage(pool: &SqlitePool) -> Result<Option<String>
 
 /// SQLITE_IOERR_FSYNC and SQLITE_IOERR_DIR_FSYNC: the kernel may have forgotten what it was to write.
 pub(in crate::store) fn has_forgotten(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("1034" | "1290"))
 }
 

@@ -209,19 +209,3 @@ async fn only_runs_of_replicas_that_are_gone_are_abandoned() {
     assert_eq!(found.len(), 2);
     assert!(found.contains(&ids[1]) && found.contains(&ids[2]), "{found:?} of {ids:?}");
 }
-
-#[tokio::test]
-async fn a_database_that_one_daemon_owns_has_no_other_replica_after_a_start() {
-    let dir = directory();
-    let first = open(dir.path()).await.expect("a store");
-    let before = first.store.boot_epoch();
-    first.tasks.stop().hard();
-    first.tasks.wait().await;
-    drop(first);
-    let second = open(dir.path()).await.expect("a store");
-    let mut reader = second.store.read().await.expect("a reader");
-    let live = reader.replicas().live().await.expect("rows");
-    assert_eq!(live.iter().map(|r| r.boot_epoch).collect::<Vec<_>>(), [before + 1]);
-    let left = reader.replicas().unrecovered().await.expect("rows");
-    assert_eq!(left.iter().map(|r| r.boot_epoch).collect::<Vec<_>>(), [before]);
-}

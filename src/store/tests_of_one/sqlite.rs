@@ -59,3 +59,19 @@ async fn who_waits_is_found_by_an_index_alone() {
     assert!(plan.matches("SEARCH runs USING COVERING INDEX runs_claimable").count() == 2, "{plan}");
     assert!(!plan.contains("SCAN runs"), "{plan}");
 }
+
+#[tokio::test]
+async fn a_database_that_one_daemon_owns_has_no_other_replica_after_a_start() {
+    let dir = on_sqlite();
+    let first = open(dir.path()).await.expect("a store");
+    let before = first.store.boot_epoch();
+    first.tasks.stop().hard();
+    first.tasks.wait().await;
+    drop(first);
+    let second = open(dir.path()).await.expect("a store");
+    let mut reader = second.store.read().await.expect("a reader");
+    let live = reader.replicas().live().await.expect("rows");
+    assert_eq!(live.iter().map(|r| r.boot_epoch).collect::<Vec<_>>(), [before + 1]);
+    let left = reader.replicas().unrecovered().await.expect("rows");
+    assert_eq!(left.iter().map(|r| r.boot_epoch).collect::<Vec<_>>(), [before]);
+}

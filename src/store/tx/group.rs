@@ -202,9 +202,14 @@ impl Tx {
         if self.group.is_lost {
             return;
         }
-        // SQLite has already rolled back by itself after some errors; then this one says so.
-        if let Err(error) = self.script("ROLLBACK").await {
-            tracing::debug!(%error, "nothing to roll back");
+        let is_shared = self.conn.is_shared();
+        // A server may be gone without a word: then so is the connection.
+        let bound = if is_shared { PROBE_MAX } else { Duration::MAX };
+        match tokio::time::timeout(bound, self.script("ROLLBACK")).await {
+            Ok(Ok(())) => {}
+            // SQLite has already rolled back by itself after some errors; then this one says so.
+            Ok(Err(error)) if !is_shared => tracing::debug!(%error, "nothing to roll back"),
+            Ok(Err(_)) | Err(_) => self.lose(),
         }
     }
 

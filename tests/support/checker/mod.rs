@@ -27,15 +27,12 @@ mod money;
 mod requests;
 mod runs;
 mod secrets;
-mod truth;
+pub(crate) mod truth;
 pub(crate) mod witness;
 
 use std::{fmt, path::Path};
 
-pub(crate) use self::{
-    truth::{ADDRESS, Truth},
-    witness::Witness,
-};
+pub(crate) use self::{truth::Truth, witness::Witness};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

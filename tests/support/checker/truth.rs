@@ -39,15 +39,19 @@ pub(crate) struct Truth {
 /// Beside the data directory of a test's daemon whose database is a server's: its address.
 pub(crate) const ADDRESS: &str = "database-url";
 
+/// The database of the daemon with this data directory.
+pub(crate) fn database_of(data_dir: &Path) -> Database {
+    let beside = data_dir.parent().map(|dir| dir.join(ADDRESS));
+    match beside.and_then(|file| std::fs::read_to_string(file).ok()) {
+        Some(url) => Database::Postgres(url.parse().expect("an address")),
+        None => Database::Sqlite,
+    }
+}
+
 impl Truth {
     /// Reads the store of a data directory.
     pub(crate) async fn read(data_dir: &Path) -> Self {
-        let beside = data_dir.parent().map(|dir| dir.join(ADDRESS));
-        let database = match beside.and_then(|file| std::fs::read_to_string(file).ok()) {
-            Some(url) => Database::Postgres(url.parse().expect("an address")),
-            None => Database::Sqlite,
-        };
-        Self::read_from(data_dir, &database).await
+        Self::read_from(data_dir, &database_of(data_dir)).await
     }
 
     /// Reads a store that may be elsewhere.
