@@ -1,9 +1,12 @@
 //! Backups while the daemon works: asked for, or every day at a time.
 //!
-//! Invariants: one at a time, and one for each moment of the schedule, whichever daemon comes first:
-//! the record's own indexes decide. A record that runs has somebody at work who says so every few
-//! seconds; one that nobody speaks for is ended as failed. What fails is told, and a scheduled one is
-//! tried again. The daemon knows the public half of the key alone.
+//! Invariants: one at a time, and one for each moment of the schedule: the replica with that duty
+//! begins it, and the record's own indexes decide where two believe to have it. A record that runs has
+//! somebody at work who says so every few seconds, by the database's clock; one that nobody speaks for
+//! is ended as failed. What fails is told, and a scheduled one is tried again. The daemon knows the
+//! public half of the key alone.
+
+mod prune;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,6 +16,7 @@ use serde_json::json;
 use super::{
     Inner, Orchestrator,
     alerts::AlertKind,
+    cluster::Duty,
     commands::{Done, Idempotency},
     error::CommandError,
     transition::Actor,
@@ -96,15 +100,17 @@ pub fn verifies(keys: &[Key], signature: &Signature, text: &[u8]) -> Option<bool
     Some(mac.is_ok_and(|mac| key.verifies(text, &mac)))
 }
 
-/// The name of a backup's file.
+/// The name of a backup's file. In the order of their names they are in the order of their times.
 pub fn file_name(at: Timestamp, id: BackupId) -> String {
     let time = at.to_string();
-    let time: String =
-        time.chars().take_while(|c| *c != '.').filter(|c| *c != '-' && *c != ':').collect();
+    let (secs, rest) = time.split_once('.').unwrap_or((time.trim_end_matches('Z'), ""));
+    let millis: String =
+        rest.chars().chain(std::iter::repeat('0')).filter(char::is_ascii_digit).take(3).collect();
+    let time: String = secs.chars().filter(|c| *c != '-' && *c != ':').collect();
     let id = id.to_string();
     let digits = id.chars().rev().take(ID_DIGITS).collect::<Vec<_>>();
     let digits: String = digits.into_iter().rev().collect();
-    format!("backup-{time}Z-{digits}{}", archive::SUFFIX)
+    format!("backup-{time}.{millis}Z-{digits}{}", archive::SUFFIX)
 }
 
 impl Orchestrator {
@@ -124,12 +130,12 @@ impl Orchestrator {
             return Err(CommandError::conflict("backup.no_recipient", what));
         }
         let actor = Actor::from(permit.context());
+        inner.give_up(SILENCE).await?;
         let done = inner.command(permit.context(), idempotency, move |tx| {
             Box::pin(async move {
-                let now = tx.now();
-                abandon(tx, before(now, SILENCE)).await?;
                 let new = new_backup(tx, actor.id.clone(), None);
-                if !tx.backups().begin(&new).await? {
+                let now = tx.database_now().await?;
+                if !tx.backups().begin(&new, now).await? {
                     let what =
                         "a backup is being made already; `agent-runtime backup list` shows it";
                     return Err(CommandError::conflict("backup.running", what));
@@ -243,19 +249,6 @@ fn new_backup(tx: &Tx, asked_by: String, due: Option<Timestamp>) -> BackupRecord
     }
 }
 
-/// Ends those that nobody has spoken for since `silent`.
-async fn abandon(tx: &mut Tx, silent: Timestamp) -> Result<(), StoreError> {
-    let now = tx.now();
-    let count = tx.backups().abandon(silent, now).await?;
-    if count > 0 {
-        let Actor { id: actor, surface, request_id } = Actor::system();
-        let data = json!({ "what": "abandoned", "count": count });
-        let (kind, run_id) = (AuditKind::Backup, None);
-        tx.audit(AuditEntry { kind, actor, surface, run_id, request_id, data });
-    }
-    Ok(())
-}
-
 /// An error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -270,6 +263,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 impl Inner {
     /// Makes one whenever it is due, until the daemon stops.
     pub(super) async fn keep_backing_up(self: Arc<Self>, stop: Stop) {
+        // Who has the store alone has made none yet: one that runs is of a daemon that was killed.
+        let silence = if self.membership.is_shared() { SILENCE } else { Duration::ZERO };
+        if let Err(error) = self.give_up(silence).await {
+            tracing::error!(error = chain(&error), "backups of before could not be looked at");
+        }
         let Some(time) = self.backups.schedule.filter(|_| !self.backups.recipients.is_empty())
         else {
             return;
@@ -292,16 +290,39 @@ impl Inner {
         }
     }
 
-    /// Takes the last moment of the schedule upon itself, unless somebody has it.
+    /// Ends those that nobody has spoken for in this time: who made them is gone.
+    async fn give_up(&self, silence: Duration) -> Result<(), StoreError> {
+        let silent = self.store.read().await?.backups().running().await?;
+        let Some(silent) = silent else { return Ok(()) };
+        let gone = silent.clone();
+        let given_up = self.store.write(Durability::Full, move |tx| {
+            Box::pin(async move {
+                let now = tx.database_now().await?;
+                if tx.backups().abandon(before(now, silence), now).await? == 0 {
+                    return Ok::<_, StoreError>(false);
+                }
+                tx.audit(row(&Actor::system(), &gone, "abandoned"));
+                Ok(true)
+            })
+        });
+        if given_up.await? {
+            self.failed(&silent, "the daemon that made it ended");
+        }
+        Ok(())
+    }
+
+    /// Takes the last moment of the schedule upon itself, where that is its duty, unless somebody has
+    /// it.
     async fn begin_due(&self, time: DailyTime) -> Result<Option<BackupRecord>, StoreError> {
+        if !self.membership.has(Duty::Backups) {
+            return Ok(None);
+        }
+        self.give_up(SILENCE).await?;
         let now = self.clock.now();
         let due = time.last(now);
         let last = self.store.read().await?.backups().of_moment(due).await?;
-        let silent = before(now, SILENCE);
         let is_to_do = match &last {
             None => true,
-            // Whether it is abandoned is seen in the transaction below.
-            Some(last) if last.state == BackupState::Running => last.started_at < silent,
             Some(last) if last.state == BackupState::Failed => {
                 last.ended_at.is_none_or(|ended| now.since(ended) >= RETRY)
             }
@@ -313,9 +334,9 @@ impl Inner {
         self.store
             .write(Durability::Full, move |tx| {
                 Box::pin(async move {
-                    abandon(tx, silent).await?;
                     let new = new_backup(tx, "system".to_owned(), Some(due));
-                    if !tx.backups().begin(&new).await? {
+                    let now = tx.database_now().await?;
+                    if !tx.backups().begin(&new, now).await? {
                         return Ok(None);
                     }
                     tx.audit(row(&Actor::system(), &new, "began"));
@@ -345,20 +366,35 @@ impl Inner {
                 record.error = Some(chain(error));
             }
         }
-        let (ended, now) = (record.clone(), self.clock.now());
+        let ended = record.clone();
         let stored = self.store.write(Durability::Full, move |tx| {
             Box::pin(async move {
+                let now = tx.database_now().await?;
                 let is_ours = tx.backups().save(&ended, now).await?;
-                let what = if ended.state == BackupState::Done { "made" } else { "failed" };
+                let what = match (ended.state, is_ours) {
+                    (BackupState::Done, true) => "made",
+                    (BackupState::Done, false) => "made too late",
+                    _ => "failed",
+                };
                 tx.audit(row(&Actor::system(), &ended, what));
                 Ok::<_, StoreError>(is_ours)
             })
         });
-        if let Err(error) = stored.await {
-            tracing::error!(error = chain(&error), backup.id = %record.id, "the end of a backup could not be recorded");
+        let recorded = stored.await;
+        if let Err(error) = &made {
+            self.failed(&record, &chain(error));
         }
-        if let Err(error) = made {
-            self.failed(&record, &chain(&error));
+        let is_recorded = matches!(recorded, Ok(true));
+        match recorded {
+            Ok(true) => {}
+            // Others count it as failed: the file stays, and nothing is removed on its account.
+            Ok(false) => self.failed(&record, "it was given up before it ended"),
+            Err(error) => {
+                let why = format!("its end could not be recorded: {}", chain(&error));
+                self.failed(&record, &why);
+            }
+        }
+        if made.is_err() || !is_recorded {
             return;
         }
         tracing::info!(backup.id = %record.id, file = record.file, bytes = record.bytes, "backup made");
@@ -383,7 +419,7 @@ impl Inner {
         tracing::error!(backup.id = %record.id, why, "a backup failed");
         metrics::counter!("agent_runtime_backups_total", "result" => "failed").increment(1);
         let data = json!({ "backup": record.id, "file": record.file, "why": why });
-        self.alerts.raise(AlertKind::BackupFailed, "backup", data);
+        self.alerts.raise(AlertKind::BackupFailed, &record.file, data);
     }
 
     async fn make(
@@ -422,9 +458,12 @@ impl Inner {
         let reached = progress.reached();
         record.step = reached.step;
         (record.rows, record.files, record.bytes) = (reached.rows, reached.files, reached.bytes);
-        let (beat, now) = (record.clone(), self.clock.now());
+        let beat = record.clone();
         let stored = self.store.write(Durability::Normal, move |tx| {
-            Box::pin(async move { tx.backups().save(&beat, now).await })
+            Box::pin(async move {
+                let now = tx.database_now().await?;
+                tx.backups().save(&beat, now).await
+            })
         });
         match stored.await {
             Ok(true) => {}
@@ -464,40 +503,6 @@ impl Inner {
         });
         if let Err(error) = stored.await {
             tracing::error!(%error, "what followed a backup could not be recorded");
-        }
-    }
-
-    /// Removes the files behind the newest ones that are kept.
-    async fn prune(&self) {
-        let options = &self.backups;
-        if options.keep == 0 {
-            return;
-        }
-        let old = match self.store.read().await {
-            Ok(mut reader) => reader.backups().behind(options.keep).await,
-            Err(error) => Err(error),
-        };
-        let old = old.unwrap_or_else(|error| {
-            tracing::warn!(%error, "old backups could not be listed");
-            Vec::new()
-        });
-        for backup in old {
-            let Some(file) = archive::files::named(&options.dir, &backup.file) else { continue };
-            let removed = Tasks::spawn_blocking(move || archive::files::remove(&file)).await;
-            if !matches!(removed, Ok(Ok(()))) {
-                self.failed(&backup, "an old backup could not be removed");
-                continue;
-            }
-            let stored = self.store.write(Durability::Normal, move |tx| {
-                Box::pin(async move {
-                    tx.backups().pruned(backup.id).await?;
-                    tx.audit(row(&Actor::system(), &backup, "removed"));
-                    Ok::<_, StoreError>(())
-                })
-            });
-            if let Err(error) = stored.await {
-                tracing::warn!(%error, "the removal of a backup could not be recorded");
-            }
         }
     }
 }

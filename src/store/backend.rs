@@ -151,6 +151,17 @@ pub(super) async fn create(
     }
 }
 
+/// Brings the database of a data directory that no daemon has to the schema of this version.
+///
+/// # Errors
+/// When a daemon has it, it is newer, or it cannot be changed.
+pub async fn upgrade(data_dir: &Path) -> Result<(), OpenError> {
+    let held = lock(data_dir)?;
+    sqlite::open(data_dir).await?;
+    drop(held);
+    Ok(())
+}
+
 /// Proves that no daemon has this data directory, as long as it is kept.
 ///
 /// # Errors

@@ -15,12 +15,12 @@ pub struct Backups<'c> {
 }
 
 impl Backups<'_> {
-    /// Records that one begins. False when another is being made, or the moment of the schedule has
-    /// one that did not fail.
-    pub async fn begin(&mut self, new: &BackupRecord) -> Result<bool, StoreError> {
+    /// Records that one begins, at the database's time `now`. False when another is being made, or the
+    /// moment of the schedule has one that did not fail.
+    pub async fn begin(&mut self, new: &BackupRecord, now: Timestamp) -> Result<bool, StoreError> {
         let rows = query(
             "INSERT INTO backups (id, due, state, asked_by, file, started_at, beat_at, step, \
-             row_count, file_count, bytes) VALUES ($1, $2, $3, $4, $5, $6, $6, $7, 0, 0, 0) \
+             row_count, file_count, bytes) VALUES ($1, $2, $3, $4, $5, $6, $8, $7, 0, 0, 0) \
              ON CONFLICT DO NOTHING",
         )
         .bind(new.id.to_string())
@@ -30,13 +30,14 @@ impl Backups<'_> {
         .bind(new.file.clone())
         .bind(new.started_at.as_micros())
         .bind(new.step.clone())
+        .bind(now.as_micros())
         .execute(&mut *self.conn)
         .await
         .map_err(StoreError::unavailable("record a backup"))?;
         Ok(rows > 0)
     }
 
-    /// Stores how far it is, at the time `now`; false when it counts as ended already.
+    /// Stores how far it is, at the database's time `now`; false when it counts as ended already.
     pub async fn save(
         &mut self,
         backup: &BackupRecord,
@@ -88,7 +89,7 @@ impl Backups<'_> {
     pub async fn abandon(&mut self, since: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         let rows = query(
             "UPDATE backups SET state = 'failed', ended_at = $2, \
-             error = 'the daemon that made it ended' WHERE state = 'running' AND beat_at < $1",
+             error = 'the daemon that made it ended' WHERE state = 'running' AND beat_at <= $1",
         )
         .bind(since.as_micros())
         .bind(now.as_micros())
@@ -139,18 +140,28 @@ impl Backups<'_> {
         row.as_ref().map(record).transpose()
     }
 
-    /// Whole ones behind the newest `keep`, oldest first.
-    pub async fn behind(&mut self, keep: u64) -> Result<Vec<BackupRecord>, StoreError> {
+    /// Those in this state, newest first.
+    pub async fn newest(
+        &mut self,
+        state: BackupState,
+        limit: u64,
+    ) -> Result<Vec<BackupRecord>, StoreError> {
         let rows = query(
             "SELECT id, due, state, asked_by, file, started_at, ended_at, step, row_count, \
-             file_count, bytes, sha256, error FROM backups WHERE state = 'done' \
-             ORDER BY id DESC LIMIT 1000 OFFSET $1",
+             file_count, bytes, sha256, error FROM backups WHERE state = $1 \
+             ORDER BY id DESC LIMIT $2",
         )
-        .bind(cols::int(keep))
+        .bind(state.as_str())
+        .bind(cols::int(limit))
         .fetch_all(&mut *self.conn)
         .await
-        .map_err(StoreError::unavailable("list old backups"))?;
-        rows.iter().rev().map(record).collect()
+        .map_err(StoreError::unavailable("list backups of a state"))?;
+        rows.iter().map(record).collect()
+    }
+
+    /// The one that is being made.
+    pub async fn running(&mut self) -> Result<Option<BackupRecord>, StoreError> {
+        Ok(self.newest(BackupState::Running, 1).await?.pop())
     }
 }
 

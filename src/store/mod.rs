@@ -55,7 +55,9 @@ use std::{fs::File, path::PathBuf, sync::Arc};
 
 pub use approvals::Approvals;
 pub use audit::{Audit, AuditFilter};
-pub use backend::{AddressError, CHANNEL, Database, Durability, Postgres, database_file, hold};
+pub use backend::{
+    AddressError, CHANNEL, Database, Durability, Postgres, database_file, hold, upgrade,
+};
 pub use backups::Backups;
 pub use beside::{Beside, Wakeups};
 pub use budget_use::{BudgetUse, BudgetUses};

@@ -10,6 +10,7 @@ mod approvals;
 mod audit_trail;
 mod auth;
 mod backup;
+mod backup_faults;
 mod bad_input;
 mod bombs;
 mod budgets;

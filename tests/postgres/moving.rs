@@ -10,7 +10,12 @@ use crate::support::{
     postgres::Server,
 };
 
-const URL: &str = "AGENT_RUNTIME_DATABASE_URL";
+/// A daemon on a file of its own: every other one of this binary is on the server.
+fn on_a_file(fake: &FakeLlm) -> Daemon {
+    let mut daemon = Daemon::prepare(&fake.openai_url());
+    daemon.use_a_file();
+    daemon
+}
 
 fn provider() -> FakeLlm {
     let fake = FakeLlm::start();
@@ -33,7 +38,8 @@ fn tables(moved: &Value) -> Vec<Value> {
 async fn a_store_moves_to_postgres_and_back_and_the_daemon_goes_on() {
     let fake = provider();
     let (one, two) = (Server::shared().database(), Server::shared().database());
-    let mut daemon = Daemon::start(&fake.openai_url()).await;
+    let mut daemon = on_a_file(&fake);
+    daemon.run().await;
     let mut runs = Vec::new();
     for n in 0..8 {
         runs.push(daemon.submit("open", &format!("script:once {n}")).await);
@@ -64,7 +70,7 @@ async fn a_store_moves_to_postgres_and_back_and_the_daemon_goes_on() {
     assert!(!left.into_iter().any(|name| name.contains("migrating")));
 
     // The daemon goes on with what is on the server.
-    daemon.set_env(URL, &one.url());
+    daemon.use_database(&one.url());
     fs::rename(&file, daemon.dir().join("old.db")).unwrap();
     daemon.run().await;
     for id in &runs {
@@ -87,7 +93,7 @@ async fn a_backup_of_one_database_is_put_into_the_other() {
     let key = key.to_str().unwrap().to_owned();
     let made = daemon.cli(&["backup", "keygen", "--out", &key, "--json"]).await.json();
     daemon.set_env("AGENT_RUNTIME_BACKUP_RECIPIENTS", made["recipient"].as_str().unwrap());
-    daemon.set_env(URL, &from.url());
+    daemon.use_database(&from.url());
     daemon.run().await;
     let id = daemon.submit("open", "script:once").await;
     daemon.wait_for(&id, &["succeeded"]).await;
@@ -100,11 +106,11 @@ async fn a_backup_of_one_database_is_put_into_the_other() {
     let restore = ["backup", "restore", &file, "--identity", &key, "--json"];
     // Into an empty database on the server; a full one is refused and leaves no directory.
     let mut other = Daemon::prepare(&fake.openai_url());
-    other.set_env(URL, &from.url());
+    other.use_database(&from.url());
     let refused = other.cli(&restore).await;
     assert!(refused.code == Some(2) && refused.err.contains("not empty"), "{refused:?}");
     assert!(!other.data_dir().exists());
-    other.set_env(URL, &to.url());
+    other.use_database(&to.url());
     other.cli(&restore).await.json();
     let secret = |daemon: &Daemon| daemon.data_dir().join("permission-secret");
     fs::copy(secret(&daemon), secret(&other)).unwrap();

@@ -7,7 +7,7 @@ use crate::{
     auth::Key,
     domain::{Run, event::fold},
     orchestrator::audit::verify_trail,
-    store::{Database, Page, ReadOnlyStore, Reader, RunFilter, outside},
+    store::{Database, Page, ReadOnlyStore, Reader, RunFilter, outside, upgrade},
 };
 
 use super::{super::build::fault, source::CHECKPOINTS};
@@ -41,6 +41,8 @@ impl Finding {
 /// # Errors
 /// When it cannot be read at all.
 pub(crate) async fn inspect(dir: &Path, keys: Option<&[Key]>) -> Result<Vec<Finding>, Failure> {
+    // As a daemon's start does: an older backup has an older schema.
+    upgrade(dir).await.map_err(fault)?;
     let store = ReadOnlyStore::open(dir, &Database::Sqlite).await.map_err(fault)?;
     let damage = store.damage().await.map_err(fault)?;
     let database = damage.map_or(Ok("no damage".to_owned()), Err);

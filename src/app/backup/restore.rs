@@ -2,9 +2,13 @@
 //!
 //! Invariants: the whole file is checked before anything is made; everything is put into a directory
 //! beside the target, checked there, and given its name in one step: the target is there whole or not
-//! at all. Nothing that stands in the file leads out of that directory.
+//! at all, and what stands there is never replaced. Nothing that stands in the file leads out of that
+//! directory: files are made first, then links, none of them through another, and only inside an
+//! agent's workspace, where nobody but tools follows them. What comes back is a second store: it has
+//! a name of its own and believes in no daemon of the first.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink},
@@ -23,12 +27,14 @@ use crate::{
     store::{
         Database, StoreError,
         archive::{self, ArchiveError, Checked, Head, Nowhere, Progress, Taker, age::Identity},
-        dump::{RowCells, Table, Target, TargetError},
+        dump::{Purpose, RowCells, Table, Target, TargetError},
     },
 };
 
 /// Name of the directory, in the restored one, with what was configured.
 pub(crate) const CONFIGURED: &str = "restored-configuration";
+/// Parts of the path of a workspace itself: what is in it has more.
+const OF_A_WORKSPACE: usize = 2;
 /// Mode bits that are put back: none that give rights of others.
 const MODE: u32 = 0o777;
 
@@ -108,6 +114,13 @@ pub(crate) struct Place<'p> {
     pub(crate) database: &'p Database,
 }
 
+/// What stands there now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Restored {
+    /// Links outside of agents' workspaces, which were not made, and what they named.
+    pub(crate) not_made: Vec<(PathBuf, PathBuf)>,
+}
+
 /// Puts a backup that was checked into a place.
 ///
 /// # Errors
@@ -118,12 +131,12 @@ pub(crate) async fn restore(
     checked: &Checked,
     place: Place<'_>,
     progress: &Progress,
-) -> Result<(), RestoreError> {
+) -> Result<Restored, RestoreError> {
     check_empty(place.data_dir)?;
     let temporary = beside(place.data_dir)?;
-    let restored = match fill(file, identity, checked, (&temporary, place.database), progress).await
-    {
-        Ok(target) => name(target, &temporary, place).await,
+    let filled = fill(file, identity, checked, (&temporary, place.database), progress).await;
+    let restored = match filled {
+        Ok((target, restored)) => name(target, &temporary, place).await.map(|()| restored),
         Err(error) => Err(error),
     };
     if restored.is_err() {
@@ -186,8 +199,9 @@ async fn fill(
     checked: &Checked,
     (temporary, database): (&Path, &Database),
     progress: &Progress,
-) -> Result<Target, RestoreError> {
-    let target = Target::create(temporary, database, checked.head.schema).await?;
+) -> Result<(Target, Restored), RestoreError> {
+    let schema = checked.head.schema;
+    let target = Target::create(temporary, database, schema, Purpose::Copy).await?;
     if target.tables() != checked.head.tables {
         let what = "its tables are not those of its schema in this version".to_owned();
         return Err(RestoreError::Differs(what));
@@ -196,7 +210,8 @@ async fn fill(
         top: temporary.to_owned(),
         handle: Handle::current(),
         target,
-        links: Vec::new(),
+        links: BTreeMap::new(),
+        not_made: Vec::new(),
         modes: Vec::new(),
     };
     let (file, identity, own) = (file.to_owned(), identity.clone(), progress.clone());
@@ -206,9 +221,9 @@ async fn fill(
     if read != *checked {
         return Err(RestoreError::Differs("the file was replaced meanwhile".to_owned()));
     }
-    let mut target = placing.finish()?;
+    let (mut target, restored) = placing.finish()?;
     verify(&mut target, checked, progress).await?;
-    Ok(target)
+    Ok((target, restored))
 }
 
 /// Reads every row again.
@@ -234,7 +249,9 @@ struct Placing {
     handle: Handle,
     target: Target,
     /// Made last: until then no name leads anywhere else.
-    links: Vec<(PathBuf, PathBuf)>,
+    links: BTreeMap<PathBuf, PathBuf>,
+    /// Those that are not made.
+    not_made: Vec<(PathBuf, PathBuf)>,
     /// Modes of directories, given last: one may forbid to write in it.
     modes: Vec<(PathBuf, u32)>,
 }
@@ -261,8 +278,12 @@ impl Placing {
         path.parent().is_some_and(|parent| parent.starts_with(self.top.join(WORKSPACES)))
     }
 
-    fn finish(self) -> Result<Target, RestoreError> {
+    fn finish(self) -> Result<(Target, Restored), RestoreError> {
         for (path, target) in &self.links {
+            if path.ancestors().skip(1).any(|above| self.links.contains_key(above)) {
+                let what = format!("{} leads through a link", path.display());
+                return Err(ArchiveError::Wrong(what).into());
+            }
             let made = Self::parents(path).and_then(|()| symlink(target, path));
             made.map_err(io_error(format!("make the link {}", path.display())))?;
         }
@@ -270,7 +291,7 @@ impl Placing {
             let given = fs::set_permissions(path, Permissions::from_mode(*mode));
             given.map_err(io_error(format!("set the mode of {}", path.display())))?;
         }
-        Ok(self.target)
+        Ok((self.target, Restored { not_made: self.not_made }))
     }
 }
 
@@ -323,7 +344,16 @@ impl Taker for Placing {
     }
 
     fn link(&mut self, name: &Path, target: &Path) -> Result<(), ArchiveError> {
-        self.links.push((self.at(name), target.to_owned()));
+        let (name, target) = (name.to_owned(), target.to_owned());
+        // What the daemon itself opens must be where its name says.
+        if !name.starts_with(WORKSPACES) || name.components().count() <= OF_A_WORKSPACE {
+            self.not_made.push((name, target));
+        } else if self.links.insert(self.at(&name), target).is_some() {
+            return Err(ArchiveError::Wrong(format!("{} stands in it twice", name.display())));
+        }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,12 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use crate::{
-    app::config::Settings,
+    app::{cluster::MARKER, config::Settings},
     orchestrator::EgressRuleView,
     runtime::Redactor,
     sandbox::{
@@ -28,7 +29,8 @@ pub(super) const CONFIGURATION: &str = "configuration.toml";
 /// What the daemon of these settings has beside its database.
 #[derive(Debug)]
 pub(super) struct Beside {
-    data_dir: PathBuf,
+    pki: PathBuf,
+    workspaces: PathBuf,
     checkpoint_file: PathBuf,
     configured: Vec<SmallFile>,
 }
@@ -54,7 +56,8 @@ impl Beside {
             configured.push(file(&format!("prompts/{}.md", agent.name), &agent.system_prompt));
         }
         let checkpoint_file = settings.checkpoint_file();
-        Self { data_dir: settings.data_dir.clone(), checkpoint_file, configured }
+        let (pki, workspaces) = (settings.data_dir.join(PKI), settings.workspaces_dir.clone());
+        Self { pki, workspaces, checkpoint_file, configured }
     }
 }
 
@@ -73,9 +76,9 @@ impl Source for Beside {
     }
 
     fn trees(&self, pack: &mut Pack, step: &dyn Fn(&str)) -> Result<(), ArchiveError> {
-        for name in [PKI, WORKSPACES] {
+        for (name, top) in [(PKI, &self.pki), (WORKSPACES, &self.workspaces)] {
             step(name);
-            tree(pack, &self.data_dir.join(name), Path::new(name))?;
+            tree(pack, top, Path::new(name))?;
         }
         Ok(())
     }
@@ -94,10 +97,17 @@ impl From<DirError> for TreeError {
 }
 
 fn tree(pack: &mut Pack, top: &Path, name: &Path) -> Result<(), ArchiveError> {
-    if fs::symlink_metadata(top).is_ok_and(|found| found.is_dir()) {
-        pack.directory(name, 0o700, 0)?;
+    // It may be a link of the operator's; what tools have made beneath it is never followed.
+    if let Ok(found) = fs::metadata(top)
+        && found.is_dir()
+    {
+        pack.directory(name, found.mode() & 0o7777, 0)?;
     }
     let walked = walk(top, |found| {
+        // It names the cluster that these workspaces belong to; a copy belongs to another.
+        if found.path == Path::new(MARKER) {
+            return Ok(());
+        }
         let path = name.join(&found.path);
         let put = match found.what {
             What::File(file, bytes) => {

@@ -15,10 +15,10 @@ use serde_json::json;
 use super::{Context, Failure, args, out};
 use crate::{
     app::build::fault,
-    domain::{Clock, SystemClock},
+    domain::SystemClock,
     store::{
         Database, ReadOnlyStore, database_file,
-        dump::{Snapshot, TableSum, Target, TargetError, read_line},
+        dump::{Purpose, Snapshot, TableSum, Target, TargetError, read_line},
         hold,
     },
 };
@@ -76,16 +76,18 @@ pub(super) async fn migrate(_: &Context, migrate: args::Migrate) -> Result<ExitC
         None
     };
     let store = ReadOnlyStore::open(&from.dir, &from.database).await.map_err(fault)?;
-    let mut snapshot = store.snapshot().await.map_err(fault)?;
-    let at_work = snapshot.at_work(SystemClock.now()).await.map_err(fault)?;
+    // Where the source goes on, the copy is a store of its own.
+    let purpose = if migrate.snapshot { Purpose::Copy } else { Purpose::Move };
+    let mut snapshot = store.snapshot(purpose).await.map_err(fault)?;
+    let at_work = snapshot.at_work(&SystemClock).await.map_err(fault)?;
     if at_work > 0 && !is_file(&from) && !migrate.snapshot {
         return Err(in_use(format!("{at_work} daemons work on {}", from.shown)));
     }
     let before = snapshot.starts().await.map_err(fault)?;
-    let sums = fill(&mut snapshot, &to).await?;
+    let sums = fill(&mut snapshot, purpose, &to).await?;
     snapshot.end().await;
     if !migrate.snapshot {
-        let mut now = store.snapshot().await.map_err(fault)?;
+        let mut now = store.snapshot(purpose).await.map_err(fault)?;
         if now.starts().await.map_err(fault)? != before {
             return Err(Failure::fault(
                 "a daemon was started on the source meanwhile: the copy is already old",
@@ -98,9 +100,13 @@ pub(super) async fn migrate(_: &Context, migrate: args::Migrate) -> Result<ExitC
 }
 
 /// Fills the target; what every table holds there now.
-async fn fill(snapshot: &mut Snapshot, to: &End) -> Result<Vec<TableSum>, Failure> {
+async fn fill(
+    snapshot: &mut Snapshot,
+    purpose: Purpose,
+    to: &End,
+) -> Result<Vec<TableSum>, Failure> {
     let Database::Sqlite = to.database else {
-        let target = Target::create(&to.dir, &to.database, snapshot.schema()).await;
+        let target = Target::create(&to.dir, &to.database, snapshot.schema(), purpose).await;
         let (target, sums) = copy(snapshot, target.map_err(no_target)?).await?;
         target.commit().await.map_err(fault)?;
         return Ok(sums);
@@ -116,7 +122,7 @@ async fn fill(snapshot: &mut Snapshot, to: &End) -> Result<Vec<TableSum>, Failur
     let made = fs::create_dir(&temporary);
     made.map_err(|e| Failure::fault(format!("{} cannot be made: {e}", temporary.display())))?;
     let filled = async {
-        let target = Target::create(&temporary, &to.database, snapshot.schema()).await;
+        let target = Target::create(&temporary, &to.database, snapshot.schema(), purpose).await;
         let (target, sums) = copy(snapshot, target.map_err(no_target)?).await?;
         target.commit().await.map_err(fault)?;
         fs::rename(database_file(&temporary), &file)

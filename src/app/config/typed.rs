@@ -78,7 +78,7 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         egress: r.egress(),
         audit_file: r.some("audit.checkpoint_file").map(PathBuf::from),
         policy: r.policy(),
-        backup: r.backup(&data_dir),
+        backup: r.backup(&data_dir, &workspaces_dir),
         log_level: r.text("log.level"),
         log_style: r.choice("log.format").unwrap_or(LogStyle::Auto),
         log_file: r.some("log.file").map(PathBuf::from),

@@ -123,7 +123,7 @@ async fn one_backup_is_made_at_a_time_and_one_whose_maker_is_silent_is_given_up(
                     let mut new = new_backup(tx, "somebody".to_owned(), None);
                     let at = new.started_at.as_micros() - silent_for * 1_000_000;
                     new.started_at = Timestamp::from_micros(at);
-                    assert!(tx.backups().begin(&new).await?);
+                    assert!(tx.backups().begin(&new, new.started_at).await?);
                     Ok::<_, StoreError>(new.id)
                 })
             });
@@ -169,7 +169,7 @@ async fn each_moment_of_the_schedule_has_one_backup_and_a_failed_one_is_tried_ag
     let again = inner.store.write(Durability::Full, move |tx| {
         Box::pin(async move {
             let new = new_backup(tx, "system".to_owned(), first.due);
-            assert!(tx.backups().begin(&new).await?, "a failed one is in the way");
+            assert!(tx.backups().begin(&new, new.started_at).await?, "a failed one is in the way");
             Ok::<_, StoreError>(new)
         })
     });
@@ -179,4 +179,69 @@ async fn each_moment_of_the_schedule_has_one_backup_and_a_failed_one_is_tried_ag
     Arc::clone(inner).back_up(third.clone(), Stop::default()).await;
     assert_eq!(ended(&f, third.id).await.state, BackupState::Done);
     assert_eq!(inner.begin_due(time).await.unwrap(), None, "it was made");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_good_backup_is_never_removed_whatever_the_records_say() {
+    let f = idle().await;
+    let inner = &f.orchestrator.inner;
+    let dir = inner.backups.dir.clone();
+    assert_eq!(inner.backups.keep, 2);
+    let (first, second) = (make(&f).await, make(&f).await);
+    // Newer ones that are gone, cut or empty do not count; nothing older goes for them.
+    for damage in [None, Some(0), Some(100)] {
+        let newer = make(&f).await;
+        settled(&f, &newer).await;
+        let file = dir.join(&newer.file);
+        match damage {
+            None => std::fs::remove_file(&file).unwrap(),
+            Some(bytes) => {
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .open(&file)
+                    .unwrap()
+                    .set_len(bytes)
+                    .unwrap();
+            }
+        }
+        inner.prune().await;
+    }
+    let is_here = |record: &BackupRecord| dir.join(&record.file).exists();
+    // The third was whole when it was made: the first went then, and that was right.
+    assert!(!is_here(&first) && is_here(&second), "the last good one is gone");
+    // The newest is as long as it was, and another: what is older is all that is good.
+    let (third, fourth) = (make(&f).await, make(&f).await);
+    settled(&f, &fourth).await;
+    let here = archive::files::list(&dir).unwrap().len();
+    let file = dir.join(&fourth.file);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let keep_one = BackupOptions { keep: 1, ..inner.backups.clone() };
+    inner.prune_as(&keep_one).await;
+    assert_eq!(archive::files::list(&dir).unwrap().len(), here);
+    assert!(is_here(&third));
+    let again = inner.alerts.raise(AlertKind::BackupFailed, &fourth.file, json!({}));
+    assert!(!again, "nobody was told");
+}
+
+/// Waits until what follows a backup has been done: pruning is the last of it.
+async fn settled(f: &Fixture, record: &BackupRecord) {
+    assert_eq!(record.state, BackupState::Done, "{record:?}");
+    for _ in 0..200 {
+        let good = {
+            let mut reader = f.orchestrator.inner.store.read().await.unwrap();
+            reader.backups().newest(BackupState::Done, 100).await.unwrap()
+        };
+        let dir = &f.orchestrator.inner.backups.dir;
+        let whole = good.iter().filter(|r| {
+            std::fs::metadata(dir.join(&r.file)).is_ok_and(|found| found.len() == r.bytes)
+        });
+        if whole.count() <= 2 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("old ones are not removed");
 }

@@ -40,17 +40,20 @@ pub enum Duty {
     Checkpoints,
     /// Removes what is old.
     Forgetting,
+    /// Makes the backups of the schedule.
+    Backups,
 }
 
 impl Duty {
     /// Every duty.
-    pub const ALL: [Self; 2] = [Self::Checkpoints, Self::Forgetting];
+    pub const ALL: [Self; 3] = [Self::Checkpoints, Self::Forgetting, Self::Backups];
 
     /// Its name in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Checkpoints => "audit_checkpoints",
             Self::Forgetting => "forgetting",
+            Self::Backups => "backups",
         }
     }
 }

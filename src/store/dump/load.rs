@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Cell, ColumnKind, RowCells, Table, TableSum,
+    Cell, ColumnKind, Purpose, RowCells, Table, TableSum,
     catalogue::{self, word},
-    read,
+    classes, read,
 };
 use crate::store::{
     Database, OpenError, StoreError,
@@ -44,7 +44,7 @@ pub enum TargetError {
 
 impl Target {
     /// Makes the database of a data directory that has none, or takes an empty one on a server,
-    /// with the schema of this number.
+    /// with the schema of this number, for a dump that was made for this purpose.
     ///
     /// # Errors
     /// When there is something in it, this version does not know the schema, or it cannot be made.
@@ -52,16 +52,18 @@ impl Target {
         data_dir: &Path,
         database: &Database,
         schema: i64,
+        purpose: Purpose,
     ) -> Result<Self, TargetError> {
         let file = matches!(database, Database::Sqlite).then(|| database_file(data_dir));
         let conn = backend::create(data_dir, database, schema).await?;
-        Self::begin(conn, file, schema).await
+        Self::begin(conn, file, schema, purpose).await
     }
 
     async fn begin(
         mut conn: Conn,
         file: Option<PathBuf>,
         schema: i64,
+        purpose: Purpose,
     ) -> Result<Self, TargetError> {
         let doing = "begin to fill the store";
         let begin = if conn.is_shared() {
@@ -76,7 +78,7 @@ impl Target {
                 format!("the database has schema {found}, and {schema} is to be put into it");
             return Err(StoreError::Corrupt { what }.into());
         }
-        let tables = catalogue::tables(&mut conn).await?;
+        let mut tables = catalogue::tables(&mut conn).await?;
         for table in &tables {
             let is_used = if table.name == COUNTERS {
                 read::starts(&mut conn).await? != 0
@@ -87,6 +89,7 @@ impl Target {
                 return Err(TargetError::NotEmpty(table.name.clone()));
             }
         }
+        tables.retain(|table| classes::of(&table.name).is_kept(purpose));
         // A fresh schema has rows of its own: those of the dump stand for them.
         let clear = built(format!("DELETE FROM {COUNTERS}")).execute(&mut conn).await;
         clear.map_err(StoreError::unavailable(doing))?;

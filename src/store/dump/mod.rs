@@ -4,15 +4,21 @@
 //! Invariants: a [`Snapshot`] is one moment of the database, however long it is read and whatever is
 //! written meanwhile. Which tables, columns and keys there are is what the database's own catalogue
 //! says, so that a new table cannot be forgotten; one that has no key, or a column that is neither
-//! text nor a 64-bit number, stops the dump. Rows come in the order of their primary key, which both
-//! databases order alike (bytes of text, value of numbers), so that the same rows have the same hash
-//! on both. What is loaded is there whole or not at all.
+//! text nor a 64-bit number, stops the dump. What says who is at work on this database stays here
+//! ([`Class`]), and a second store has an identity of its own ([`Purpose`]): neither can be taken for
+//! the other. Rows come in the order of their primary key, which both databases order alike (bytes of
+//! text, value of numbers), so that the same rows have the same hash on both. What is loaded is there
+//! whole or not at all.
 
 mod catalogue;
+mod classes;
 mod load;
 mod read;
 mod rows;
 
+#[cfg(test)]
+pub(super) use classes::known;
+pub use classes::{Class, Purpose};
 pub use load::{Target, TargetError};
 pub use read::{Cursor, Snapshot};
 pub use rows::{RowsHash, read_line};

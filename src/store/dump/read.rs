@@ -1,14 +1,16 @@
 //! Reading one moment of a store.
 
 use super::{
-    Cell, ColumnKind, RowCells, RowsHash, Table, TableSum,
+    Cell, ColumnKind, Purpose, RowCells, RowsHash, Table, TableSum,
     catalogue::{self, word},
+    classes,
 };
 use crate::{
-    domain::Timestamp,
+    domain::Clock,
     store::{
         ReadOnlyStore, Store, StoreError,
         backend::{Pool, postgres},
+        beside::database_now,
         bulk,
         db::{Conn, Row, built, query},
     },
@@ -28,15 +30,17 @@ pub struct Snapshot {
     conn: Conn,
     schema: i64,
     tables: Vec<Table>,
+    /// Older schemas know of one daemon alone.
+    has_replicas: bool,
 }
 
 impl Store {
-    /// This moment of the store.
+    /// This moment of the store, for a second one.
     ///
     /// # Errors
     /// When it cannot be read, or holds a table that no dump can hold.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::begin(&self.readers).await
+        Snapshot::begin(&self.readers, Purpose::Copy).await
     }
 }
 
@@ -45,13 +49,13 @@ impl ReadOnlyStore {
     ///
     /// # Errors
     /// When it cannot be read, or holds a table that no dump can hold.
-    pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::begin(&self.readers).await
+    pub async fn snapshot(&self, purpose: Purpose) -> Result<Snapshot, StoreError> {
+        Snapshot::begin(&self.readers, purpose).await
     }
 }
 
 impl Snapshot {
-    async fn begin(pool: &Pool) -> Result<Self, StoreError> {
+    async fn begin(pool: &Pool, purpose: Purpose) -> Result<Self, StoreError> {
         let doing = "begin to read a moment of the store";
         let mut conn = pool.own().await?;
         let begin = if conn.is_shared() {
@@ -62,8 +66,10 @@ impl Snapshot {
         };
         conn.run(begin).await.map_err(StoreError::unavailable(doing))?;
         let schema = catalogue::schema(&mut conn).await?;
-        let tables = catalogue::tables(&mut conn).await?;
-        Ok(Self { conn, schema, tables })
+        let mut tables = catalogue::tables(&mut conn).await?;
+        let has_replicas = tables.iter().any(|table| table.name == "replicas");
+        tables.retain(|table| classes::of(&table.name).is_kept(purpose));
+        Ok(Self { conn, schema, tables, has_replicas })
     }
 
     /// The number of the schema.
@@ -71,7 +77,7 @@ impl Snapshot {
         self.schema
     }
 
-    /// Every table.
+    /// Every table that goes along.
     pub fn tables(&self) -> &[Table] {
         &self.tables
     }
@@ -92,14 +98,16 @@ impl Snapshot {
         count(&mut self.conn, table).await
     }
 
-    /// How many daemons are at work on the store, as far as it says.
+    /// How many daemons are at work on the store, as far as it says. On a server its clock counts,
+    /// not `clock`.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn at_work(&mut self, now: Timestamp) -> Result<u64, StoreError> {
-        if !self.tables.iter().any(|table| table.name == "replicas") {
+    pub async fn at_work(&mut self, clock: &dyn Clock) -> Result<u64, StoreError> {
+        if !self.has_replicas {
             return Ok(0);
         }
+        let now = database_now(&mut self.conn, clock).await?;
         let text = "SELECT COUNT(*) FROM replicas WHERE ended_at IS NULL AND expires_at > $1";
         let live = query(text).bind(now.as_micros()).one_number(&mut self.conn).await;
         let live = live.map_err(StoreError::unavailable("read which daemons are at work"))?;

@@ -16,11 +16,11 @@ use crate::{domain::DailyTime, store::archive::age::Recipient};
 const DIRECTORY: &str = "backups";
 
 impl Reader<'_> {
-    pub(super) fn backup(&mut self, data_dir: &Path) -> Backup {
+    pub(super) fn backup(&mut self, data_dir: &Path, workspaces_dir: &Path) -> Backup {
         let dir = self.some("backup.dir").map(PathBuf::from);
         let dir = dir.unwrap_or_else(|| data_dir.join(DIRECTORY));
         let dir = std::path::absolute(&dir).unwrap_or(dir);
-        if dir.starts_with(data_dir.join("workspaces")) {
+        if dir.starts_with(workspaces_dir) {
             self.bad("backup.dir", "lies in the workspaces, where tools could change it");
         }
         let mut recipients = Vec::new();

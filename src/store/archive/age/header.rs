@@ -14,10 +14,13 @@ use super::{AgeError, Identity, KEY_BYTES, Recipient, random};
 
 const VERSION: &str = "age-encryption.org/v1";
 const X25519: &str = "X25519";
+const PASSPHRASE: &str = "scrypt";
 const X25519_LABEL: &[u8] = b"age-encryption.org/v1/X25519";
 const MAC_MARK: &str = "---";
 /// Bytes of the key of a file.
 pub(super) const FILE_KEY_BYTES: usize = 16;
+/// Bytes that sealing it adds.
+const TAG_BYTES: usize = 16;
 /// Characters of a full line of a stanza's body.
 const LINE: usize = 64;
 /// Longest line that is read: arguments of other programs' stanzas are no longer.
@@ -101,6 +104,24 @@ struct Stanza {
     body: Vec<u8>,
 }
 
+impl Stanza {
+    fn of(arguments: &[&str], body: Vec<u8>) -> Result<Self, AgeError> {
+        let share = match arguments {
+            [share] => decoded(share).and_then(|share| share.try_into().ok()),
+            _ => None,
+        };
+        let share = share.filter(|_| body.len() == FILE_KEY_BYTES + TAG_BYTES);
+        share
+            .map(|share| Self { share, body })
+            .ok_or(AgeError::NotAge("a recipient's part is damaged"))
+    }
+}
+
+/// Base64 without padding, in its one spelling.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    BASE64_NOPAD.decode(text.as_bytes()).ok()
+}
+
 /// The head of a file that is there.
 pub(super) struct Head {
     stanzas: Vec<Stanza>,
@@ -111,38 +132,42 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Reads it as strictly as the format's specification asks: whatever has two spellings is
+    /// refused, so that there is one way alone to write a head.
     pub(super) fn read(from: &mut impl BufRead) -> Result<Self, AgeError> {
         let mut head = Self { stanzas: Vec::new(), covered: Vec::new(), mac: Vec::new(), bytes: 0 };
         if head.line(from)? != VERSION {
             return Err(AgeError::NotAge("it begins otherwise"));
         }
-        head.covered.extend_from_slice(VERSION.as_bytes());
-        head.covered.push(b'\n');
-        let mut count = 0;
+        head.cover(VERSION);
+        let (mut count, mut has_passphrase) = (0, false);
         loop {
             let line = head.line(from)?;
             if let Some(mac) = line.strip_prefix(MAC_MARK) {
                 head.covered.extend_from_slice(MAC_MARK.as_bytes());
-                let mac =
-                    mac.strip_prefix(' ').and_then(|m| BASE64_NOPAD.decode(m.as_bytes()).ok());
+                let mac = mac.strip_prefix(' ').and_then(decoded);
+                let mac = mac.filter(|mac| mac.len() == KEY_BYTES);
                 head.mac = mac.ok_or(AgeError::NotAge("its head has no end"))?;
+                if count == 0 || (has_passphrase && count > 1) {
+                    return Err(AgeError::NotAge("its head names the wrong recipients"));
+                }
                 return Ok(head);
             }
             count += 1;
             let arguments = line.strip_prefix("-> ").filter(|_| count <= STANZAS_MAX);
             let arguments = arguments.ok_or(AgeError::NotAge("its head names no recipient"))?;
-            let mut parts = arguments.split(' ');
-            let share = (parts.next() == Some(X25519)).then(|| parts.next()).flatten();
-            let share = share.map(str::to_owned);
+            let arguments: Vec<&str> = arguments.split(' ').collect();
+            let is_word =
+                |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic());
+            if !arguments.iter().all(is_word) {
+                return Err(AgeError::NotAge("a recipient's part is damaged"));
+            }
             head.cover(&line);
             let body = head.body(from)?;
+            has_passphrase |= arguments.first() == Some(&PASSPHRASE);
             // What others have written for other kinds of keys is passed over.
-            if let Some(share) = share {
-                let wrong = || AgeError::NotAge("a recipient's part is damaged");
-                let share = BASE64_NOPAD.decode(share.as_bytes()).ok().ok_or_else(wrong)?;
-                let share = share.try_into().ok().ok_or_else(wrong)?;
-                let body = BASE64_NOPAD.decode(body.as_bytes()).ok().ok_or_else(wrong)?;
-                head.stanzas.push(Stanza { share, body });
+            if let Some((&X25519, share)) = arguments.split_first() {
+                head.stanzas.push(Stanza::of(share, body)?);
             }
         }
     }
@@ -153,14 +178,17 @@ impl Head {
     }
 
     /// The lines of a body: full ones, then one that is not.
-    fn body(&mut self, from: &mut impl BufRead) -> Result<String, AgeError> {
+    fn body(&mut self, from: &mut impl BufRead) -> Result<Vec<u8>, AgeError> {
         let mut body = String::new();
         loop {
             let line = self.line(from)?;
+            if line.len() > LINE {
+                return Err(AgeError::NotAge("a line of its head is too long"));
+            }
             self.cover(&line);
             body += &line;
-            if line.len() != LINE {
-                return Ok(body);
+            if line.len() < LINE {
+                return decoded(&body).ok_or(AgeError::NotAge("a recipient's part is damaged"));
             }
         }
     }
@@ -186,9 +214,14 @@ impl Head {
         identity: &Identity,
     ) -> Result<Zeroizing<[u8; FILE_KEY_BYTES]>, AgeError> {
         let recipient = identity.recipient();
-        let opened = self.stanzas.iter().find_map(|stanza| {
-            let shared = identity.shared(&MontgomeryPoint(stanza.share))?;
-            let key = wrapping_key(&shared, &stanza.share, &recipient);
+        let mut shares = Vec::with_capacity(self.stanzas.len());
+        for stanza in &self.stanzas {
+            let shared = identity.shared(&MontgomeryPoint(stanza.share));
+            shares
+                .push((stanza, shared.ok_or(AgeError::NotAge("a recipient's part opens to all"))?));
+        }
+        let opened = shares.iter().find_map(|(stanza, shared)| {
+            let key = wrapping_key(shared, &stanza.share, &recipient);
             let mut body = Zeroizing::new(stanza.body.clone());
             let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
             let opened = cipher(&key).ok()?.open_in_place(nonce, Aad::empty(), &mut body).ok()?;

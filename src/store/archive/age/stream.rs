@@ -102,10 +102,16 @@ pub struct Opener<R> {
     from: BufReader<R>,
     key: LessSafeKey,
     number: u64,
+    /// A part as it was read.
+    sealed: Vec<u8>,
+    /// The same, open.
     chunk: Vec<u8>,
     /// Bytes of the chunk that were given.
     given: usize,
+    /// Whether it was sealed as the last one.
     is_last: bool,
+    /// Whether something follows it.
+    goes_on: bool,
 }
 
 impl<R> std::fmt::Debug for Opener<R> {
@@ -125,31 +131,58 @@ impl<R: Read> Opener<R> {
         let mut salt = [0; SALT];
         from.read_exact(&mut salt).ok().ok_or(AgeError::Changed("it ends after its head"))?;
         let key = key(&file_key, &salt)?;
-        Ok(Self { from, key, number: 0, chunk: Vec::new(), given: 0, is_last: false })
+        let (sealed, chunk) = (Vec::new(), Vec::new());
+        Ok(Self { from, key, number: 0, sealed, chunk, given: 0, is_last: false, goes_on: true })
     }
 
     fn open_next(&mut self) -> io::Result<()> {
-        let changed = |what| io::Error::new(io::ErrorKind::InvalidData, AgeError::Changed(what));
         self.chunk.clear();
         self.given = 0;
-        (&mut self.from).take((CHUNK + TAG) as u64).read_to_end(&mut self.chunk)?;
-        self.is_last = self.from.fill_buf()?.is_empty();
-        let nonce = nonce(self.number, self.is_last);
-        let opened = self.key.open_in_place(nonce, Aad::empty(), &mut self.chunk);
-        let length = opened.ok().ok_or_else(|| changed("a part of it, or its end"))?.len();
-        if length == 0 && self.number > 0 {
-            return Err(changed("its last part is empty"));
+        if self.is_last {
+            return Err(self.broken("it goes on after its end"));
         }
-        self.chunk.truncate(length);
+        self.sealed.clear();
+        (&mut self.from).take((CHUNK + TAG) as u64).read_to_end(&mut self.sealed)?;
+        self.goes_on = !self.from.fill_buf()?.is_empty();
+        // A full part that says otherwise than its place is given like any other, as others do; what
+        // follows it, or does not, is the error.
+        let is_last = !self.goes_on;
+        let is_full = self.sealed.len() == CHUNK + TAG;
+        if self.open(is_last) {
+            self.is_last = is_last;
+        } else if is_full && self.open(!is_last) {
+            self.is_last = !is_last;
+        } else {
+            return Err(self.broken("a part of it, or its end"));
+        }
+        if self.chunk.is_empty() && self.number > 0 {
+            return Err(self.broken("its last part is empty"));
+        }
         self.number += 1;
         Ok(())
+    }
+
+    /// Gives nothing any more.
+    fn broken(&mut self, what: &'static str) -> io::Error {
+        (self.is_last, self.goes_on) = (true, true);
+        io::Error::new(io::ErrorKind::InvalidData, AgeError::Changed(what))
+    }
+
+    /// Opens the part that was read, as the last one or not. Nothing is there when it does not open.
+    fn open(&mut self, is_last: bool) -> bool {
+        self.chunk.clone_from(&self.sealed);
+        let nonce = nonce(self.number, is_last);
+        let opened = self.key.open_in_place(nonce, Aad::empty(), &mut self.chunk);
+        let length = opened.map(|text| text.len()).ok();
+        self.chunk.truncate(length.unwrap_or(0));
+        length.is_some()
     }
 }
 
 impl<R: Read> Read for Opener<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         while self.given == self.chunk.len() {
-            if self.is_last {
+            if self.is_last && !self.goes_on {
                 return Ok(0);
             }
             self.open_next()?;
