@@ -130,7 +130,7 @@ impl Orchestrator {
             return Err(CommandError::conflict("backup.no_recipient", what));
         }
         let actor = Actor::from(permit.context());
-        inner.give_up(SILENCE).await?;
+        inner.give_up(None).await?;
         let done = inner.command(permit.context(), idempotency, move |tx| {
             Box::pin(async move {
                 let new = new_backup(tx, actor.id.clone(), None);
@@ -262,10 +262,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 impl Inner {
     /// Makes one whenever it is due, until the daemon stops.
-    pub(super) async fn keep_backing_up(self: Arc<Self>, stop: Stop) {
-        // Who has the store alone has made none yet: one that runs is of a daemon that was killed.
-        let silence = if self.membership.is_shared() { SILENCE } else { Duration::ZERO };
-        if let Err(error) = self.give_up(silence).await {
+    pub(super) async fn keep_backing_up(self: Arc<Self>, started: Timestamp, stop: Stop) {
+        // Who has the store alone made none before its start: one that runs is of a daemon that was
+        // killed.
+        let since = (!self.membership.is_shared()).then_some(started);
+        if let Err(error) = self.give_up(since).await {
             tracing::error!(error = chain(&error), "backups of before could not be looked at");
         }
         let Some(time) = self.backups.schedule.filter(|_| !self.backups.recipients.is_empty())
@@ -290,15 +291,16 @@ impl Inner {
         }
     }
 
-    /// Ends those that nobody has spoken for in this time: who made them is gone.
-    async fn give_up(&self, silence: Duration) -> Result<(), StoreError> {
+    /// Ends those that nobody has spoken for since then, or in a while: who made them is gone.
+    async fn give_up(&self, since: Option<Timestamp>) -> Result<(), StoreError> {
         let silent = self.store.read().await?.backups().running().await?;
         let Some(silent) = silent else { return Ok(()) };
         let gone = silent.clone();
         let given_up = self.store.write(Durability::Full, move |tx| {
             Box::pin(async move {
                 let now = tx.database_now().await?;
-                if tx.backups().abandon(before(now, silence), now).await? == 0 {
+                let since = since.unwrap_or_else(|| before(now, SILENCE));
+                if tx.backups().abandon(since, now).await? == 0 {
                     return Ok::<_, StoreError>(false);
                 }
                 tx.audit(row(&Actor::system(), &gone, "abandoned"));
@@ -317,7 +319,7 @@ impl Inner {
         if !self.membership.has(Duty::Backups) {
             return Ok(None);
         }
-        self.give_up(SILENCE).await?;
+        self.give_up(None).await?;
         let now = self.clock.now();
         let due = time.last(now);
         let last = self.store.read().await?.backups().of_moment(due).await?;

@@ -278,8 +278,8 @@ impl Orchestrator {
         tasks.spawn(TaskKind::Supervisor, |stop| supervisor::supervise(supervised, stop));
         let signing = Arc::clone(&inner);
         tasks.spawn(TaskKind::Helper, |stop| signing.keep_signing(stop));
-        let kept = Arc::clone(&inner);
-        tasks.spawn(TaskKind::Helper, |stop| kept.keep_backing_up(stop));
+        let (kept, started) = (Arc::clone(&inner), inner.clock.now());
+        tasks.spawn(TaskKind::Helper, move |stop| kept.keep_backing_up(started, stop));
         Ok(Self { inner })
     }
 

@@ -89,7 +89,7 @@ impl Backups<'_> {
     pub async fn abandon(&mut self, since: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         let rows = query(
             "UPDATE backups SET state = 'failed', ended_at = $2, \
-             error = 'the daemon that made it ended' WHERE state = 'running' AND beat_at <= $1",
+             error = 'the daemon that made it ended' WHERE state = 'running' AND beat_at < $1",
         )
         .bind(since.as_micros())
         .bind(now.as_micros())
