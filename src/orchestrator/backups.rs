@@ -510,4 +510,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(super) mod file_tests;

@@ -1,6 +1,6 @@
 //! Backups that meet a full disk or a killed daemon: what is left never looks like a whole one.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -74,7 +74,11 @@ async fn a_backup_that_finds_the_disk_full_leaves_nothing_and_the_next_one_is_wh
         let filler = is_full.then(|| fill(&dir));
         fs::write(&big, noise(4 << 20)).unwrap();
         let told = daemon.cli(&["backup", "create"]).await;
-        assert!(told.code == Some(1) && told.err.contains("No space left"), "{told:?}");
+        assert!(
+            told.code == Some(1) && told.err.contains("No space left"),
+            "{told:?} {}",
+            daemon.log()
+        );
         let left: Vec<String> =
             names(&dir).into_iter().filter(|name| name.starts_with("backup-")).collect();
         assert!(left.is_empty(), "{left:?}");
@@ -114,8 +118,8 @@ async fn a_daemon_that_is_killed_while_it_makes_a_backup_leaves_none_that_looks_
     daemon.wait_for(&id, &["succeeded"]).await;
     let big = daemon.workspace("open").join("big");
     fs::write(&big, noise(96 << 20)).unwrap();
-    let begun = daemon.post("/admin/v1/backup", &json!({})).await.expect(202);
-    assert_eq!(begun["state"], "running");
+    let mut asked = daemon.command(&["backup", "create"]);
+    let mut asked = asked.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let dir = daemon.data_dir().join("backups");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while !names(&dir).iter().any(|name| name.ends_with(".partial")) {
@@ -123,6 +127,7 @@ async fn a_daemon_that_is_killed_while_it_makes_a_backup_leaves_none_that_looks_
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     daemon.kill();
+    assert!(!asked.wait().unwrap().success(), "it was told that there is a backup");
     let left = names(&dir);
     assert!(left.iter().all(|name| name.ends_with(".partial")), "it was too quick: {left:?}");
     fs::remove_file(&big).unwrap();

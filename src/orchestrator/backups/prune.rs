@@ -4,7 +4,7 @@
 //! was made, and the newest of them was just read and is byte for byte what was written. A record
 //! alone counts for nothing: its file may be gone, cut, or in another machine's directory.
 
-use std::{fs, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::{BackupOptions, Inner, row};
 use crate::{
@@ -90,16 +90,14 @@ impl Inner {
 }
 
 /// Which of these backups lie in a directory. Those that do not count for nothing.
-fn lying(dir: &std::path::Path, records: Vec<BackupRecord>) -> Lying {
+fn lying(dir: &Path, records: Vec<BackupRecord>) -> Lying {
     let mut lying = Lying::default();
     for record in records {
         let Some(file) = archive::files::named(dir, &record.file) else { continue };
-        match fs::symlink_metadata(&file) {
-            Ok(found) if found.is_file() && found.len() == record.bytes => {
-                lying.good.push((record, file));
-            }
-            Ok(_) => lying.bad.push(record),
-            Err(_) => {}
+        match archive::files::bytes(&file) {
+            Some(bytes) if bytes == record.bytes => lying.good.push((record, file)),
+            Some(_) => lying.bad.push(record),
+            None => {}
         }
     }
     lying

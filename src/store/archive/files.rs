@@ -72,7 +72,12 @@ pub fn named(dir: &Path, name: &str) -> Option<PathBuf> {
     is_plain.then(|| dir.join(name))
 }
 
-/// Removes a backup, and what was left of unfinished ones long ago. One that is gone is no error.
+/// How long a file is; none when there is no such file.
+pub fn bytes(file: &Path) -> Option<u64> {
+    fs::symlink_metadata(file).ok().filter(fs::Metadata::is_file).map(|found| found.len())
+}
+
+/// Removes a backup. One that is gone is no error.
 ///
 /// # Errors
 /// When it cannot be removed.

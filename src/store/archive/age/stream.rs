@@ -34,10 +34,11 @@ fn nonce(number: u64, is_last: bool) -> Nonce {
 
 /// Seals what is written to it. Without [`finish`](Self::finish) the file does not open to its end.
 pub struct Sealer<W> {
-    to: W,
+    pub(super) to: W,
     key: LessSafeKey,
     number: u64,
     chunk: Vec<u8>,
+    is_broken: bool,
 }
 
 impl<W> std::fmt::Debug for Sealer<W> {
@@ -57,16 +58,24 @@ impl<W: Write> Sealer<W> {
         to.write_all(head.as_bytes())?;
         to.write_all(salt.as_ref())?;
         let key = key(&file_key, salt.as_ref())?;
-        Ok(Self { to, key, number: 0, chunk: Vec::with_capacity(CHUNK + TAG) })
+        let chunk = Vec::with_capacity(CHUNK + TAG);
+        Ok(Self { to, key, number: 0, chunk, is_broken: false })
     }
 
+    /// A part that was sealed is never sealed again, nor another one under its number: after an
+    /// error there is nothing but that error.
     fn seal(&mut self, is_last: bool) -> io::Result<()> {
+        if self.is_broken {
+            return Err(io::Error::other("the file could not be written before"));
+        }
+        self.is_broken = true;
         let nonce = nonce(self.number, is_last);
         let sealed = self.key.seal_in_place_append_tag(nonce, Aad::empty(), &mut self.chunk);
         sealed.ok().ok_or_else(|| io::Error::other("a chunk could not be sealed"))?;
         self.to.write_all(&self.chunk)?;
         self.chunk.clear();
         self.number += 1;
+        self.is_broken = false;
         Ok(())
     }
 
@@ -84,10 +93,10 @@ impl<W: Write> Sealer<W> {
 impl<W: Write> Write for Sealer<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A full chunk waits for what follows: it may be the last.
-        if self.chunk.len() == CHUNK {
+        if self.is_broken || self.chunk.len() == CHUNK {
             self.seal(false)?;
         }
-        let taken = bytes.len().min(CHUNK - self.chunk.len());
+        let taken = bytes.len().min(CHUNK.saturating_sub(self.chunk.len()));
         self.chunk.extend_from_slice(bytes.get(..taken).unwrap_or_default());
         Ok(taken)
     }

@@ -121,6 +121,41 @@ fn no_bit_of_a_file_can_be_changed() {
     }
 }
 
+/// A disk with room for so many bytes.
+struct Small(Vec<u8>, usize);
+
+impl Write for Small {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let taken = bytes.len().min(self.1 - self.0.len());
+        if taken == 0 {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        self.0.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn after_an_error_nothing_more_is_sealed_and_nobody_panics() {
+    let identity = Identity::generate().unwrap();
+    for room in [1_000, 70_000, 140_000] {
+        let mut sealer = Sealer::new(Small(Vec::new(), room), &[identity.recipient()]).unwrap();
+        let error = sealer.write_all(&vec![7; 400_000]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        // Whoever goes on all the same, as destructors do, and finds room again.
+        sealer.to.1 = usize::MAX;
+        for bytes in [1, 65_536, 200_000] {
+            assert!(sealer.write_all(&vec![9; bytes]).is_err());
+        }
+        assert_eq!(sealer.to.0.len(), room, "something was sealed under a number that was used");
+        assert!(sealer.finish().is_err());
+    }
+}
+
 /// What a vector says must happen.
 struct Vector {
     says: BTreeMap<String, String>,
