@@ -13,6 +13,7 @@ use std::{
 use agent_runtime::{
     domain::Secret,
     store::{
+        ReadOnlyStore,
         archive::{self, ArchiveError, Head, Progress, Taker, age::Identity},
         dump::{RowCells, Table},
     },
@@ -20,7 +21,7 @@ use agent_runtime::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    checker::Truth,
+    checker::{Truth, truth::database_of},
     daemon::{ADMIN, ALICE, BOB, Daemon, OPERATOR, PROVIDER_KEY},
     fake_llm::{FakeLlm, Turn},
 };
@@ -50,6 +51,15 @@ async fn create(daemon: &Daemon) -> (PathBuf, Value) {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// What a daemon's store is called, and how many replicas it knows; none before its first start.
+async fn identity(daemon: &Daemon) -> Option<(String, usize)> {
+    let dir = daemon.data_dir();
+    let store = ReadOnlyStore::open(&dir, &database_of(&dir)).await.unwrap();
+    let mut reader = store.read().await.unwrap();
+    let cluster = reader.cluster().get().await.unwrap()?;
+    Some((cluster.id, reader.replicas().newest(10).await.unwrap().len()))
 }
 
 /// The permission secret is no part of a backup: its keeper puts it back.
@@ -110,8 +120,12 @@ async fn a_busy_daemon_is_backed_up_and_what_comes_back_goes_on_with_nothing_los
     let audit = other.cli(&["audit", "verify", "--json"]).await.json();
     assert_eq!(audit["ok"], true, "{audit}");
     assert!(audit["signed"].as_u64().unwrap() > 0, "{audit}");
-    // It goes on where the other one was.
+    // It goes on where the other one was, as a store of its own and believing in nobody.
+    assert_eq!(identity(&other).await, None);
+    let (name, _) = identity(&daemon).await.unwrap();
     other.run().await;
+    let (own, replicas) = identity(&other).await.unwrap();
+    assert!(own != name && replicas == 1, "{own} {replicas}");
     for id in &acknowledged {
         other.wait_for(id, &["succeeded", "paused"]).await;
     }

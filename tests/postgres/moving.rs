@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use agent_runtime::store::{Database, ReadOnlyStore};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -27,6 +28,13 @@ fn provider() -> FakeLlm {
 async fn migrate(daemon: &Daemon, from: &str, to: &str, more: &[&str]) -> Told {
     let args = [&["migrate", "--from", from, "--to", to, "--json"], more].concat();
     daemon.cli(&args).await
+}
+
+/// What a store is called; none before its first start.
+async fn name_of(data_dir: &Path, database: &Database) -> Option<String> {
+    let store = ReadOnlyStore::open(data_dir, database).await.unwrap();
+    let identity = store.read().await.unwrap().cluster().get().await.unwrap();
+    identity.map(|identity| identity.id)
 }
 
 /// What every table but those that each start changes holds.
@@ -55,10 +63,17 @@ async fn a_store_moves_to_postgres_and_back_and_the_daemon_goes_on() {
     let moved = migrate(&daemon, &sqlite, &two.url(), &["--snapshot"]).await.json();
     assert!(moved["rows"].as_u64().unwrap() > 100, "{moved}");
     assert_eq!(daemon.stop().await, Some(0));
+    let server = |url: String| Database::Postgres(url.parse().unwrap());
+    let name = name_of(&daemon.data_dir(), &Database::Sqlite).await;
+    assert!(name.is_some());
+    let copied = name_of(&daemon.data_dir(), &server(two.url())).await;
+    assert_eq!(copied, None, "a copy makes its own name");
 
     let there = migrate(&daemon, &sqlite, &one.url(), &[]).await.json();
     let refused = migrate(&daemon, &sqlite, &one.url(), &[]).await;
     assert!(refused.code == Some(2) && refused.err.contains("not empty"), "{refused:?}");
+    // The store itself is there now, under its own name and without the daemons of before.
+    assert_eq!(name_of(&daemon.data_dir(), &server(one.url())).await, name);
     // Back again, nothing has changed.
     let back = daemon.dir().join("back");
     let back_url = format!("sqlite://{}", back.join("agent-runtime.db").display());
@@ -82,6 +97,20 @@ async fn a_store_moves_to_postgres_and_back_and_the_daemon_goes_on() {
     assert_eq!(audit["ok"], true, "{audit}");
     let refused = migrate(&daemon, &one.url(), &format!("{back_url}x"), &[]).await;
     assert_eq!(refused.code, Some(2), "{refused:?}");
+    // While it is at work there it does not go anywhere; one moment of it does.
+    let again = daemon.dir().join("again");
+    let again_url = format!("sqlite://{}", again.join("agent-runtime.db").display());
+    let refused = migrate(&daemon, &one.url(), &again_url, &[]).await;
+    assert!(refused.code == Some(2) && refused.err.contains("--snapshot"), "{refused:?}");
+    assert!(!again.exists(), "something was made");
+    migrate(&daemon, &one.url(), &again_url, &["--snapshot"]).await.json();
+    assert_eq!(name_of(&again, &Database::Sqlite).await, None);
+    // A daemon that was killed counts for as long as it may come back.
+    daemon.kill();
+    let third = daemon.dir().join("third");
+    let third_url = format!("sqlite://{}", third.join("agent-runtime.db").display());
+    let refused = migrate(&daemon, &one.url(), &third_url, &[]).await;
+    assert!(refused.code == Some(2) && refused.err.contains("work on"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -83,56 +83,64 @@ pub(super) async fn migrate(_: &Context, migrate: args::Migrate) -> Result<ExitC
     if at_work > 0 && !is_file(&from) && !migrate.snapshot {
         return Err(in_use(format!("{at_work} daemons work on {}", from.shown)));
     }
-    let before = snapshot.starts().await.map_err(fault)?;
-    let sums = fill(&mut snapshot, purpose, &to).await?;
-    snapshot.end().await;
-    if !migrate.snapshot {
-        let mut now = store.snapshot(purpose).await.map_err(fault)?;
-        if now.starts().await.map_err(fault)? != before {
-            return Err(Failure::fault(
-                "a daemon was started on the source meanwhile: the copy is already old",
-            )
-            .next("stop it, empty the target and run the command again"));
-        }
-    }
+    let starts = snapshot.starts().await.map_err(fault)?;
+    let mut moving = Moving { store, snapshot, purpose, starts };
+    let sums = moving.fill(&to).await?;
     tell(&migrate, &from, &to, &sums);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fills the target; what every table holds there now.
-async fn fill(
-    snapshot: &mut Snapshot,
+/// A source that is being copied.
+struct Moving {
+    store: ReadOnlyStore,
+    snapshot: Snapshot,
     purpose: Purpose,
-    to: &End,
-) -> Result<Vec<TableSum>, Failure> {
-    let Database::Sqlite = to.database else {
-        let target = Target::create(&to.dir, &to.database, snapshot.schema(), purpose).await;
-        let (target, sums) = copy(snapshot, target.map_err(no_target)?).await?;
-        target.commit().await.map_err(fault)?;
-        return Ok(sums);
-    };
-    let _held = hold(&to.dir).map_err(no_target)?;
-    let file = database_file(&to.dir);
-    if file.exists() {
-        return Err(Failure::usage(format!("{} is there already", file.display()))
-            .next("choose a data directory that has no database"));
+    /// How often a daemon had opened it.
+    starts: i64,
+}
+
+impl Moving {
+    /// Fills the target; what every table holds there now.
+    async fn fill(&mut self, to: &End) -> Result<Vec<TableSum>, Failure> {
+        let Database::Sqlite = to.database else {
+            return self.fill_in(&to.dir, &to.database).await;
+        };
+        let _held = hold(&to.dir).map_err(no_target)?;
+        let file = database_file(&to.dir);
+        if file.exists() {
+            return Err(Failure::usage(format!("{} is there already", file.display()))
+                .next("choose a data directory that has no database"));
+        }
+        // Under another name until it is whole: a daemon that starts must not find half of it.
+        let temporary = to.dir.join(format!(".migrating-{}", std::process::id()));
+        let made = fs::create_dir(&temporary);
+        made.map_err(|e| Failure::fault(format!("{} cannot be made: {e}", temporary.display())))?;
+        let filled = self.fill_in(&temporary, &to.database).await.and_then(|sums| {
+            fs::rename(database_file(&temporary), &file)
+                .and_then(|()| fs::File::open(&to.dir)?.sync_all())
+                .map_err(|e| Failure::fault(format!("{} cannot be named: {e}", file.display())))?;
+            Ok(sums)
+        });
+        fs::remove_dir_all(&temporary).unwrap_or_default();
+        filled
     }
-    // Under another name until it is whole: a daemon that starts must not find half of it.
-    let temporary = to.dir.join(format!(".migrating-{}", std::process::id()));
-    let made = fs::create_dir(&temporary);
-    made.map_err(|e| Failure::fault(format!("{} cannot be made: {e}", temporary.display())))?;
-    let filled = async {
-        let target = Target::create(&temporary, &to.database, snapshot.schema(), purpose).await;
-        let (target, sums) = copy(snapshot, target.map_err(no_target)?).await?;
+
+    async fn fill_in(&mut self, dir: &Path, database: &Database) -> Result<Vec<TableSum>, Failure> {
+        let target = Target::create(dir, database, self.snapshot.schema(), self.purpose).await;
+        let (target, sums) = copy(&mut self.snapshot, target.map_err(no_target)?).await?;
+        self.snapshot.end().await;
+        if self.purpose == Purpose::Move {
+            let mut now = self.store.snapshot(self.purpose).await.map_err(fault)?;
+            if now.starts().await.map_err(fault)? != self.starts {
+                return Err(Failure::fault(
+                    "a daemon was started on the source meanwhile: the copy is already old",
+                )
+                .next("nothing was kept of it; stop the daemon and run the command again"));
+            }
+        }
         target.commit().await.map_err(fault)?;
-        fs::rename(database_file(&temporary), &file)
-            .and_then(|()| fs::File::open(&to.dir)?.sync_all())
-            .map_err(|e| Failure::fault(format!("{} cannot be named: {e}", file.display())))?;
         Ok(sums)
-    };
-    let filled = filled.await;
-    fs::remove_dir_all(&temporary).unwrap_or_default();
-    filled
+    }
 }
 
 fn no_target(error: impl Into<TargetError>) -> Failure {
