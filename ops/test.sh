@@ -82,17 +82,14 @@ check_aarch64() {
             cargo check --locked --lib --bins --target "$target"
 }
 
-# Daemons that share a real Postgres, with leases of seconds and a server that is killed: alone, since
-# what else runs would make them late; a second time where the first was, as a machine that is shared may
-# stand still for longer than a lease.
+# Daemons that share a real Postgres, with leases of seconds and a server that is killed: by themselves,
+# since what else runs would make them late.
 check_shared() {
     cargo clippy --locked --test cluster --test postgres -- -D warnings || return 1
-    local suite
-    for suite in cluster postgres; do
-        cargo test --locked --test "$suite" && continue
-        printf 'the suite %s failed; once more\n' "$suite"
-        cargo test --locked --test "$suite" || return 1
-    done
+    local result=0
+    cargo test --locked --test cluster -- --test-threads=1 || result=$?
+    cargo test --locked --test postgres || result=$?
+    return "$result"
 }
 
 # The docker backend against a private engine, which only root may start.

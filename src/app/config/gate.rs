@@ -6,6 +6,7 @@ use super::{
     problem::Problems,
     settings::{Mode, Settings, WorkerRuntime},
 };
+use crate::store::Database;
 
 /// Who starts the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +76,14 @@ fn production(settings: &Settings, problems: &mut Problems) {
             problems.add("auth.permission_secret", "is a placeholder");
         }
         Some(_) => {}
+    }
+    if let Database::Postgres(server) = &settings.database
+        && server.may_be_overheard()
+    {
+        let what = "says nothing about encryption, and the server is not on this machine: add \
+                    ?sslmode=verify-full (and &sslrootcert=FILE for an authority of your own), or \
+                    ?sslmode=disable where nobody else is on the wire (AGENT_RUNTIME_DATABASE_URL)";
+        problems.add("database_url", what);
     }
     if settings.egress.allow_all {
         let what = "lets every agent reach every public host: list the hosts in allowed_domains \

@@ -212,6 +212,10 @@ fn the_gate_refuses_what_no_setting_may_allow() {
     assert_eq!(refusals(&[production, weak, weak_too], Starter::User), places);
     let good = ("PERMISSION_SECRET", "0123456789-0123456789-0123456789");
     assert_eq!(refusals(&[production, weak, good], Starter::User), ["auth"]);
+    let plain = ("AGENT_RUNTIME_DATABASE_URL", "postgres://me@db.example/a");
+    assert_eq!(refusals(&[plain], Starter::User), [""; 0]);
+    let places = ["database_url", "auth"];
+    assert_eq!(refusals(&[production, weak, good, plain], Starter::User), places);
 }
 
 #[test]

@@ -4,12 +4,12 @@
 //! together is one trip. In READ COMMITTED each statement of such a text sees what was committed
 //! before it began, not before the transaction did.
 
-use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
+use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions, PgConnection, Row as _, SqlSafeStr,
     migrate::{Migration, Migrator},
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
 use super::{
@@ -163,32 +163,35 @@ impl Postgres {
         })
     }
 
+    /// Whether nothing was said about encryption on a way that others may be on: then it is tried
+    /// without a look at the certificate, and done without where the server has none
+    /// (<https://www.postgresql.org/docs/15/libpq-ssl.html#LIBPQ-SSL-SSLMODE-STATEMENTS>).
+    pub fn may_be_overheard(&self) -> bool {
+        let o = &self.options;
+        let host = o.get_host();
+        let is_near = o.get_socket().is_some()
+            || host.starts_with('/')
+            || host == "localhost"
+            || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        !is_near && matches!(o.get_ssl_mode(), PgSslMode::Allow | PgSslMode::Prefer)
+    }
+
     /// Connections for what a replica says and asks beside its writer. One that does not answer is
     /// given up soon: its lease depends on it.
     pub(in crate::store) fn pool_beside(&self) -> Pool {
-        let pool = PgPoolOptions::new()
-            .max_connections(BESIDE)
-            .min_connections(0)
-            .acquire_timeout(BESIDE_PATIENCE)
-            .idle_timeout(Duration::from_secs(300))
-            .test_before_acquire(false)
-            .before_acquire(|conn, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > TRUSTED_IDLE {
-                        sqlx::Connection::ping(conn).await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with((*self.options).clone());
-        Pool::Postgres(pool)
+        self.pool(BESIDE, BESIDE_PATIENCE)
     }
 
     pub(super) fn open_read_only(&self) -> Pool {
+        self.pool(READERS, READER_PATIENCE)
+    }
+
+    /// Up to `size` connections, each made when it is first needed.
+    fn pool(&self, size: u32, patience: Duration) -> Pool {
         let pool = PgPoolOptions::new()
-            .max_connections(READERS)
+            .max_connections(size)
             .min_connections(0)
-            .acquire_timeout(READER_PATIENCE)
+            .acquire_timeout(patience)
             .idle_timeout(Duration::from_secs(300))
             .test_before_acquire(false)
             .before_acquire(|conn, meta| {
@@ -329,6 +332,24 @@ mod tests {
         let server: Postgres = "postgres://me:hunter2@db.example:5433/agents".parse().unwrap();
         assert_eq!(server.place(), "postgres://me@db.example:5433/agents");
         assert!(!format!("{server:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_way_that_others_are_on_needs_a_word_about_encryption() {
+        for (url, may_be) in [
+            ("postgres://me@db.example/a", true),
+            ("postgres://me@10.0.0.7/a?sslmode=prefer", true),
+            ("postgres://me@localhost.example/a", true),
+            ("postgres://me@db.example/a?sslmode=verify-full", false),
+            ("postgres://me@db.example/a?sslmode=require", false),
+            ("postgres://me@db/a?sslmode=disable", false),
+            ("postgres://me@localhost/a", false),
+            ("postgres://me@127.0.0.1:5433/a", false),
+            ("postgres://me@[::1]:5433/a", false),
+            ("postgres:///a?host=/run/postgresql&user=me", false),
+        ] {
+            assert_eq!(url.parse::<Postgres>().unwrap().may_be_overheard(), may_be, "{url}");
+        }
     }
 
     #[test]

@@ -144,16 +144,9 @@ impl Unwritten {
     }
 }
 
-fn inserted(query: Query, core: &RunCore, run: &Run) -> Result<Query, StoreError> {
-    let ended = core.ending.clone().unwrap_or_default();
-    let Ending { output, error } = ended;
+/// What changes about a run while it is worked on, in the order of both statements.
+fn worked_on(query: Query, core: &RunCore) -> Result<Query, StoreError> {
     Ok(query
-        .bind(core.id.to_string())
-        .bind(core.conversation_id.to_string())
-        .bind(core.agent.clone())
-        .bind(core.agent_version.clone())
-        .bind(core.principal.to_string())
-        .bind(core.surface.as_str())
         .bind(core.state.as_str())
         .bind(core.wait_reason.map(WaitReason::as_str))
         .bind(cols::int(core.epoch))
@@ -177,7 +170,20 @@ fn inserted(query: Query, core: &RunCore, run: &Run) -> Result<Query, StoreError
         .bind(core.wake_at.map(Timestamp::as_micros))
         .bind(core.confinement.map(Confinement::as_str))
         .bind(i64::from(core.tainted))
-        .bind(core.head_bundle_id.map(|id| id.to_string()))
+        .bind(core.head_bundle_id.map(|id| id.to_string())))
+}
+
+fn inserted(query: Query, core: &RunCore, run: &Run) -> Result<Query, StoreError> {
+    let ended = core.ending.clone().unwrap_or_default();
+    let Ending { output, error } = ended;
+    let query = query
+        .bind(core.id.to_string())
+        .bind(core.conversation_id.to_string())
+        .bind(core.agent.clone())
+        .bind(core.agent_version.clone())
+        .bind(core.principal.to_string())
+        .bind(core.surface.as_str());
+    Ok(worked_on(query, core)?
         .bind(core.created_at.as_micros())
         .bind(core.started_at.map(Timestamp::as_micros))
         .bind(core.ended_at.map(Timestamp::as_micros))
@@ -194,33 +200,8 @@ fn inserted(query: Query, core: &RunCore, run: &Run) -> Result<Query, StoreError
 fn updated(query: Query, changed: &Changed) -> Result<Query, StoreError> {
     let core = &changed.core;
     let end = core.ending.as_ref();
-    Ok(query
-        .bind(core.id.to_string())
-        .bind(cols::int(changed.stored_epoch))
-        .bind(core.state.as_str())
-        .bind(core.wait_reason.map(WaitReason::as_str))
-        .bind(cols::int(core.epoch))
-        .bind(core.owner.map(cols::int))
-        .bind(cols::int(core.seq))
-        .bind(i64::from(core.step))
-        .bind(i64::from(core.ready))
-        .bind(i64::from(core.recoveries))
-        .bind(i64::from(core.backoffs))
-        .bind(core.interrupt.map(interrupt_name))
-        .bind(i64::from(core.steers_waiting))
-        .bind(cols::int(core.usage.input_tokens))
-        .bind(cols::int(core.usage.output_tokens))
-        .bind(core.usage.cost_usd.as_nanos())
-        .bind(i64::from(core.usage.llm_calls))
-        .bind(i64::from(core.usage.tool_calls))
-        .bind(cols::int(core.held_tokens))
-        .bind(core.held_cost.as_nanos())
-        .bind(cols::json(&core.limits)?)
-        .bind(cols::int(core.worked_ms))
-        .bind(core.wake_at.map(Timestamp::as_micros))
-        .bind(core.confinement.map(Confinement::as_str))
-        .bind(i64::from(core.tainted))
-        .bind(core.head_bundle_id.map(|id| id.to_string()))
+    let query = query.bind(core.id.to_string()).bind(cols::int(changed.stored_epoch));
+    Ok(worked_on(query, core)?
         .bind(core.started_at.map(Timestamp::as_micros))
         .bind(core.ended_at.map(Timestamp::as_micros))
         .bind(i64::from(core.held_day.number()))
