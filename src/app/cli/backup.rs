@@ -51,7 +51,7 @@ const LISTED: u32 = 200;
 pub(super) async fn backup(context: &Context, command: args::Backup) -> Result<ExitCode, Failure> {
     match command {
         args::Backup::Keygen(keygen) => self::keygen(&keygen),
-        args::Backup::Create(create) => self::create(context, &create).await,
+        args::Backup::Create(create) => Box::pin(self::create(context, &create)).await,
         args::Backup::Verify(verify) => self::verify(context, &verify).await,
         args::Backup::Restore(restore) => put_back::restore(context, &restore).await,
         args::Backup::Drill(drill) => put_back::drill(context, &drill).await,

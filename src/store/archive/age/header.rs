@@ -87,6 +87,14 @@ fn wrapping_key(
     derive(shared, &salt, X25519_LABEL)
 }
 
+/// The file's key, where this key sealed it.
+fn unwrapped(key: &[u8; KEY_BYTES], body: &[u8]) -> Option<Zeroizing<[u8; FILE_KEY_BYTES]>> {
+    let mut body = Zeroizing::new(body.to_vec());
+    let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
+    let opened = cipher(key).ok()?.open_in_place(nonce, Aad::empty(), &mut body).ok()?;
+    Some(Zeroizing::new(<[u8; FILE_KEY_BYTES]>::try_from(&*opened).ok()?))
+}
+
 fn mac(file_key: &[u8; FILE_KEY_BYTES], head: &[u8]) -> Hmac<Sha256> {
     let key = derive(file_key, b"", b"header");
     let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
@@ -214,19 +222,13 @@ impl Head {
         identity: &Identity,
     ) -> Result<Zeroizing<[u8; FILE_KEY_BYTES]>, AgeError> {
         let recipient = identity.recipient();
-        let mut shares = Vec::with_capacity(self.stanzas.len());
+        let mut opened = None;
         for stanza in &self.stanzas {
             let shared = identity.shared(&MontgomeryPoint(stanza.share));
-            shares
-                .push((stanza, shared.ok_or(AgeError::NotAge("a recipient's part opens to all"))?));
+            let shared = shared.ok_or(AgeError::NotAge("a recipient's part opens to all"))?;
+            let key = wrapping_key(&shared, &stanza.share, &recipient);
+            opened = opened.or_else(|| unwrapped(&key, &stanza.body));
         }
-        let opened = shares.iter().find_map(|(stanza, shared)| {
-            let key = wrapping_key(shared, &stanza.share, &recipient);
-            let mut body = Zeroizing::new(stanza.body.clone());
-            let nonce = Nonce::assume_unique_for_key([0; NONCE_LEN]);
-            let opened = cipher(&key).ok()?.open_in_place(nonce, Aad::empty(), &mut body).ok()?;
-            Some(Zeroizing::new(<[u8; FILE_KEY_BYTES]>::try_from(&*opened).ok()?))
-        });
         let file_key = opened.ok_or(AgeError::OtherKey)?;
         let is_ours = mac(&file_key, &self.covered).verify_slice(&self.mac).is_ok();
         is_ours.then_some(file_key).ok_or(AgeError::Changed("its head"))

@@ -185,14 +185,14 @@ fn happens(file: &[u8], identity: &Identity) -> (&'static str, Vec<u8>) {
         Err(AgeError::OtherKey) => ("no match", text),
         Err(AgeError::Changed("its head")) => ("HMAC failure", text),
         Err(_) => ("header failure", text),
-        Ok(mut opener) => match opener.read_to_end(&mut text) {
-            Ok(_) => ("success", text),
-            Err(_) => {
-                // Whoever asks again gets the error again, and nothing that was not sealed.
-                assert!(opener.read(&mut [0; 64]).is_err());
-                ("payload failure", text)
+        Ok(mut opener) => {
+            if opener.read_to_end(&mut text).is_ok() {
+                return ("success", text);
             }
-        },
+            // Whoever asks again gets the error again, and nothing that was not sealed.
+            assert!(opener.read(&mut [0; 64]).is_err());
+            ("payload failure", text)
+        }
     }
 }
 
