@@ -30,7 +30,7 @@ install_packages() {
     local missing=() pair
     # program:package
     for pair in gcc:gcc g++:g++ ld:binutils git:git python3:python3 bash:bash make:make \
-        node:nodejs npm:npm curl:curl jq:jq tar:tar gzip:gzip; do
+        node:nodejs npm:npm curl:curl jq:jq tar:tar gzip:gzip age:age; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     if [ "$quick" = false ]; then

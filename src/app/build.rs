@@ -3,6 +3,7 @@
 use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
 use super::{
+    backup,
     cli::Failure,
     clock, cluster,
     config::{Mode, Settings, Token, WorkerRuntime, secret_file},
@@ -110,6 +111,7 @@ pub(super) async fn daemon(
         secrets: secrets::secret_options(&keyring, &reloader, marks.clone()),
         keeping: limits::of_keeping(settings, log),
         membership: membership.clone(),
+        backups: backup::options(settings, &keyring, &redactor),
         tasks: tasks.clone(),
     };
     let options = limits::of_runs(settings);

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The file in the directory of the workspaces, beside them: no tool sees it.
-const MARKER: &str = ".agent-runtime-cluster";
+pub(super) const MARKER: &str = ".agent-runtime-cluster";
 
 /// Compares this replica with the others, where there may be some.
 pub(super) async fn check(

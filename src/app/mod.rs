@@ -2,6 +2,7 @@
 //!
 //! Invariant: no logic of its own. What decides lies below; here it is wired, started and stopped.
 
+mod backup;
 mod build;
 mod cli;
 mod client;

@@ -72,6 +72,8 @@ areas! {
     SeeSecrets: Admin, "secrets.see", "see which secrets there are";
     /// Store, replace and rotate secrets.
     ChangeSecrets: Overlord, "secrets.change", "change secrets";
+    /// Make, see and check backups.
+    ManageBackups: Admin, "backups.manage", "make or see backups";
     /// Stop everything that agents do.
     Lockdown: Admin, "lockdown.set", "lock the daemon down";
     /// Let agents work again.

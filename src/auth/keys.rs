@@ -28,6 +28,8 @@ pub enum Purpose {
     Checkpoint,
     /// Seals stored secrets.
     Sealing,
+    /// Signs backups.
+    Backup,
     /// Fingerprints of secrets, to see that one has changed.
     Fingerprint,
     /// Shows that two replicas have the same secret.
@@ -40,6 +42,7 @@ impl Purpose {
             Self::Capability => b"capability",
             Self::Checkpoint => b"audit checkpoint",
             Self::Sealing => b"sealed secret",
+            Self::Backup => b"backup",
             Self::Fingerprint => b"secret fingerprint",
             Self::Cluster => b"cluster",
         }
@@ -144,8 +147,13 @@ mod tests {
     #[test]
     fn each_purpose_and_each_secret_has_its_own_key() {
         let (one, two) = (keys(&"a".repeat(32)), keys(&"b".repeat(32)));
-        let all =
-            [Purpose::Capability, Purpose::Checkpoint, Purpose::Sealing, Purpose::Fingerprint];
+        let all = [
+            Purpose::Capability,
+            Purpose::Checkpoint,
+            Purpose::Sealing,
+            Purpose::Backup,
+            Purpose::Fingerprint,
+        ];
         let ids: std::collections::BTreeSet<String> =
             all.iter().flat_map(|p| [one.key(*p).id(), two.key(*p).id()]).collect();
         assert_eq!(ids.len(), 2 * all.len());

@@ -25,7 +25,7 @@ use crate::domain::AuditEntry;
 
 pub use area::{
     Area, ChangeSecrets, ErasePersons, ExportPersons, Inspect, LiftLockdown, Lockdown,
-    ManageBudgets, ManageCapabilities, ManageEgress, ManagePairings, ManagePolicy,
+    ManageBackups, ManageBudgets, ManageCapabilities, ManageEgress, ManagePairings, ManagePolicy,
     ManagePrincipals, ManageRetention, ManageTokens, ReadAudit, SeeRetention, SeeSecrets,
 };
 pub use authn::{AuthError, Authenticator, TokenEntry, TokenTable, Verified};

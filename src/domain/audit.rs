@@ -69,6 +69,8 @@ pub enum AuditKind {
     SecretUsed,
     /// A secret was stored, replaced, rotated or removed.
     SecretChanged,
+    /// A backup was made, failed or was removed.
+    Backup,
     /// The end of the trail was signed.
     Checkpoint,
     /// The daemon warned those who run it.
@@ -83,7 +85,7 @@ pub enum AuditKind {
 
 impl AuditKind {
     /// Every kind, for queries and for the test that finds who writes each.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Daemon,
         Self::RunState,
         Self::Control,
@@ -111,6 +113,7 @@ impl AuditKind {
         Self::Lockdown,
         Self::SecretUsed,
         Self::SecretChanged,
+        Self::Backup,
         Self::Checkpoint,
         Self::Alert,
         Self::Retention,
@@ -148,6 +151,7 @@ impl AuditKind {
             Self::Lockdown => "lockdown",
             Self::SecretUsed => "secret_used",
             Self::SecretChanged => "secret_changed",
+            Self::Backup => "backup",
             Self::Checkpoint => "checkpoint",
             Self::Alert => "alert",
             Self::Retention => "retention",

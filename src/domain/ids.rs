@@ -88,6 +88,8 @@ id!(/// A question to a person that a run waits for.
     ApprovalId, "apr_");
 id!(/// An immutable snapshot that a run can be continued or forked from.
     BundleId, "bdl_");
+id!(/// A backup.
+    BackupId, "bak_");
 id!(/// A rule of the run-time list of hosts.
     EgressRuleId, "egr_");
 id!(/// What an agent may do in one run or call.

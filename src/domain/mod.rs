@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod approval;
 pub mod audit;
+pub mod backup;
 pub mod binding;
 pub mod budget;
 pub mod capability;
@@ -35,6 +36,7 @@ pub use approval::{
     Approval, ApprovalKind, ApprovalState, Decision, DecisionScope, UnknownOutcome,
 };
 pub use audit::{AuditEntry, AuditKind};
+pub use backup::{BackupRecord, BackupState, DailyTime};
 pub use binding::{Binding, Bound, BoundDirectory, BoundExecutable, BoundFile, BoundTarget};
 pub use budget::{BudgetLimit, BudgetScope, BudgetScopeError, BudgetSubject, Day, DayError};
 pub use capability::{CapabilityRecord, CapabilityState, LockdownRecord, Revocation, RevokedFor};
@@ -49,8 +51,9 @@ pub use identity::{
     LinkRecord, PairingRecord, PairingState, Platform, PrincipalRecord, TokenRecord,
 };
 pub use ids::{
-    ApprovalId, BundleId, CapabilityId, ConversationId, EgressRuleId, ErasureId, EventId, IdSource,
-    LinkId, MessageId, PairingId, PatternId, PrincipalId, RunId, SteerId, TokenId, ToolCallId,
+    ApprovalId, BackupId, BundleId, CapabilityId, ConversationId, EgressRuleId, ErasureId, EventId,
+    IdSource, LinkId, MessageId, PairingId, PatternId, PrincipalId, RunId, SteerId, TokenId,
+    ToolCallId,
 };
 pub use keeping::{Erasure, Hold, HoldKind, Retention, RetentionClass};
 pub use message::{Author, Message, Part, UserInput};

@@ -59,6 +59,8 @@ pub enum AlertKind {
     TokenSpike,
     /// Far more runs fail than did.
     TaskFailures,
+    /// A backup was not made, or not carried away.
+    BackupFailed,
 }
 
 impl AlertKind {
@@ -74,6 +76,7 @@ impl AlertKind {
             Self::PairingFailures => "pairing_failures",
             Self::TokenSpike => "token_spike",
             Self::TaskFailures => "task_failures",
+            Self::BackupFailed => "backup_failed",
         }
     }
 }

@@ -11,6 +11,7 @@ mod advance;
 mod alerts;
 mod approvals;
 pub mod audit;
+pub mod backups;
 mod budgets;
 mod bundles;
 mod calls;
@@ -56,6 +57,7 @@ use std::{sync::Arc, time::Duration};
 pub use alerts::{AlertKind, Alerts};
 pub use approvals::NewDecision;
 pub use audit::{AuditOptions, AuditPage, Exported};
+pub use backups::{BackupCheck, BackupOptions};
 pub use budgets::{
     BudgetConfig,
     admin::{BudgetView, NewBudget},
@@ -178,6 +180,8 @@ pub struct Parts {
     pub secrets: SecretOptions,
     /// How long things are kept.
     pub keeping: KeepingOptions,
+    /// How backups are made.
+    pub backups: BackupOptions,
     /// Its place among the replicas.
     pub membership: Membership,
     /// Where its tasks run.
@@ -215,6 +219,7 @@ struct Inner {
     probe: health::Probe,
     secrets: SecretOptions,
     keeper: keeping::Keeper,
+    backups: BackupOptions,
     secret_marks: secrets::SecretMarks,
     membership: Membership,
     options: Options,
@@ -230,7 +235,7 @@ impl Orchestrator {
         let Parts { store, llm, tools, authorizer, authority, tokens, hosts, .. } = parts;
         let Parts { policies, policy_file, redactor, clock, live, audit, secrets, tasks, .. } =
             parts;
-        let Parts { alerts, gate, budgets, membership, keeping, .. } = parts;
+        let Parts { alerts, gate, budgets, membership, keeping, backups, .. } = parts;
         membership.guard(tools.clone())?;
         let set = store.read().await?.budgets().all().await?;
         let layers = hosts::Layers::new(egress::configured(&authorizer.agents()));
@@ -262,6 +267,7 @@ impl Orchestrator {
             secret_marks: secrets::SecretMarks::new(secrets.opened.clone()),
             secrets,
             keeper: keeping::Keeper::new(keeping),
+            backups,
             membership,
             options,
         });
@@ -285,6 +291,8 @@ impl Orchestrator {
         tasks.spawn(TaskKind::Helper, |stop| keeping::keep_erasing(erased, stop));
         let signing = Arc::clone(&inner);
         tasks.spawn(TaskKind::Helper, |stop| signing.keep_signing(stop));
+        let (kept, started) = (Arc::clone(&inner), inner.clock.now());
+        tasks.spawn(TaskKind::Helper, move |stop| kept.keep_backing_up(started, stop));
         Ok(Self { inner })
     }
 

@@ -154,6 +154,16 @@ async fn start_at(
             opened: Vec::new(),
         },
         keeping: KeepingOptions::default(),
+        backups: BackupOptions {
+            recipients: vec![backups::file_tests::identity().recipient()],
+            dir: dir.path().join("backups"),
+            schedule: None,
+            keep: 2,
+            after_command: Vec::new(),
+            home: dir.path().to_owned(),
+            source: Arc::new(backups::file_tests::Nothing),
+            key: keys().key(crate::auth::Purpose::Backup),
+        },
         tasks: tasks.clone(),
     };
     let orchestrator = Orchestrator::start(parts, options).await.unwrap();

@@ -2,6 +2,7 @@
 
 pub mod durable;
 pub mod failpoint;
+pub mod hook;
 pub mod lifecycle;
 pub mod log_file;
 pub mod rate;

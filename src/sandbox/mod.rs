@@ -42,6 +42,7 @@ mod syscall_numbers;
 mod syscalls;
 mod target;
 mod usage;
+pub mod walk;
 mod watch;
 mod wire;
 mod workspace;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use sqlx::{
-    PgPool, SqlitePool,
+    ConnectOptions, PgPool, SqlitePool,
     migrate::{MigrateError, Migrator},
 };
 
@@ -84,6 +84,19 @@ impl Pool {
         };
         lent.map_err(StoreError::unavailable("open a connection"))
     }
+
+    /// A connection of one's own, for longer than those of the pool are lent.
+    pub(super) async fn own(&self) -> Result<Conn, StoreError> {
+        let own = match self {
+            Self::Sqlite(pool) => {
+                pool.connect_options().connect().await.map(|c| Conn::Sqlite(Hold::Own(c)))
+            }
+            Self::Postgres(pool) => {
+                pool.connect_options().connect().await.map(|c| Conn::Postgres(Hold::Own(c)))
+            }
+        };
+        own.map_err(StoreError::unavailable("open a connection of its own"))
+    }
 }
 
 /// Where the SQLite database of a data directory is.
@@ -115,6 +128,46 @@ pub(super) async fn open_read_only(
         Database::Sqlite => sqlite::open_read_only(data_dir).await,
         Database::Postgres(server) => Ok(server.open_read_only()),
     }
+}
+
+/// A database that nothing was stored in yet, migrated up to this number and no further: what fills
+/// it has that schema.
+pub(super) async fn create(
+    data_dir: &Path,
+    database: &Database,
+    schema: i64,
+) -> Result<Conn, OpenError> {
+    if !MIGRATIONS.iter().any(|known| known.version == schema) {
+        let place = match database {
+            Database::Sqlite => database_file(data_dir).display().to_string(),
+            Database::Postgres(server) => server.place(),
+        };
+        let detail = format!("it has schema {schema}, which this version does not know");
+        return Err(OpenError::Version { place, detail });
+    }
+    match database {
+        Database::Sqlite => sqlite::create(data_dir, schema).await,
+        Database::Postgres(server) => server.create(schema).await,
+    }
+}
+
+/// Brings the database of a data directory that no daemon has to the schema of this version.
+///
+/// # Errors
+/// When a daemon has it, it is newer, or it cannot be changed.
+pub async fn upgrade(data_dir: &Path) -> Result<(), OpenError> {
+    let held = lock(data_dir)?;
+    sqlite::open(data_dir).await?;
+    drop(held);
+    Ok(())
+}
+
+/// Proves that no daemon has this data directory, as long as it is kept.
+///
+/// # Errors
+/// When a daemon has it, or it cannot be written.
+pub fn hold(data_dir: &Path) -> Result<File, OpenError> {
+    lock(data_dir)
 }
 
 fn lock(data_dir: &Path) -> Result<File, OpenError> {

@@ -64,7 +64,7 @@ impl Bulk {
 }
 
 /// `($1, $2), ($3, $4)` for two columns and two rows.
-fn places(columns: usize, rows: usize) -> String {
+pub(super) fn places(columns: usize, rows: usize) -> String {
     let tuple = |row: usize| {
         let places: Vec<String> =
             (1..=columns).map(|c| format!("${}", row * columns + c)).collect();

@@ -73,6 +73,15 @@ impl Conn {
         matches!(self, Self::Postgres(_))
     }
 
+    /// Ends it; what it holds is on the disk then.
+    pub(super) async fn close(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(Hold::Own(own)) => sqlx::Connection::close(own).await,
+            Self::Postgres(Hold::Own(own)) => sqlx::Connection::close(own).await,
+            Self::Sqlite(Hold::Lent(_)) | Self::Postgres(Hold::Lent(_)) => Ok(()),
+        }
+    }
+
     /// Runs texts without values, separated by `;`, in one trip.
     pub(super) async fn run(&mut self, texts: String) -> Result<Vec<Row>, sqlx::Error> {
         let sql = sqlx::raw_sql(AssertSqlSafe(texts));

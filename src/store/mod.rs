@@ -5,8 +5,10 @@
 //! hands out domain types, never rows.
 
 mod approvals;
+pub mod archive;
 pub mod audit;
 mod backend;
+mod backups;
 mod beside;
 mod budget_use;
 mod budgets;
@@ -20,6 +22,7 @@ mod conversations;
 mod db;
 mod decisions;
 mod definitions;
+pub mod dump;
 mod egress_rules;
 mod erasures;
 mod error;
@@ -55,7 +58,10 @@ use std::{fs::File, path::PathBuf, sync::Arc};
 
 pub use approvals::Approvals;
 pub use audit::{Audit, AuditFilter};
-pub use backend::{AddressError, CHANNEL, Database, Durability, Postgres, database_file};
+pub use backend::{
+    AddressError, CHANNEL, Database, Durability, Postgres, database_file, hold, upgrade,
+};
+pub use backups::Backups;
 pub use beside::{Beside, Wakeups};
 pub use budget_use::{BudgetUse, BudgetUses};
 pub use budgets::{BudgetRow, Budgets};
@@ -318,6 +324,11 @@ impl Reader {
     /// Which machines agents may reach.
     pub fn egress_rules(&mut self) -> EgressRules<'_> {
         EgressRules { conn: &mut self.conn }
+    }
+
+    /// Backups that were made.
+    pub fn backups(&mut self) -> Backups<'_> {
+        Backups { conn: &mut self.conn }
     }
 
     /// Budgets that administrators set.

@@ -4,6 +4,8 @@
 //! This text is two modules: `tests` runs on SQLite, `tests_on_postgres` on Postgres. A test that
 //! only one of them can pass is in `tests_of_one`.
 
+#[path = "tests/dump.rs"]
+pub(super) mod dump;
 #[path = "tests/egress_rules.rs"]
 mod egress_rules;
 #[path = "tests/limits.rs"]

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::{
     approvals::Approvals,
     audit::{Audit, Chain},
+    backups::Backups,
     budget_use::{BudgetUse, Uses},
     budgets::Budgets,
     bundles::{Bundle, Bundles},
@@ -475,6 +476,11 @@ impl Tx {
     pub fn left_queue(&mut self, principal: PrincipalId) {
         self.queued.added -= 1;
         self.waiting.left(principal);
+    }
+
+    /// Backups that were made.
+    pub const fn backups(&mut self) -> Backups<'_> {
+        Backups { conn: &mut self.conn }
     }
 
     /// Budgets that administrators set.

@@ -26,7 +26,10 @@ async fn the_runs_of_a_killed_replica_go_on_at_another_and_each_duty_has_one_hol
     set.fake.script("work", [Turn::call("exec", &tool), Turn::text("done")]);
     let mut first = set.replica().await;
     let duties = || set.rows("SELECT name, boot_epoch, epoch FROM leases ORDER BY name");
-    assert_eq!(duties(), ["audit_checkpoints|1|1", "erasures|1|1", "forgetting|1|1"]);
+    assert_eq!(
+        duties(),
+        ["audit_checkpoints|1|1", "backups|1|1", "erasures|1|1", "forgetting|1|1"]
+    );
     let second = set.replica().await;
     let mut hanging = Vec::new();
     for n in 0..6 {
@@ -57,7 +60,8 @@ async fn the_runs_of_a_killed_replica_go_on_at_another_and_each_duty_has_one_hol
     }
     assert_eq!(fs::read_to_string(&log).unwrap(), "once\n");
     eventually("another holder of each duty", TAKEOVER, async || {
-        (duties() == ["audit_checkpoints|2|2", "erasures|2|2", "forgetting|2|2"]).then_some(())
+        (duties() == ["audit_checkpoints|2|2", "backups|2|2", "erasures|2|2", "forgetting|2|2"])
+            .then_some(())
     })
     .await;
     assert_eq!(set.rows("SELECT boot_epoch FROM replicas WHERE ended_at IS NULL"), ["2"]);

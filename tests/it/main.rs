@@ -9,6 +9,8 @@ mod approval_races;
 mod approvals;
 mod audit_trail;
 mod auth;
+mod backup;
+mod backup_faults;
 mod bad_input;
 mod bombs;
 mod budgets;

@@ -8,6 +8,7 @@
 mod support;
 
 mod faults;
+mod moving;
 mod partition;
 mod plans;
 mod server;
@@ -15,6 +16,8 @@ mod server;
 // What every run goes through, word for word as on SQLite: see `support::daemon`.
 #[path = "../it/approvals.rs"]
 mod approvals;
+#[path = "../it/backup.rs"]
+mod backup;
 #[path = "../it/budgets.rs"]
 mod budgets;
 #[path = "../it/runs.rs"]

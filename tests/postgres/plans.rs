@@ -6,11 +6,7 @@
 //! daemon really runs (`auto_explain`), with how many rows it really read. The same texts are then
 //! put before SQLite's planner, which goes by its indexes alone.
 
-use std::{
-    collections::BTreeSet,
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
 use regex::Regex;
 use serde_json::json;
@@ -97,7 +93,7 @@ async fn keyed(daemon: &Daemon, key: &str) -> String {
 
 /// Nothing is left to do: what a daemon finds at its start it recovers, copies included.
 async fn until_idle(database: &Database) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let open = database.psql(
             "SELECT id, state, input FROM runs WHERE state NOT IN ('succeeded', 'failed', 'cancelled')",
@@ -105,7 +101,7 @@ async fn until_idle(database: &Database) {
         if open.is_empty() {
             return;
         }
-        assert!(Instant::now() < deadline, "still at work: {open}");
+        assert!(tokio::time::Instant::now() < deadline, "still at work: {open}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -184,6 +184,13 @@ impl Daemon {
         self.set_env(DATABASE_URL, url);
     }
 
+    /// Lets it use a file of its own from its next start on, whatever the binary.
+    pub(crate) fn use_a_file(&mut self) {
+        fs::remove_file(self.dir.path().join(ADDRESS)).ok();
+        self.env.retain(|(name, _)| name != DATABASE_URL);
+        self.database = None;
+    }
+
     /// Its own database on the server that the tests share.
     pub(crate) fn database(&self) -> &Database {
         self.database.as_ref().expect("a daemon of the binary `postgres`")

@@ -5,6 +5,7 @@ mod approvals;
 mod args;
 mod ask;
 mod audit;
+mod backup;
 mod budgets;
 mod capabilities;
 mod chat;
@@ -18,6 +19,7 @@ mod health;
 mod identities;
 mod init;
 mod lockdown;
+mod migrate;
 pub(crate) mod out;
 mod pairing;
 mod patterns;
@@ -151,6 +153,8 @@ fn dispatch(mut context: Context, command: Command) -> Result<ExitCode, Failure>
         Command::Run(run) => client(runs::run(&context, run)),
         Command::Approval(approval) => client(approvals::approval(&context, approval)),
         Command::Audit(audit) => client(audit::audit(&context, audit)),
+        Command::Backup(command) => client(backup::backup(&context, command)),
+        Command::Migrate(command) => client(migrate::migrate(&context, command)),
         Command::Egress(command) => client(egress::egress(&context, command)),
         Command::Budget(command) => client(budgets::budget(&context, command)),
         Command::Usage(usage) => client(budgets::usage(&context, usage)),

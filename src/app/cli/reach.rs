@@ -58,6 +58,13 @@ const COMMANDS: &[(&str, Reach)] = &[
     ("approval preview", Public(&[("POST", "/api/v1/approvals/{id}/pattern-preview")])),
     ("approval patterns", Public(&[("GET", "/api/v1/approval-patterns")])),
     ("approval revoke-pattern", Public(&[("DELETE", "/api/v1/approval-patterns/{id}")])),
+    ("backup keygen", Local),
+    ("backup create", Admin(&[("POST", "/admin/v1/backup"), ("GET", "/admin/v1/backup/{id}")])),
+    ("backup verify", Local),
+    ("backup restore", Local),
+    ("backup drill", Local),
+    ("backup list", Local),
+    ("migrate", Local),
     ("audit verify", Local),
     ("audit query", Local),
     ("audit export", Local),
@@ -162,6 +169,9 @@ const WITHOUT_COMMAND: &[(&str, &str)] = &[
     ("GET", "/admin/v1/audit"),
     ("GET", "/admin/v1/audit/export"),
     ("GET", "/admin/v1/audit/verify"),
+    // `backup list` and `verify` read the directory and the store: they work without a daemon too.
+    ("GET", "/admin/v1/backup"),
+    ("POST", "/admin/v1/backup/{id}/verify"),
     // `health` asks the public probe, which names what is not well; this one is for dashboards.
     ("GET", "/admin/v1/health"),
     ("GET", "/admin/v1/replicas"),

@@ -9,12 +9,15 @@ use rustls::pki_types::CertificateDer;
 use crate::{
     auth::GateRules,
     auth::policy::Policy,
-    domain::{AgentDef, Confinement, HostName, Retention, Role, Secret, SecretName, SecretSource},
+    domain::{
+        AgentDef, Confinement, DailyTime, HostName, Retention, Role, Secret, SecretName,
+        SecretSource,
+    },
     egress,
     llm::ModelOptions,
     orchestrator::BudgetConfig,
     runtime::telemetry::LogFormat,
-    store::{Database, database_file},
+    store::{Database, archive::age::Recipient, database_file},
 };
 
 /// How strict to be.
@@ -185,6 +188,23 @@ impl FromStr for LogStyle {
     }
 }
 
+/// How backups are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Backup {
+    /// Where they lie.
+    pub(crate) dir: PathBuf,
+    /// Who can open them.
+    pub(crate) recipients: Vec<Recipient>,
+    /// When one is made every day.
+    pub(crate) schedule: Option<DailyTime>,
+    /// Whole ones that are kept; 0: all.
+    pub(crate) keep: u64,
+    /// Started with the path of each new one.
+    pub(crate) after_command: Vec<String>,
+    /// What is configured, as a backup says it: without secrets.
+    pub(crate) configuration: String,
+}
+
 /// Everything, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -237,6 +257,7 @@ pub(crate) struct Settings {
     pub(crate) retention: Retention,
     /// The policy of the file, read; none where no file is named.
     pub(crate) policy: Option<Arc<Policy>>,
+    pub(crate) backup: Backup,
     pub(crate) log_level: String,
     pub(crate) log_style: LogStyle,
     pub(crate) log_file: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! Turns the values in force into [`Settings`], naming the place of every one that does not fit.
 
+mod backup;
 mod egress;
 mod limits;
 mod policy;
@@ -78,6 +79,7 @@ pub(super) fn settings(effective: &Effective, problems: &mut Problems) -> Option
         audit_file: r.some("audit.checkpoint_file").map(PathBuf::from),
         retention: r.retention(),
         policy: r.policy(),
+        backup: r.backup(&data_dir, &workspaces_dir),
         log_level: r.text("log.level"),
         log_style: r.choice("log.format").unwrap_or(LogStyle::Auto),
         log_file: r.some("log.file").map(PathBuf::from),

@@ -121,6 +121,7 @@ fn each_area_is_administered_from_its_role_on() {
             auth.manage::<area::ReadAudit>(&c).is_ok(),
             auth.manage::<area::SeeSecrets>(&c).is_ok(),
             auth.manage::<area::ChangeSecrets>(&c).is_ok(),
+            auth.manage::<area::ManageBackups>(&c).is_ok(),
             auth.manage::<area::Lockdown>(&c).is_ok(),
             auth.manage::<area::LiftLockdown>(&c).is_ok(),
             auth.manage::<area::SeeRetention>(&c).is_ok(),

@@ -5,6 +5,7 @@
 //! anywhere else. This part and `http::api` never import each other.
 
 mod audit;
+mod backup;
 mod budgets;
 mod capabilities;
 mod egress;
@@ -87,6 +88,10 @@ pub static ROUTES: &[(Method, &str)] = &[
     (Method::GET, "/admin/v1/audit/export"),
     (Method::GET, "/admin/v1/audit/verify"),
     (Method::POST, "/admin/v1/audit/checkpoint"),
+    (Method::GET, "/admin/v1/backup"),
+    (Method::POST, "/admin/v1/backup"),
+    (Method::GET, "/admin/v1/backup/{id}"),
+    (Method::POST, "/admin/v1/backup/{id}/verify"),
     (Method::GET, "/admin/v1/health"),
     (Method::GET, "/admin/v1/replicas"),
     (Method::GET, "/admin/v1/budgets"),
@@ -183,6 +188,9 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(audit::export))
         .routes(routes!(audit::verify))
         .routes(routes!(audit::checkpoint))
+        .routes(routes!(backup::list, backup::create))
+        .routes(routes!(backup::show))
+        .routes(routes!(backup::verify))
         .routes(routes!(health::show))
         .routes(routes!(replicas::list))
         .routes(routes!(budgets::list, budgets::put, budgets::clear))

@@ -38,7 +38,7 @@ pub(super) struct View {
     beat_at: String,
     /// The newest change that is in force there; none while it starts.
     seen_generation: Option<u64>,
-    /// What it does for all: `audit_checkpoints`, `forgetting`.
+    /// What it does for all: `audit_checkpoints`, `forgetting`, `backups`.
     duties: Vec<&'static str>,
 }
 

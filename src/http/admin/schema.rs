@@ -6,10 +6,12 @@ pub mod policy;
 
 use utoipa::ToSchema;
 
+mod backup;
 mod identities;
 mod retention;
 
 pub use crate::http::kit::schema::Problem;
+pub use backup::*;
 pub use identities::*;
 pub use retention::*;
 

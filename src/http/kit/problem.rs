@@ -52,6 +52,7 @@ codes! {
     NO_PATTERN = "approval.pattern_not_found" NOT_FOUND "There is no such pattern";
     NO_CONVERSATION = "conversation.not_found" NOT_FOUND "There is no such conversation";
     NO_EGRESS_RULE = "egress.not_found" NOT_FOUND "There is no such egress rule";
+    NO_BACKUP = "backup.not_found" NOT_FOUND "There is no such backup";
     NO_BUDGET = "budget.not_found" NOT_FOUND "No such budget was set";
     NO_POLICY = "policy.not_found" NOT_FOUND "There is no such policy version, or no such decision";
     NO_PRINCIPAL = "principal.not_found" NOT_FOUND "There is no such principal";

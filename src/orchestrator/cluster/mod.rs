@@ -42,11 +42,13 @@ pub enum Duty {
     Forgetting,
     /// Erases persons.
     Erasures,
+    /// Makes the backups of the schedule.
+    Backups,
 }
 
 impl Duty {
     /// Every duty.
-    pub const ALL: [Self; 3] = [Self::Checkpoints, Self::Forgetting, Self::Erasures];
+    pub const ALL: [Self; 4] = [Self::Checkpoints, Self::Forgetting, Self::Erasures, Self::Backups];
 
     /// Its name in the store.
     pub const fn as_str(self) -> &'static str {
@@ -54,6 +56,7 @@ impl Duty {
             Self::Checkpoints => "audit_checkpoints",
             Self::Forgetting => "forgetting",
             Self::Erasures => "erasures",
+            Self::Backups => "backups",
         }
     }
 }

@@ -118,6 +118,18 @@ impl Postgres {
         Ok((Conn::Postgres(Hold::Own(writer)), session, self.open_read_only()))
     }
 
+    /// Connects to a database that is to be filled, and migrates it.
+    pub(super) async fn create(&self, schema: i64) -> Result<Conn, OpenError> {
+        let (mut conn, _) = self
+            .connect()
+            .await
+            .map_err(|source| self.opening("connect to the database", source))?;
+        migrations().run_to(schema, &mut conn).await.map_err(|error| {
+            migrating(&self.place(), error, |doing, source| self.opening(doing, source))
+        })?;
+        Ok(Conn::Postgres(Hold::Own(conn)))
+    }
+
     /// Refuses to change the schema under a replica that could not go on with it.
     async fn check_others(&self, conn: &mut PgConnection) -> Result<(), OpenError> {
         let asking = |source| self.opening("look at the other replicas of", source);
@@ -240,6 +252,26 @@ fn collated(sql: &str) -> String {
     };
     sql.lines().map(line).collect::<Vec<_>>().join("\n")
 }
+
+/// Every column of every table: table, column, type, place in the primary key or 0.
+pub(in crate::store) const CATALOGUE: &str = "SELECT c.table_name::TEXT, c.column_name::TEXT, \
+     c.data_type::TEXT, COALESCE(k.ordinal_position, 0)::BIGINT \
+     FROM information_schema.columns c \
+     JOIN information_schema.tables t ON t.table_schema = c.table_schema \
+     AND t.table_name = c.table_name AND t.table_type = 'BASE TABLE' \
+     LEFT JOIN information_schema.table_constraints p ON p.table_schema = c.table_schema \
+     AND p.table_name = c.table_name AND p.constraint_type = 'PRIMARY KEY' \
+     LEFT JOIN information_schema.key_column_usage k ON k.constraint_schema = p.constraint_schema \
+     AND k.constraint_name = p.constraint_name AND k.table_name = c.table_name \
+     AND k.column_name = c.column_name \
+     WHERE c.table_schema = current_schema() \
+     ORDER BY c.table_name::TEXT COLLATE \"C\", c.column_name::TEXT COLLATE \"C\"";
+
+/// Long work over a connection of its own: the bounds of short statements are none for it.
+pub(in crate::store) const UNHURRIED: &str =
+    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0";
+/// Begins to read one moment.
+pub(in crate::store) const MOMENT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// Begins a group. Its one row: the generation, the length of the queue, and whether this replica
 /// still has its lease.

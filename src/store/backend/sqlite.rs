@@ -42,6 +42,26 @@ pub(super) async fn open(data_dir: &Path) -> Result<(Conn, Pool), OpenError> {
     Ok((Conn::Sqlite(Hold::Own(writer)), Pool::Sqlite(readers)))
 }
 
+/// Makes a database that is not there yet.
+pub(super) async fn create(data_dir: &Path, schema: i64) -> Result<Conn, OpenError> {
+    let file = database_file(data_dir);
+    let directory = |source| OpenError::Directory { dir: data_dir.to_owned(), source };
+    OpenOptions::new().create_new(true).write(true).mode(0o600).open(&file).map_err(directory)?;
+    let mut conn = connect(&file)
+        .connect()
+        .await
+        .map_err(|source| opening("open the database", &file, source))?;
+    MIGRATIONS.run_to(schema, &mut conn).await.map_err(|error| {
+        migrating(&file.display().to_string(), error, |doing, source| opening(doing, &file, source))
+    })?;
+    Ok(Conn::Sqlite(Hold::Own(conn)))
+}
+
+/// Every column of every table: table, column, type, place in the primary key or 0.
+pub(in crate::store) const CATALOGUE: &str = "SELECT t.name, c.name, c.type, c.pk FROM sqlite_schema t, pragma_table_info(t.name) c \
+     WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
+     ORDER BY t.name, c.name";
+
 /// Opens an existing database read-only, without its lock.
 pub(super) async fn open_read_only(data_dir: &Path) -> Result<Pool, OpenError> {
     let file = database_file(data_dir);

@@ -3,6 +3,7 @@
 
 mod approvals;
 mod audit;
+mod backup;
 mod budgets;
 mod capabilities;
 mod config;
@@ -10,6 +11,7 @@ mod daemon;
 mod egress;
 mod identities;
 mod lockdown;
+mod migrate;
 mod policy;
 mod policy_offline;
 mod retention;
@@ -24,6 +26,9 @@ pub(crate) use approvals::{
     Approval, ApprovalList, Bounds, Decide, Patterns, Preview, RevokePattern, Scope,
 };
 pub(crate) use audit::{Audit, Query as AuditQuery};
+pub(crate) use backup::{
+    Backup, BackupCreate, BackupDrill, BackupKeygen, BackupRestore, BackupVerify,
+};
 pub(crate) use budgets::{Budget, BudgetClear, BudgetSet, BudgetShow, Usage};
 pub(crate) use capabilities::{Capability, CapabilityList, CapabilityOne, CapabilityRevoke};
 pub(crate) use config::Config;
@@ -35,6 +40,7 @@ pub(crate) use identities::{
     Stale, Token, UpdatePrincipal,
 };
 pub(crate) use lockdown::Lockdown;
+pub(crate) use migrate::Migrate;
 pub(crate) use policy::{
     Policy, PolicyActivate, PolicyExplain, PolicyPut, PolicyReplay, PolicyShow, PolicyVersions,
 };
@@ -94,6 +100,11 @@ pub(super) enum Command {
     /// Check, read and export the audit trail of the data directory
     #[command(subcommand)]
     Audit(Audit),
+    /// Make, check and put back encrypted backups
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Move the store from one database to another
+    Migrate(Migrate),
     /// See, change and test which machines agents may reach
     #[command(subcommand)]
     Egress(Egress),

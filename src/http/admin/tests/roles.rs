@@ -32,6 +32,10 @@ const TABLE: &[(&str, &str, Role, &str)] = &[
     ("GET", "/admin/v1/audit/export", Role::Admin, ""),
     ("GET", "/admin/v1/audit/verify", Role::Admin, ""),
     ("POST", "/admin/v1/audit/checkpoint", Role::Admin, ""),
+    ("GET", "/admin/v1/backup", Role::Admin, ""),
+    ("POST", "/admin/v1/backup", Role::Admin, "{}"),
+    ("GET", "/admin/v1/backup/{id}", Role::Admin, ""),
+    ("POST", "/admin/v1/backup/{id}/verify", Role::Admin, "{}"),
     ("GET", "/admin/v1/health", Role::Admin, ""),
     ("GET", "/admin/v1/replicas", Role::Admin, ""),
     ("GET", "/admin/v1/budgets", Role::Admin, ""),
@@ -106,6 +110,7 @@ fn prefix(path: &str) -> &'static str {
         ("/pairings/", "pair_"),
         ("/links/", "lnk_"),
         ("/erasures/", "era_"),
+        ("/backup/", "bak_"),
     ];
     kinds.into_iter().find(|(part, _)| path.contains(part)).map_or("run_", |(_, prefix)| prefix)
 }
