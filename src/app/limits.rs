@@ -30,8 +30,7 @@ pub(super) fn of_keeping(
     settings: &Settings,
     log: Option<LogFile>,
 ) -> orchestrator::KeepingOptions {
-    let retention = settings.retention;
-    orchestrator::KeepingOptions { retention, log, ..orchestrator::KeepingOptions::default() }
+    orchestrator::KeepingOptions { retention: settings.retention, log }
 }
 
 /// The public listener and its bounds.

@@ -79,8 +79,8 @@ pub use identities::{
     TokenView,
 };
 pub use keeping::{
-    BackupHint, ErasureView, ExportPiece, ExportPlace, ExportPlaceError, KeepingOptions,
-    ListBackups, NewErasure, RetentionReport, RetentionView,
+    ErasureView, ExportPiece, ExportPlace, ExportPlaceError, KeepingOptions, NewErasure,
+    RetentionReport, RetentionView,
 };
 pub use live::Live;
 pub use lockdown::{LockdownView, Stopped};

@@ -425,3 +425,21 @@ async fn the_examples_of_the_document_do_what_they_say() {
     let truth = Truth::read(&daemon.dir().join("restored")).await;
     assert!(truth.runs.iter().any(|run| run.id.to_string() == id));
 }
+
+#[tokio::test]
+async fn an_erasure_names_the_backups_that_may_hold_the_person() {
+    let fake = provider();
+    let mut daemon = Daemon::prepare(&fake.openai_url());
+    with_key(&mut daemon).await;
+    daemon.run().await;
+    let told = daemon.cli(&["principal", "create", "ann", "--role", "member"]).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let (file, _) = create(&daemon).await;
+    let told = daemon.cli(&["erase", "ann"]).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let receipt = crate::erase::receipt(&daemon).await;
+    let named = receipt["backups"].as_array().unwrap();
+    assert_eq!(named.len(), 1, "{receipt:#}");
+    assert_eq!(named[0]["name"], file.file_name().unwrap().to_str().unwrap());
+    assert_eq!(named[0]["bytes"], fs::metadata(&file).unwrap().len());
+}

@@ -192,7 +192,8 @@ async fn messages(daemon: &Daemon, conversation: &str) -> Vec<Value> {
 }
 
 /// Waits for the receipt of the one erasure that there is.
-async fn receipt(daemon: &Daemon) -> Value {
+/// The receipt of the newest erasure, once it is done.
+pub(crate) async fn receipt(daemon: &Daemon) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let all = said(daemon, &["erase", "--list"]).await;

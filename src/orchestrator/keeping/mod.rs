@@ -54,39 +54,18 @@ use crate::{
 };
 
 /// What the operator says about keeping.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct KeepingOptions {
     /// Days, as configured.
     pub retention: Retention,
     /// The file that log lines go to.
     pub log: Option<LogFile>,
-    /// Lists the backups that there are: they may hold what is erased here.
-    pub backups: ListBackups,
 }
-
-/// Lists backups, or says why it cannot. It may block on the disk.
-pub type ListBackups = Arc<dyn Fn() -> Result<Vec<BackupHint>, String> + Send + Sync>;
 
 impl std::fmt::Debug for KeepingOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeepingOptions").field("retention", &self.retention).finish_non_exhaustive()
     }
-}
-
-impl Default for KeepingOptions {
-    fn default() -> Self {
-        let none = || Ok(Vec::new());
-        Self { retention: Retention::default(), log: None, backups: Arc::new(none) }
-    }
-}
-
-/// A backup, as far as an erasure must tell of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct BackupHint {
-    /// Its file; the name says when it was made.
-    pub name: String,
-    /// Its bytes.
-    pub bytes: u64,
 }
 
 /// What the parts of this module share.

@@ -10,7 +10,7 @@ use crate::{
     domain::{AuditKind, Erasure, PrincipalId, RunId},
     orchestrator::{Inner, error::CommandError, transition::Actor, verbs::cancel},
     runtime::{LineFate, Tasks},
-    store::{Durability, StoreError},
+    store::{Durability, StoreError, archive::files},
 };
 
 /// Work of the person ends, and nothing new begins.
@@ -315,11 +315,11 @@ impl Inner {
     }
 
     async fn conclude_erasure(&self, mut erasure: Erasure) -> Result<(), StoreError> {
-        let backups = self.keeper.options.backups.clone();
-        let listed = Tasks::spawn_blocking(move || backups()).await;
-        let backups = match listed.map_err(|panicked| panicked.to_string()) {
-            Ok(Ok(backups)) => json!(backups),
-            Ok(Err(why)) | Err(why) => json!({ "not listed": why }),
+        let dir = self.backups.dir.clone();
+        let backups = match Tasks::spawn_blocking(move || files::list(&dir)).await {
+            Ok(Ok(lying)) => json!(lying),
+            Ok(Err(error)) => json!({ "not listed": error.to_string() }),
+            Err(panicked) => json!({ "not listed": panicked.to_string() }),
         };
         let notes = erasure.receipt.take().unwrap_or_default();
         let part = |name: &str| notes.get(name).cloned().unwrap_or(Value::Null);

@@ -40,6 +40,7 @@ const SWAPPED: &[(&str, &str)] = &[
     ("budgets", "UPDATE budgets SET updated_by = $2 WHERE updated_by = $1"),
     ("sealed_secrets", "UPDATE sealed_secrets SET changed_by = $2 WHERE changed_by = $1"),
     ("lockdown", "UPDATE lockdown SET done_by = $2, reason = NULL WHERE done_by = $1"),
+    ("backups", "UPDATE backups SET asked_by = $2 WHERE asked_by = $1"),
     ("retention", "UPDATE retention SET updated_by = $2 WHERE updated_by = $1"),
     ("holds", "UPDATE holds SET done_by = $2 WHERE done_by = $1"),
     // What they said to a run of somebody else that has not heard it yet.
