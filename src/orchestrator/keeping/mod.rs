@@ -30,13 +30,12 @@ mod tests_on_postgres;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use serde::Serialize;
 use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
