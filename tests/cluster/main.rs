@@ -7,6 +7,7 @@ mod scenes;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backups;
 mod changes;
 mod restarts;
 mod seen;

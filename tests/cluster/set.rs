@@ -17,7 +17,7 @@ use crate::{
 
 /// The longest that a takeover may take: the lease, a look, and the recovery, on a slow machine.
 pub(crate) const TAKEOVER: Duration = Duration::from_secs(40);
-const SECRET: &str = "a-permission-secret-of-all-the-replicas-0123";
+pub(crate) const SECRET: &str = "a-permission-secret-of-all-the-replicas-0123";
 
 pub(crate) struct Set {
     pub(crate) fake: FakeLlm,
