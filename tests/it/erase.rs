@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use reqwest::Method;
@@ -101,13 +101,13 @@ async fn scene() -> Scene {
     let content = json!({ "path": "canaryfile.txt", "content": "canarycontent", "mode": "create" });
     fake.script("write", [Turn::call("write_file", &content), Turn::text("it is canaryanswer")]);
     // A file that somebody else has made, and one that somebody else writes anew later.
-    let taken = json!({ "path": "theirs.txt", "content": "hers", "mode": "create" });
+    let whole = json!({ "path": "theirs.txt", "content": "hers", "mode": "create" });
     let part = json!({ "path": "theirs.txt", "content": "", "mode": "append" });
     let later = json!({ "path": "later.txt", "content": "hers at first", "mode": "create" });
     fake.script(
         "others",
         [
-            Turn::call("write_file", &taken),
+            Turn::call("write_file", &whole),
             Turn::call("write_file", &part),
             Turn::call("write_file", &later),
             Turn::text("as far as it went"),
@@ -154,7 +154,8 @@ async fn scene() -> Scene {
     assert_eq!(fs::read_to_string(&later).unwrap(), "hers at first");
     fs::write(&later, "of the admin now").unwrap();
     let later = File::options().write(true).open(&later).unwrap();
-    later.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+    let changed = later.metadata().unwrap().modified().unwrap();
+    later.set_modified(changed + Duration::from_secs(60)).unwrap();
     // A run of hers that nothing ends by itself.
     let running = json!({ "agent": "open", "input": "script:stuck" });
     let running = text(&call(&daemon, "/api/v1/runs", &token, running).await, "id");
