@@ -75,6 +75,14 @@ pub(crate) async fn idle() -> Fixture {
     start(Options { active_max: 0, ..Options::default() }).await
 }
 
+/// The same on a server. There it is a replica without company: nobody looks after its runs but
+/// the test.
+async fn idle_on(url: &str) -> Fixture {
+    let options = Options { active_max: 0, ..Options::default() };
+    let database = crate::store::Database::Postgres(url.parse().unwrap());
+    start_on(database, options, true).await.0
+}
+
 async fn start(options: Options) -> Fixture {
     start_with(options, true).await.0
 }
@@ -88,6 +96,14 @@ async fn start_with(
     options: Options,
     requester_may_approve: bool,
 ) -> (Fixture, crate::runtime::reload::Reloads) {
+    start_on(crate::store::Database::Sqlite, options, requester_may_approve).await
+}
+
+async fn start_on(
+    database: crate::store::Database,
+    options: Options,
+    requester_may_approve: bool,
+) -> (Fixture, crate::runtime::reload::Reloads) {
     let (reloader, reloads) = crate::runtime::reload::reloads();
     let dir = tempfile::tempdir().unwrap();
     let tasks = Tasks::new(Stop::default());
@@ -96,7 +112,7 @@ async fn start_with(
     let redactor = Redactor::default();
     let store = crate::store::Options {
         data_dir: dir.path().to_owned(),
-        database: crate::store::Database::Sqlite,
+        database,
         clock: Arc::clone(&clock),
         ids: ids(),
         redactor: redactor.clone(),
@@ -107,7 +123,7 @@ async fn start_with(
     let agents = authorize::Agents::from([agent(&[Role::Member])]);
     let store = Store::open(store, &tasks).await.unwrap();
     let parts = Parts {
-        membership: Membership::start(store.clone(), &tasks).await.unwrap(),
+        membership: Membership::alone(store.clone()),
         store,
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,

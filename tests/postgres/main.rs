@@ -17,6 +17,10 @@ mod server;
 mod approvals;
 #[path = "../it/budgets.rs"]
 mod budgets;
+#[path = "../it/capabilities.rs"]
+mod capabilities;
+#[path = "../it/roles.rs"]
+mod roles;
 #[path = "../it/runs.rs"]
 mod runs;
 #[path = "../it/scenes.rs"]
@@ -27,3 +31,5 @@ mod streams;
 mod unknown;
 #[path = "../it/verbs.rs"]
 mod verbs;
+#[path = "../it/web.rs"]
+mod web;
