@@ -31,5 +31,6 @@ mod streams;
 mod unknown;
 #[path = "../it/verbs.rs"]
 mod verbs;
+#[allow(dead_code, reason = "each test binary uses its own part")]
 #[path = "../it/web.rs"]
 mod web;
