@@ -24,6 +24,7 @@ use crate::{
 mod histories;
 mod leaving;
 mod quorum;
+mod spending;
 
 struct Nowhere;
 

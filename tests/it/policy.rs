@@ -355,6 +355,27 @@ async fn a_past_call_and_a_hypothetical_one_are_explained() {
 }
 
 #[tokio::test]
+async fn a_call_that_no_rule_has_decided_about_says_so_and_why() {
+    let fake = speaker();
+    let words = json!({"argv": "rm -rf"});
+    fake.script("muddle", [Turn::call("exec", &words), Turn::text("oh")]);
+    let daemon = Daemon::start(&fake.openai_url()).await;
+    let id = ran(&daemon, "open", "script:muddle one").await;
+    let denied = event(&daemon, &id, "tool.denied").await;
+    assert_eq!(denied["data"]["rule"], "tool.bad_arguments", "{denied:#}");
+    let call = denied["data"]["call_id"].as_str().unwrap();
+    let told = daemon.cli(&["policy", "explain", call]).await;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    for wanted in ["no rule decided", "tool.bad_arguments", "argv"] {
+        assert!(told.err.contains(wanted), "{wanted}: {}", told.err);
+    }
+    let asked = json!({ "call_id": call });
+    let problem =
+        door(&daemon, Method::POST, &format!("{POLICY}/explain"), Some(&asked)).await.expect(409);
+    assert_eq!(problem["code"], "policy.not_asked");
+}
+
+#[tokio::test]
 async fn a_replay_shows_exactly_what_another_policy_would_have_decided() {
     let fake = speaker();
     let daemon = Daemon::start(&fake.openai_url()).await;

@@ -215,3 +215,29 @@ async fn what_cannot_be_a_secret_is_refused_with_the_reason() {
     let argv = daemon.cli(&["secret", "set", "NAME", FIRST]).await;
     assert_eq!(argv.code, Some(2), "a value on the command line is seen by everybody: {argv:?}");
 }
+
+#[tokio::test]
+async fn an_old_secret_is_warned_of_in_the_log_and_in_the_list() {
+    let fake = provider();
+    let mut daemon = Daemon::start(&fake.openai_url()).await;
+    assert_eq!(listed(&daemon, "llm.api_key").await["warning"], Value::Null);
+    assert!(!daemon.log().contains("a secret is older than"), "nothing is old yet");
+    assert_eq!(daemon.stop().await, Some(0));
+    let url = format!("sqlite://{}", daemon.data_dir().join("agent-runtime.db").display());
+    let mut db = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let earlier =
+        "UPDATE secret_ages SET since = since - 91 * 86400000000 WHERE name = 'llm.api_key'";
+    assert_eq!(sqlx::query(earlier).execute(&mut db).await.unwrap().rows_affected(), 1);
+    sqlx::Connection::close(db).await.unwrap();
+    daemon.run().await;
+    let item = listed(&daemon, "llm.api_key").await;
+    assert_eq!(
+        (&item["days"], &item["warning"]),
+        (&json!(91), &json!("older than 90 days: replace it"))
+    );
+    until("the warning", || daemon.log().contains("a secret is older than 90 days").then_some(()))
+        .await;
+    let told = daemon.log();
+    let line = told.lines().find(|line| line.contains("a secret is older than")).unwrap();
+    assert!(line.contains("\"secret\":\"llm.api_key\"") && line.contains("\"days\":91"), "{line}");
+}

@@ -13,7 +13,7 @@ use crate::{
     },
     domain::{
         AgentName, ApprovalId, ApprovalState, PolicyDecision, PolicyVersion, Role, RunId, Surface,
-        Timestamp, ToolCallId, approval::DecisionRecord, policy::Outcome,
+        Timestamp, ToolCall, ToolCallId, approval::DecisionRecord, policy::Outcome,
     },
     store::StoreError,
     tools,
@@ -116,7 +116,7 @@ impl Orchestrator {
     /// under another policy where one is given.
     ///
     /// # Errors
-    /// When nothing is recorded about the call.
+    /// When there is no such call, or no rule has decided about it.
     pub async fn explain_call(
         &self,
         _permit: &Permit<ManagePolicy>,
@@ -181,6 +181,23 @@ impl Orchestrator {
     }
 }
 
+/// Why there is no decision about a call that exists.
+fn not_asked(call: &ToolCall) -> String {
+    match tools::parse(&call.tool, &call.args) {
+        Err(error) => format!(
+            "no rule decided about {}: it was refused before (tool.bad_arguments), since what the \
+             model sent is no call that any policy could allow: {error}",
+            call.id
+        ),
+        Ok(_) if call.outcome.is_some() => format!(
+            "no rule decided about {}: it ended before its turn came; \
+             `agent-runtime audit query --run {}` says how",
+            call.id, call.run_id
+        ),
+        Ok(_) => format!("no rule has decided about {} yet: its turn comes later", call.id),
+    }
+}
+
 /// The question of a decision, as it was kept.
 pub(super) fn read(kept: &PolicyDecision) -> Result<Recorded, StoreError> {
     Recorded::joined(&kept.definition, &kept.question).map_err(|error| StoreError::Corrupt {
@@ -196,7 +213,9 @@ impl Inner {
         let mut reader = self.store.read().await?;
         let decisions = reader.decisions().of_call(call, SHOWN_MAX).await?;
         let Some(newest) = decisions.last().cloned() else {
-            return Err(CommandError::NotFound { what: "a decision about this call" });
+            let call = reader.calls().get(call).await?;
+            let call = call.ok_or(CommandError::NotFound { what: "the call" })?;
+            return Err(CommandError::conflict("policy.not_asked", not_asked(&call)));
         };
         let asked = reader.approvals().of_run(newest.run_id).await?;
         let approvals = asked
