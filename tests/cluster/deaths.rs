@@ -27,6 +27,8 @@ use crate::{
 
 const STOP: i32 = 19;
 const CONT: i32 = 18;
+/// Rounds of runs that linger are told apart from the others by this.
+const LINGERING: u64 = 1_000_000;
 
 /// How a replica goes away, and what comes then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +150,8 @@ impl World {
 
     async fn meet(&mut self, round: u64, death: Death) {
         ask_more(round, 0, 0, &mut self.promises, &mut self.dice);
+        // Most of these are with the model for a while.
+        ask_more(LINGERING + round, 4, 0, &mut self.promises, &mut self.dice);
         let victim = usize::try_from(self.dice.roll(2)).expect("an index");
         let other = 1 - victim;
         let epoch = eventually("it says where it answers", TAKEOVER, async || {
@@ -155,9 +159,17 @@ impl World {
         })
         .await;
         let moment = Duration::from_millis(self.dice.roll(300));
-        let first = usize::try_from(self.dice.roll(2)).expect("an index");
-        self.live_at(first, moment / 2).await;
-        self.live_at(1 - first, moment / 2).await;
+        let is_quick = matches!(death, Death::Again | Death::Early);
+        if is_quick && self.dice.roll(2) == 0 {
+            // In the middle of whatever clients do, with either of them.
+            self.live_at(other, moment / 2).await;
+            self.live_at(victim, moment / 2).await;
+        } else {
+            // With runs at work there.
+            let Self { replicas, promises, recorder, .. } = self;
+            submit(&replicas[victim], promises, recorder).await;
+            self.live_at(victim, moment).await;
+        }
         match death {
             Death::Again => self.kill(victim),
             Death::Early => {
