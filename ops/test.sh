@@ -89,6 +89,12 @@ check_shared() {
     local result=0
     cargo test --locked --test cluster -- --test-threads=1 || result=$?
     cargo test --locked --test postgres || result=$?
+    # The fault suites that `check tests` runs on a file, once more: kills, and each failpoint with one
+    # of its faults. Their long forms: docs/DURABILITY.md.
+    AGENT_RUNTIME_TEST_STORE=postgres AGENT_RUNTIME_TEST_KILLS=25 \
+        cargo test --locked --test kill || result=$?
+    AGENT_RUNTIME_TEST_STORE=postgres AGENT_RUNTIME_TEST_FAILPOINTS=sample \
+        cargo test --locked --test failpoints suite || result=$?
     return "$result"
 }
 

@@ -84,6 +84,14 @@ pub(crate) async fn idle_on(
     start_at(Options { active_max: 0, ..Options::default() }, true, clock, database).await.0
 }
 
+/// The same on a server, with the time of the machine. There it is a replica without company: nobody
+/// looks after its runs but the test.
+async fn idle_on_server(url: &str) -> Fixture {
+    let options = Options { active_max: 0, ..Options::default() };
+    let database = crate::store::Database::Postgres(url.parse().unwrap());
+    start_at(options, true, Arc::new(SystemClock), database).await.0
+}
+
 async fn start(options: Options) -> Fixture {
     start_with(options, true).await.0
 }
@@ -125,7 +133,7 @@ async fn start_at(
     let agents = authorize::Agents::from([agent(&[Role::Member])]);
     let store = Store::open(store, &tasks).await.unwrap();
     let parts = Parts {
-        membership: Membership::start(store.clone(), &tasks).await.unwrap(),
+        membership: Membership::alone(store.clone()),
         store,
         llm: Llm::new(LlmOptions { models, ..LlmOptions::default() }).unwrap(),
         tools: Tools::without_processes(dir.path(), redactor.clone(), &tasks).await,

@@ -109,10 +109,10 @@ impl Capabilities<'_> {
         );
         // Only runs that have not ended can hold a live one: they are few.
         const SQL_LIVE: &str = select!(
-            "FROM runs r CROSS JOIN capabilities c ON c.run_id = r.id \
+            "FROM runs r CROSS JOIN capabilities c \
              LEFT JOIN tool_calls t ON t.id = c.call_id \
              LEFT JOIN definitions d ON d.hash = c.definition \
-             WHERE r.state IN ('queued', 'running', 'awaiting_approval', 'paused', 'cancelling') \
+             WHERE c.run_id = r.id AND r.state IN ('queued', 'running', 'awaiting_approval', 'paused', 'cancelling') \
              AND c.revoked_at IS NULL AND c.expires_at > $4 \
              AND (c.call_id IS NULL OR t.state = 'started') AND c.id < $1 \
              AND ($2 IS NULL OR c.run_id = $2) AND ($3 IS NULL OR c.agent = $3) \

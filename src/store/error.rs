@@ -127,8 +127,44 @@ pub enum OpenError {
         doing: &'static str,
         /// The database.
         place: String,
-        /// Why.
+        /// Why, where the database said it.
         #[source]
-        source: sqlx::Error,
+        source: Option<sqlx::Error>,
     },
+    /// Somebody else holds what a start needs.
+    #[error("the database {place} is busy; nothing was changed: try again in a moment")]
+    Busy {
+        /// The database.
+        place: String,
+    },
+}
+
+impl OpenError {
+    /// What a failed read or write means for a start: only a value that cannot be is damage.
+    pub(super) fn at(place: &str, error: StoreError) -> Self {
+        let place = place.to_owned();
+        match error {
+            StoreError::Unavailable { doing, source } => Self::Unavailable { doing, place, source },
+            StoreError::Busy => Self::Busy { place },
+            StoreError::Stale { .. }
+            | StoreError::Missing { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Fenced => Self::Damaged { place, detail: error.to_string() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_found_the_database_busy_or_away_does_not_speak_of_damage() {
+        let said = |error| OpenError::at("here", error).to_string();
+        assert!(said(StoreError::Busy).contains("try again"));
+        let away = StoreError::Unavailable { doing: "write to the store", source: None };
+        assert_eq!(said(away), "cannot write to the store here");
+        let wrong = StoreError::Corrupt { what: "a date".to_owned() };
+        assert!(said(wrong).contains("damaged"));
+    }
 }

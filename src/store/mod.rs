@@ -162,12 +162,7 @@ impl Store {
             Database::Sqlite => database_file(&data_dir).display().to_string(),
             Database::Postgres(server) => server.place(),
         };
-        let reading = |error: StoreError| match error {
-            StoreError::Unavailable { doing, source: Some(source) } => {
-                OpenError::Unavailable { doing, place: place.clone(), source }
-            }
-            other => OpenError::Damaged { place: place.clone(), detail: other.to_string() },
-        };
+        let reading = |error: StoreError| OpenError::at(&place, error);
         let conn = &mut backend.writer;
         reach(Point::StoreOpenBefore).await.map_err(StoreError::from).map_err(&reading)?;
         let member = members::register(conn, &*clock, &ids, &data_dir);

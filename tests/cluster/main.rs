@@ -2,15 +2,23 @@
 //! each of them sees of the others' runs.
 #![cfg(test)]
 
+#[path = "../kill/load.rs"]
+mod load;
 #[path = "../it/scenes.rs"]
 mod scenes;
 #[path = "../support/mod.rs"]
 mod support;
+#[allow(dead_code, reason = "each test binary uses its own part")]
+#[path = "../it/web.rs"]
+mod web;
 
 mod backups;
 mod changes;
+mod deaths;
+mod notices;
 mod restarts;
 mod seen;
 mod set;
 mod starts;
+mod taken_back;
 mod takeover;

@@ -10,23 +10,11 @@ use crate::{
     scenes::{kinds, until_alive, until_asked},
     set::{Set, until_state},
     support::{
-        daemon::{ADMIN, Daemon},
+        daemon::ADMIN,
         fake_llm::{Fault, Turn},
         live::{Sse, Ws},
     },
 };
-
-/// A pair of which only the first has room for runs: the other one's only place is taken.
-async fn pair(set: &Set, marker: &str) -> (Daemon, Daemon) {
-    let tool = json!({"argv": ["/bin/sh", "-c", "sleep 300", marker]});
-    set.fake.script("busy", [Turn::call("exec", &tool), Turn::text("done")]);
-    let mut b = set.prepare();
-    b.set_env("AGENT_RUNTIME_LIMITS_ACTIVE_RUNS", "1");
-    b.run().await;
-    b.submit("open", "script:busy").await;
-    until_alive(marker, true).await;
-    (set.replica().await, b)
-}
 
 #[tokio::test]
 async fn events_of_a_run_are_live_at_every_replica_each_once_and_in_order() {
@@ -34,7 +22,7 @@ async fn events_of_a_run_are_live_at_every_replica_each_once_and_in_order() {
     let slow = Fault::SlowBytes(Duration::from_millis(60));
     let turn = || Turn::call("list_files", &json!({})).after([slow]);
     set.fake.script("steps", [turn(), turn(), turn(), turn(), Turn::text("done")]);
-    let (a, b) = pair(&set, "busy-marker-1").await;
+    let (a, b) = set.pair("busy-marker-1", "").await;
     let id = a.submit("open", "script:steps").await;
     let mut stream = Sse::open(&b, ADMIN, &id, 0).await;
     let mut socket = Ws::open(&b, ADMIN).await;
@@ -72,7 +60,7 @@ async fn a_command_at_one_replica_reaches_a_run_that_another_works_on() {
     let tool = |marker: &str| json!({"argv": ["/bin/sh", "-c", "sleep 300", marker]});
     set.fake.script("one", [Turn::call("exec", &tool("seen-marker-1")), Turn::text("done")]);
     set.fake.script("two", [Turn::call("exec", &tool("seen-marker-2")), Turn::text("done")]);
-    let (a, b) = pair(&set, "busy-marker-2").await;
+    let (a, b) = set.pair("busy-marker-2", "").await;
     let post = async |id: &str, verb: &str, body: &Value| {
         b.post(&format!("/api/v1/runs/{id}/{verb}"), body).await.expect(202)
     };

@@ -2,15 +2,15 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
-    scenes::provider,
+    scenes::{provider, until_alive},
     support::{
         daemon::Daemon,
-        fake_llm::FakeLlm,
+        fake_llm::{FakeLlm, Turn},
         postgres::{Database, Server},
     },
 };
@@ -27,8 +27,13 @@ pub(crate) struct Set {
 
 impl Set {
     pub(crate) fn new() -> Self {
+        Self::of(provider())
+    }
+
+    /// The same with a provider of the test's.
+    pub(crate) fn of(fake: FakeLlm) -> Self {
         let shared = tempfile::Builder::new().prefix("art-shared-").tempdir().expect("a directory");
-        Self { fake: provider(), database: Server::shared().database(), shared }
+        Self { fake, database: Server::shared().database(), shared }
     }
 
     /// A replica that is not started yet.
@@ -51,6 +56,20 @@ impl Set {
         let mut daemon = self.prepare();
         daemon.run().await;
         daemon
+    }
+
+    /// A pair of which only the first has room for runs: the other one's only place is taken.
+    pub(crate) async fn pair(&self, marker: &str, more: &str) -> (Daemon, Daemon) {
+        let tool = json!({"argv": ["/bin/sh", "-c", "sleep 300", marker]});
+        self.fake.script("busy", [Turn::call("exec", &tool), Turn::text("done")]);
+        let mut full = self.prepare_with(more);
+        full.set_env("AGENT_RUNTIME_LIMITS_ACTIVE_RUNS", "1");
+        full.run().await;
+        full.submit("open", "script:busy").await;
+        until_alive(marker, true).await;
+        let mut free = self.prepare_with(more);
+        free.run().await;
+        (free, full)
     }
 
     pub(crate) fn workspaces(&self) -> PathBuf {

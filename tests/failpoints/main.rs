@@ -5,8 +5,9 @@
 //! without faults, and the checker judges what it left. Every point is taken with every fault.
 //!
 //! `AGENT_RUNTIME_TEST_FAILPOINTS=all` takes every time that a point is reached instead of one,
-//! `=all:store.commit` or `=store.commit` only of points whose name begins so; `AGENT_RUNTIME_TEST_SEED` chooses others. The
-//! seed is printed.
+//! `=all:store.commit` or `=store.commit` only of points whose name begins so, `=sample` each point
+//! with one fault; `AGENT_RUNTIME_TEST_SEED` chooses others, and is printed.
+//! `AGENT_RUNTIME_TEST_STORE=postgres`: each daemon has a database of a server that the test starts.
 #![cfg(test)]
 #![cfg(debug_assertions)]
 

@@ -15,11 +15,13 @@ use tokio::time::Instant;
 
 use crate::{
     streams,
+    suite::setting,
     support::{
         checker::{Truth, Witness, leftovers_of, witness::Recorder},
         daemon::{ADMIN, Answer, Daemon, PROVIDER_KEY},
         fake_llm::{FakeLlm, Options, Turn},
         fake_site::FakeSite,
+        postgres,
     },
 };
 
@@ -56,6 +58,8 @@ pub(crate) struct Scenario {
     dice: u64,
     acknowledged: usize,
     is_armed: bool,
+    /// Goes after the daemon.
+    database: Option<postgres::Database>,
 }
 
 fn sh(script: &str) -> Value {
@@ -96,7 +100,12 @@ impl Scenario {
         let fake =
             FakeLlm::start_with(Options { witness: Some(asked.clone()), ..Options::default() });
         teach(&fake);
-        let daemon = Daemon::prepare_with(&fake.openai_url(), &config(&site));
+        let mut daemon = Daemon::prepare_with(&fake.openai_url(), &config(&site));
+        let is_on_server = setting("AGENT_RUNTIME_TEST_STORE").as_deref() == Some("postgres");
+        let database = is_on_server.then(|| postgres::Server::shared().database());
+        if let Some(database) = &database {
+            daemon.use_database(&database.url());
+        }
         let recorder = Arc::new(Recorder::new(&own.path().join("clients.log")));
         let wanted = [
             ("pure", "open", false),
@@ -126,6 +135,7 @@ impl Scenario {
             dice: seed.max(1),
             acknowledged: 0,
             is_armed: false,
+            database,
         }
     }
 
@@ -352,6 +362,11 @@ impl Scenario {
         let truth = Truth::read(&self.daemon.data_dir()).await;
         let mut found = truth.violations(&witness);
         found.extend(leftovers_of(&self.daemon.data_dir()));
+        // The server drops nothing while somebody is logging in, and that may be another scenario of
+        // this very task: it must not wait here.
+        let database = self.database.take();
+        #[expect(clippy::disallowed_methods, reason = "a test has no tasks of a daemon")]
+        drop(tokio::task::spawn_blocking(move || drop(database)));
         (found.iter().map(ToString::to_string).collect(), ready)
     }
 }

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 4;
 /// Visits of one point that the long form takes: the first ones cover every kind of visit.
 const VISITS_MAX: u64 = 60;
 
-fn setting(name: &str) -> Option<String> {
+pub(crate) fn setting(name: &str) -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "a test reads its own settings")]
     std::env::var(name).ok()
 }
@@ -63,6 +63,8 @@ async fn visits() -> BTreeMap<String, u64> {
 
 fn cases(visits: &BTreeMap<String, u64>, wanted: Option<&str>, dice: &mut u64) -> Vec<Case> {
     let is_all = wanted.is_some_and(|w| w == "all" || w.starts_with("all:"));
+    let is_sample = wanted == Some("sample");
+    let wanted = wanted.filter(|_| !is_sample);
     let wanted = wanted.map(|w| w.trim_start_matches("all").trim_start_matches(':'));
     let mut cases = Vec::new();
     for point in Point::ALL {
@@ -71,7 +73,11 @@ fn cases(visits: &BTreeMap<String, u64>, wanted: Option<&str>, dice: &mut u64) -
             continue;
         }
         let count = visits.get(name).copied().unwrap_or(0);
-        for fault in FAULTS {
+        let one = usize::try_from(roll(dice, FAULTS.len() as u64)).expect("an index");
+        for (at, fault) in FAULTS.into_iter().enumerate() {
+            if is_sample && at != one {
+                continue;
+            }
             if is_all {
                 let all = 1..=count.min(VISITS_MAX);
                 cases.extend(all.map(|nth| Case { name, fault, nth }));

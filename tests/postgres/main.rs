@@ -20,6 +20,10 @@ mod approvals;
 mod backup;
 #[path = "../it/budgets.rs"]
 mod budgets;
+#[path = "../it/capabilities.rs"]
+mod capabilities;
+#[path = "../it/roles.rs"]
+mod roles;
 #[path = "../it/runs.rs"]
 mod runs;
 #[path = "../it/scenes.rs"]
@@ -30,3 +34,6 @@ mod streams;
 mod unknown;
 #[path = "../it/verbs.rs"]
 mod verbs;
+#[allow(dead_code, reason = "each test binary uses its own part")]
+#[path = "../it/web.rs"]
+mod web;

@@ -138,11 +138,15 @@ async fn look(daemon: &Daemon, run: &str) {
         &["audit", "query", "--run", run],
         &["audit", "query", "--kind", "control", "--limit", "100"],
         &["capability", "list"],
+        &["capability", "list", "--agent", "open"],
+        &["capability", "list", "--run", run],
+        &["capability", "list", "--live"],
         &["budget", "show"],
         &["policy", "explain", "--", "true"],
     ] {
         let told = daemon.cli(args).await;
         assert_ne!(told.code, Some(2), "{args:?}: {told:?}");
+        assert!(!told.err.contains("(503"), "{args:?}: {told:?}");
     }
 }
 

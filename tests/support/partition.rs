@@ -2,9 +2,15 @@
 //! cuts, and it lets one end believe in a connection that the other has forgotten.
 //!
 //! It has a thread and a runtime of its own, so a test that blocks or pauses its clock does not
-//! stop it. It never changes a byte and never reorders: TCP does not either.
+//! stop it. It never changes a byte and never reorders: TCP does not either. Only when it is mute it
+//! leaves messages out, as a pool of connections between a daemon and its database does.
 
-use std::{net::Ipv4Addr, thread, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     io::{self, AsyncReadExt, AsyncWriteExt},
@@ -28,6 +34,8 @@ pub(crate) enum Link {
     Deaf,
     /// Everything, each way so much later.
     Slow(Duration),
+    /// Everything but notices of commits, to those who asked for them.
+    Mute,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +45,26 @@ struct State {
     terminated: u64,
     half_opened: u64,
     stranded: u64,
+}
+
+/// What a client sends that wants notices of commits.
+const LISTEN: &[u8] = b"LISTEN ";
+
+/// What the server said, without `NotificationResponse`:
+/// <https://www.postgresql.org/docs/15/protocol-message-formats.html>. Who listens has a connection for
+/// that alone, so each piece begins with a message.
+fn without_notices(mut piece: &[u8]) -> Vec<u8> {
+    let mut rest = Vec::new();
+    while let [kind, a, b, c, d, ..] = *piece {
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).expect("a length");
+        let (message, after) = piece.split_at(piece.len().min(1 + length));
+        if kind != b'A' {
+            rest.extend_from_slice(message);
+        }
+        piece = after;
+    }
+    rest.extend_from_slice(piece);
+    rest
 }
 
 /// A link to a port on loopback. Ends with this handle.
@@ -135,9 +163,26 @@ async fn carry(mut client: TcpStream, target: u16, mut state: watch::Receiver<St
     let end = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let up = pump(from_client, to_server, state.clone(), |link| link != Link::Dropped);
-        let down = pump(from_server, to_client, state.clone(), |link| {
-            !matches!(link, Link::Dropped | Link::Deaf)
+        let listens = AtomicBool::new(false);
+        let up = pump(
+            from_client,
+            to_server,
+            state.clone(),
+            |link| link != Link::Dropped,
+            |_, piece| {
+                if piece.windows(LISTEN.len()).any(|word| word == LISTEN) {
+                    listens.store(true, Ordering::Relaxed);
+                }
+                piece
+            },
+        );
+        let passes = |link| !matches!(link, Link::Dropped | Link::Deaf);
+        let down = pump(from_server, to_client, state.clone(), passes, |link, piece| {
+            if link == Link::Mute && listens.load(Ordering::Relaxed) {
+                without_notices(&piece)
+            } else {
+                piece
+            }
         });
         // One direction may end before the other, as a half-closed connection does.
         let both = async { tokio::join!(up, down) };
@@ -207,6 +252,7 @@ async fn pump(
     mut to: impl AsyncWriteExt + Unpin + Send,
     mut state: watch::Receiver<State>,
     passes: fn(Link) -> bool,
+    edit: impl Fn(Link, Vec<u8>) -> Vec<u8>,
 ) -> io::Result<()> {
     // Each piece has its own moment, so that a slow link is late and not also narrow.
     let (pieces, mut arriving) = mpsc::channel::<(Instant, Vec<u8>)>(1_024);
@@ -215,11 +261,12 @@ async fn pump(
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let n = from.read(&mut buffer).await?;
-            let delay = match looked.borrow().link {
+            let link = looked.borrow().link;
+            let delay = match link {
                 Link::Slow(delay) => delay,
-                Link::Open | Link::Cut | Link::Dropped | Link::Deaf => Duration::ZERO,
+                Link::Open | Link::Cut | Link::Dropped | Link::Deaf | Link::Mute => Duration::ZERO,
             };
-            let piece = (Instant::now() + delay, buffer[..n].to_vec());
+            let piece = (Instant::now() + delay, edit(link, buffer[..n].to_vec()));
             if n == 0 || pieces.send(piece).await.is_err() {
                 return io::Result::Ok(());
             }

@@ -111,13 +111,29 @@ impl Membership {
     /// When the database does not confirm it.
     pub async fn start(store: Store, tasks: &Tasks) -> Result<Self, StoreError> {
         let has_company = store.is_shared();
+        let membership = Self::of(store, has_company);
+        if has_company {
+            membership.say().await?;
+            let keeping = membership.clone();
+            tasks.spawn(TaskKind::Cluster, |stop| keeping.keep(stop));
+        }
+        Ok(membership)
+    }
+
+    /// On whatever store, without beats and without looks at others.
+    #[cfg(test)]
+    pub(super) fn alone(store: Store) -> Self {
+        Self::of(store, false)
+    }
+
+    fn of(store: Store, has_company: bool) -> Self {
         let state = State {
             confirmed: Instant::now(),
             address: String::new(),
             is_draining: false,
             duties: BTreeMap::new(),
         };
-        let membership = Self {
+        Self {
             shared: Arc::new(Shared {
                 store,
                 has_company,
@@ -127,13 +143,7 @@ impl Membership {
                 changed: Notify::new(),
                 beat: Notify::new(),
             }),
-        };
-        if has_company {
-            membership.say().await?;
-            let keeping = membership.clone();
-            tasks.spawn(TaskKind::Cluster, |stop| keeping.keep(stop));
         }
-        Ok(membership)
     }
 
     /// Where this replica answers, for those who list them.

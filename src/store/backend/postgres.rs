@@ -92,7 +92,7 @@ impl Postgres {
     }
 
     fn opening(&self, doing: &'static str, source: sqlx::Error) -> OpenError {
-        OpenError::Unavailable { doing, place: self.place(), source }
+        OpenError::Unavailable { doing, place: self.place(), source: Some(source) }
     }
 
     /// Connects to write.

@@ -141,7 +141,11 @@ fn create_private(file: &Path) -> std::io::Result<()> {
 fn opening(doing: &'static str, file: &Path, source: sqlx::Error) -> OpenError {
     match damage_code(&source) {
         Some(detail) => OpenError::Damaged { place: file.display().to_string(), detail },
-        None => OpenError::Unavailable { doing, place: file.display().to_string(), source },
+        None => OpenError::Unavailable {
+            doing,
+            place: file.display().to_string(),
+            source: Some(source),
+        },
     }
 }
 
