@@ -20,8 +20,8 @@
 mod armed;
 
 /// A place that a fault can be put in. Each stands exactly where its name says.
-#[cfg_attr(debug_assertions, derive(Debug, PartialEq, Eq, PartialOrd, Ord))]
-#[derive(Clone, Copy)]
+#[cfg_attr(debug_assertions, derive(PartialEq, Eq, PartialOrd, Ord))]
+#[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the names say it, and `name` says them again")]
 pub enum Point {
     StoreOpenBefore,

@@ -120,10 +120,10 @@ async fn one_backup_is_made_at_a_time_and_one_whose_maker_is_silent_is_given_up(
         async move {
             let stored = inner.store.write(Durability::Full, move |tx| {
                 Box::pin(async move {
-                    let mut new = new_backup(tx, "somebody".to_owned(), None);
+                    let new = new_backup(tx, "somebody".to_owned(), None);
+                    // What was begun before this daemon started is given up at once.
                     let at = new.started_at.as_micros() - silent_for * 1_000_000;
-                    new.started_at = Timestamp::from_micros(at);
-                    assert!(tx.backups().begin(&new, new.started_at).await?);
+                    assert!(tx.backups().begin(&new, Timestamp::from_micros(at)).await?);
                     Ok::<_, StoreError>(new.id)
                 })
             });
