@@ -233,6 +233,7 @@ async fn spent(f: &Fixture, round: u64, plan: Plan) -> usize {
         run.conversation_id = threads[thread];
         tasks.push(spend(Arc::clone(inner), run, calls, Arc::clone(&ledger)));
     }
+    #[expect(clippy::disallowed_methods, reason = "they spend on both threads of the test")]
     let tasks = tasks.into_iter().map(tokio::spawn);
     let refused = futures_util::future::join_all(tasks).await.into_iter().map(Result::unwrap).sum();
     let ledger = ledger.lock().unwrap().clone();
