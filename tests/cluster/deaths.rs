@@ -98,12 +98,19 @@ impl World {
 
     /// What clients do at one replica, for that long or until it dies.
     async fn live_at(&mut self, at: usize, time: Duration) {
+        self.ask_at(at, time, true).await;
+    }
+
+    /// The same, and whether they interrupt and cancel.
+    async fn ask_at(&mut self, at: usize, time: Duration, is_rude: bool) {
         let Self { replicas, dice, promises, recorder, .. } = self;
         let daemon = &replicas[at];
         let busy = async {
             submit(daemon, promises, recorder).await;
             answer_people(daemon, dice, recorder).await;
-            disturb(daemon, dice, recorder).await;
+            if is_rude {
+                disturb(daemon, dice, recorder).await;
+            }
             std::future::pending::<()>().await;
         };
         drop(timeout(time, busy).await);
@@ -143,7 +150,8 @@ impl World {
                 self.replicas[other].log()
             );
             let pause = Duration::from_millis(20 + self.dice.roll(60));
-            self.live_at(other, pause).await;
+            // In fifteen seconds they would cancel everything that is to be taken over.
+            self.ask_at(other, pause, false).await;
         }
         self.takeovers.push(millis(since));
     }
