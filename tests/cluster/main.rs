@@ -8,7 +8,7 @@ mod load;
 mod scenes;
 #[path = "../support/mod.rs"]
 mod support;
-#[allow(dead_code, reason = "each test binary uses its own part")]
+#[expect(dead_code, reason = "each test binary uses its own part")]
 #[path = "../it/web.rs"]
 mod web;
 

@@ -78,9 +78,9 @@ async fn a_secret_replaced_or_removed_at_one_replica_is_so_at_another() {
         store_secret(&asked, "site-key", value);
         println!("figure: a secret stored at another replica: {:?}", began.elapsed());
         play(&works, &set.fake, "web", name, &call).await;
-        let sent = site.asked().last().and_then(|a| a.headers.get("authorization").cloned());
-        let sent = sent.expect("a request with the secret");
-        assert_eq!(sent.to_str().unwrap(), format!("Bearer {value}"), "{name}");
+        let header = site.asked().last().and_then(|a| a.headers.get("authorization").cloned());
+        let header = header.expect("a request with the secret");
+        assert_eq!(header.to_str().unwrap(), format!("Bearer {value}"), "{name}");
     }
     done(&asked.cli(&["secret", "remove", "site-key"]).await);
     let before = site.asked().len();

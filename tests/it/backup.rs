@@ -35,7 +35,7 @@ fn provider() -> FakeLlm {
 }
 
 /// Makes a pair of keys and tells the daemon the public one; the file with the secret one.
-async fn with_key(daemon: &mut Daemon) -> PathBuf {
+pub(crate) async fn with_key(daemon: &mut Daemon) -> PathBuf {
     let key = daemon.dir().join("backup-key.txt");
     let made = daemon.cli(&["backup", "keygen", "--out", key.to_str().unwrap(), "--json"]).await;
     let recipient = made.json()["recipient"].as_str().unwrap().to_owned();
@@ -44,7 +44,7 @@ async fn with_key(daemon: &mut Daemon) -> PathBuf {
     key
 }
 
-async fn create(daemon: &Daemon) -> (PathBuf, Value) {
+pub(crate) async fn create(daemon: &Daemon) -> (PathBuf, Value) {
     let made = daemon.cli(&["backup", "create", "--json"]).await.json();
     (made["path"].as_str().unwrap().into(), made)
 }
@@ -424,22 +424,4 @@ async fn the_examples_of_the_document_do_what_they_say() {
     assert!(daemon.dir().join("restored/agent-runtime.db").exists());
     let truth = Truth::read(&daemon.dir().join("restored")).await;
     assert!(truth.runs.iter().any(|run| run.id.to_string() == id));
-}
-
-#[tokio::test]
-async fn an_erasure_names_the_backups_that_may_hold_the_person() {
-    let fake = provider();
-    let mut daemon = Daemon::prepare(&fake.openai_url());
-    with_key(&mut daemon).await;
-    daemon.run().await;
-    let told = daemon.cli(&["principal", "create", "ann", "--role", "member"]).await;
-    assert_eq!(told.code, Some(0), "{told:?}");
-    let (file, _) = create(&daemon).await;
-    let told = daemon.cli(&["erase", "ann"]).await;
-    assert_eq!(told.code, Some(0), "{told:?}");
-    let receipt = crate::erase::receipt(&daemon).await;
-    let named = receipt["backups"].as_array().unwrap();
-    assert_eq!(named.len(), 1, "{receipt:#}");
-    assert_eq!(named[0]["name"], file.file_name().unwrap().to_str().unwrap());
-    assert_eq!(named[0]["bytes"], fs::metadata(&file).unwrap().len());
 }

@@ -194,7 +194,7 @@ async fn messages(daemon: &Daemon, conversation: &str) -> Vec<Value> {
 
 /// Waits for the receipt of the one erasure that there is.
 /// The receipt of the newest erasure, once it is done.
-pub(crate) async fn receipt(daemon: &Daemon) -> Value {
+async fn receipt(daemon: &Daemon) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let all = said(daemon, &["erase", "--list"]).await;
@@ -355,4 +355,22 @@ async fn how_long_things_are_kept_is_shown_set_and_kept_over_a_restart() {
     assert_eq!((&report["dry_run"], &report["removed"]), (&json!(true), &json!({})));
     said(&daemon, &["retention", "set", "app", "default"]).await;
     assert_eq!(said(&daemon, &["retention", "show"]).await["days"], expected);
+}
+
+#[tokio::test]
+async fn an_erasure_names_the_backups_that_may_hold_the_person() {
+    let fake = provider();
+    let mut daemon = Daemon::prepare(&fake.openai_url());
+    crate::backup::with_key(&mut daemon).await;
+    daemon.run().await;
+    let told = daemon.cli(&["principal", "create", "ann", "--role", "member"]).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let (file, _) = crate::backup::create(&daemon).await;
+    let told = daemon.cli(&["erase", "ann"]).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let receipt = receipt(&daemon).await;
+    let named = receipt["backups"].as_array().unwrap();
+    assert_eq!(named.len(), 1, "{receipt:#}");
+    assert_eq!(named[0]["name"], file.file_name().unwrap().to_str().unwrap());
+    assert_eq!(named[0]["bytes"], fs::metadata(&file).unwrap().len());
 }

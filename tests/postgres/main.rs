@@ -34,6 +34,6 @@ mod streams;
 mod unknown;
 #[path = "../it/verbs.rs"]
 mod verbs;
-#[allow(dead_code, reason = "each test binary uses its own part")]
+#[expect(dead_code, reason = "each test binary uses its own part")]
 #[path = "../it/web.rs"]
 mod web;

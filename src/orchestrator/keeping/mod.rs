@@ -20,10 +20,11 @@ mod trail;
 mod words;
 
 #[cfg(test)]
+#[path = "keeping_tests.rs"]
 mod tests;
 /// The same text on the other database.
 #[cfg(test)]
-#[path = "tests.rs"]
+#[path = "keeping_tests.rs"]
 #[expect(clippy::duplicate_mod, reason = "one text, two databases")]
 mod tests_on_postgres;
 

@@ -2,7 +2,7 @@
 //!
 //! This text is two modules: `tests` runs on SQLite, `tests_on_postgres` on Postgres.
 
-#[path = "tests/persons.rs"]
+#[path = "person_tests.rs"]
 mod persons;
 
 use std::{io::Cursor, ops::Deref, sync::Arc, time::Duration};
