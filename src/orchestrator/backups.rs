@@ -261,14 +261,18 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Inner {
-    /// Makes one whenever it is due, until the daemon stops.
-    pub(super) async fn keep_backing_up(self: Arc<Self>, started: Timestamp, stop: Stop) {
+    /// Ends those that were being made when the daemon ended, before anybody asks for another one.
+    pub(super) async fn give_up_those_of_before(&self) {
         // Who has the store alone made none before its start: one that runs is of a daemon that was
         // killed.
-        let since = (!self.membership.is_shared()).then_some(started);
+        let since = (!self.membership.is_shared()).then(|| self.clock.now());
         if let Err(error) = self.give_up(since).await {
             tracing::error!(error = chain(&error), "backups of before could not be looked at");
         }
+    }
+
+    /// Makes one whenever it is due, until the daemon stops.
+    pub(super) async fn keep_backing_up(self: Arc<Self>, stop: Stop) {
         let Some(time) = self.backups.schedule.filter(|_| !self.backups.recipients.is_empty())
         else {
             return;

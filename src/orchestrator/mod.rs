@@ -291,8 +291,9 @@ impl Orchestrator {
         tasks.spawn(TaskKind::Helper, |stop| keeping::keep_erasing(erased, stop));
         let signing = Arc::clone(&inner);
         tasks.spawn(TaskKind::Helper, |stop| signing.keep_signing(stop));
-        let (kept, started) = (Arc::clone(&inner), inner.clock.now());
-        tasks.spawn(TaskKind::Helper, move |stop| kept.keep_backing_up(started, stop));
+        inner.give_up_those_of_before().await;
+        let backing_up = Arc::clone(&inner);
+        tasks.spawn(TaskKind::Helper, |stop| backing_up.keep_backing_up(stop));
         Ok(Self { inner })
     }
 

@@ -65,7 +65,7 @@ async fn recover_all(inner: &Arc<Inner>, left: Vec<RunId>) -> Result<(), StoreEr
             ),
         }
     }
-    let millis = started.elapsed().as_millis();
+    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
         runs = count,
         duration_ms = millis,
