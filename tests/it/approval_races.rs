@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
     path::Path,
     sync::{
         Arc,
@@ -210,8 +210,13 @@ async fn a_directory_swapped_after_the_answer_is_never_worked_in() {
         fs::create_dir(at(name)).unwrap();
         fs::set_permissions(at(name), fs::Permissions::from_mode(0o777)).unwrap();
     }
+    // Held open: by name one and the same could be found twice.
+    let held = ["d", "e"].map(|name| fs::File::open(at(name)).unwrap());
+    let both = || {
+        let log = |dir: &fs::File| format!("/proc/self/fd/{}/ran.log", dir.as_raw_fd());
+        held.iter().all(|dir| Path::new(&log(dir)).exists())
+    };
     let attack = Swapper::start(at("d"), at("e"));
-    let both = || ["d", "e"].iter().all(|name| at(name).join("ran.log").exists());
     for round in 0..60 {
         let id = daemon.submit("hasty", &format!("script:race h{round}")).await;
         daemon.wait_for(&id, &["succeeded"]).await;
