@@ -1,9 +1,6 @@
 //! Other processes, sockets of the machine, and what is left after a call.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::{fs, time::Duration};
 
 use crate::{
     case::{Case, case},
@@ -13,7 +10,9 @@ use crate::{
 /// How long a left-over process waits before it shows itself.
 const LATER_MS: u64 = 400;
 /// How much later than that it may come.
-const LATE: Duration = Duration::from_millis(2_500);
+const LATE_MS: u64 = 2_500;
+/// How often it is looked for.
+const LOOK_MS: u64 = 20;
 
 /// `VICTIM` stands for the number of a process outside that is alive at that moment.
 fn kills(name: &'static str, probe: &str) -> Case {
@@ -51,11 +50,13 @@ pub(crate) fn cases(world: &World) -> Vec<Case> {
             .if_seen(|world, _| {
                 // As long for the one that is free as for the confined one: on a busy machine the
                 // orphan comes late, and must not be missed.
-                let until = Instant::now() + Duration::from_millis(LATER_MS) + LATE;
-                while !world.path("left").exists() && Instant::now() < until {
-                    std::thread::sleep(Duration::from_millis(20));
+                for _ in 0..(LATER_MS + LATE_MS) / LOOK_MS {
+                    if world.path("left").exists() {
+                        return true;
+                    }
+                    std::thread::sleep(Duration::from_millis(LOOK_MS));
                 }
-                world.path("left").exists()
+                false
             })
             .reset(|world| drop(fs::remove_file(world.path("left")))),
         kills("kill a process", "kill"),
